@@ -1,0 +1,1 @@
+"""Lightning callbacks: predictions to disk, pictures to any logger."""

@@ -1,0 +1,88 @@
+"""The command `ssdd`: Lightning's fit, validate, test and predict, and the commands that turn files into files."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssdd_lightning.errors import InputError
+
+STAGE_COMMANDS = {
+    "fit": "train a stage from a YAML file",
+    "validate": "score a checkpoint on the validation split",
+    "test": "score a checkpoint under the testing protocol and write its masks",
+    "predict": "write a stage's product: activation maps, seed masks or masks for retraining",
+}
+FILE_COMMANDS = {
+    "run": ("ssdd_lightning.pipeline", "run all stages of an experiment folder, in order; resumes where it stopped"),
+    "crf": ("ssdd_lightning.crf.command", "refine a folder of score maps by the dense CRF"),
+    "evaluate": ("ssdd_lightning.evaluation.command", "score a folder of masks against the truth"),
+    "devkit": ("ssdd_lightning.data.command", "write the synthetic VOC devkit"),
+}
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        args: the words after `ssdd`; None means the process's own.
+
+    Returns:
+        Exit status: 0 on success.
+
+    Raises:
+        InputError: for bad input; `entry_point` turns it into one line and status 2.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    if not words or words[0] in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if words[0] in FILE_COMMANDS:
+        module = importlib.import_module(FILE_COMMANDS[words[0]][0])
+        parser = argparse.ArgumentParser(prog=f"ssdd {words[0]}", description=FILE_COMMANDS[words[0]][1])
+        module.add_arguments(parser)
+        status: int = module.run(parser.parse_args(words[1:]))
+        return status
+    if words[0] not in STAGE_COMMANDS:
+        known = ", ".join([*STAGE_COMMANDS, *FILE_COMMANDS])
+        raise InputError(f"unknown command {words[0]!r}: expected one of {known}; `ssdd --help` explains them.")
+    from ssdd_lightning.lightning_cli import run_stage
+
+    run_stage(words)
+    return 0
+
+
+def help_text() -> str:
+    """List all commands."""
+    commands = {**STAGE_COMMANDS, **{name: text for name, (_, text) in FILE_COMMANDS.items()}}
+    lines = [f"  {name:<10} {text}" for name, text in commands.items()]
+    return "\n".join(
+        ["usage: ssdd COMMAND [options]", "", "Weakly-supervised segmentation by self-supervised difference detection.", ""]
+        + ["commands:", *lines, "", "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml."]
+    )
+
+
+def entry_point() -> None:
+    """Run the command line of the process; bad input becomes one line on stderr and status 2."""
+    try:
+        sys.exit(main())
+    except InputError as error:
+        print(f"ssdd: error: {plain_message(error)}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("ssdd: interrupted; run the same command again to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def plain_message(error: InputError) -> str:
+    """Return the message alone, also when it comes with the traceback of a data-loading worker process."""
+    return str(error).rsplit(f"{InputError.__name__}: ", maxsplit=1)[-1].strip()
+
+
+def existing_folder(text: str) -> Path:
+    """Argument type: a folder that exists."""
+    path = Path(text)
+    if not path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected an existing folder, found none at {path}")
+    return path

@@ -1,0 +1,41 @@
+"""`ssdd crf`: refine a folder of score maps by the dense CRF."""
+
+import argparse
+from pathlib import Path
+
+from ssdd_lightning.crf.settings import PRESETS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `ssdd crf`."""
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="folder of photos <name>.jpg"
+    )
+    parser.add_argument(
+        "--maps", type=Path, required=True, metavar="DIR", help="folder of score maps <name>.map.png"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="psa", help="published widths and weights (default: psa)"
+    )
+    parser.add_argument("--iterations", type=int, default=10, help="mean-field iterations (default: 10)")
+    parser.add_argument(
+        "--write",
+        choices=("maps", "masks", "both"),
+        default="maps",
+        help="score maps, masks or both (default: maps)",
+    )
+    parser.add_argument("--num_workers", type=int, help="processes or threads (default: all cores)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Refine the folder; finished outputs are kept.
+
+    Returns:
+        The exit status, 0.
+    """
+    from ssdd_lightning.crf.folder import refine_folder
+
+    refine_folder(**vars(args))
+    return 0

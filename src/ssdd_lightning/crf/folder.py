@@ -1,0 +1,213 @@
+"""A folder of score maps through the dense CRF: all cores or a GPU, constant memory, resumable."""
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from ssdd_lightning.crf.settings import CRFSettings, resolve_settings
+from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.data.maps import SUFFIX, map_path, mask_path, read_map, write_map
+from ssdd_lightning.data.masks import read_image, read_mask, write_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional.dense_crf import check_run, dense_crf
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+WRITES = ("maps", "masks", "both")
+STAMP = "crf.json"
+
+
+@dataclass(frozen=True)
+class _Job:
+    images: dict[str, Path]
+    maps: Path
+    out: Path
+    settings: CRFSettings
+    iterations: int
+    write: str
+    device: torch.device
+
+
+def refine_folder(
+    images: Path,
+    maps: Path,
+    out: Path,
+    preset: str = "psa",
+    iterations: int = 10,
+    write: str = "maps",
+    num_workers: int | None = None,
+    device: str = "cpu",
+    settings: CRFSettings | None = None,
+    progress: bool = True,
+) -> int:
+    """Refine every score map of a folder by the dense CRF on its image.
+
+    A map's channels are divided by their sum first; a pixel where all are 0 counts as undecided (all equal).
+    The output of a map is skipped where it exists, is whole and is newer than the map, so an interrupted run
+    goes on where it stopped. `out/crf.json` keeps the settings, and a run with others is refused.
+
+    Args:
+        images: Folder of `<name>.jpg`, `.jpeg` or `.png`.
+        maps: Folder of `<name>.map.png`, see `ssdd_lightning.data.maps`.
+        out: Folder for the results, created if need be; not the folder of the maps.
+        preset: Published widths and weights: psa, deeplab, dupl or mctformer.
+        iterations: Mean-field steps.
+        write: maps (`<name>.map.png`), masks (`<name>.png`, the most probable class) or both.
+        num_workers: Threads, one image each; None means one a core.
+        device: Where the CRF runs: cpu, cuda, cuda:1, ...
+        settings: Own widths and weights, in place of the preset.
+        progress: Whether to show a bar.
+
+    Returns:
+        How many maps were refined by this run, those skipped not counted.
+
+    Raises:
+        InputError: A folder, map or image is missing or damaged, sizes differ, an option is unknown, or `out`
+            holds results of other settings.
+    """
+    check_run(iterations, "lattice")
+    if write not in WRITES:
+        raise InputError(f"unknown kind of CRF output {write!r}; choose one of {', '.join(WRITES)}.")
+    if num_workers is not None and num_workers < 1:
+        raise InputError(f"the number of CRF workers must be 1 or more; found {num_workers}.")
+    names = _map_names(maps, out)
+    chosen = resolve_settings(preset) if settings is None else settings
+    job = _Job(_image_paths(images, names), maps, out, chosen, iterations, write, _checked_device(device))
+    _stamp(job)
+    done = _in_threads(lambda name: _refine(job, name), names, num_workers or _cores())
+    return sum(tqdm(done, "CRF", len(names), unit="image", disable=not progress))
+
+
+def _map_names(maps: Path, out: Path) -> list[str]:
+    if not maps.is_dir():
+        raise InputError(f"folder of maps {maps} does not exist; check the path.")
+    if out.resolve() == maps.resolve():
+        raise InputError(f"the CRF would overwrite its own input in {maps}; choose another output folder.")
+    names = sorted(path.name[: -len(SUFFIX)] for path in maps.glob(f"[!.]*{SUFFIX}"))
+    if not names:
+        raise InputError(f"folder {maps} holds no score maps; expected <name>{SUFFIX} files.")
+    return names
+
+
+def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:
+    """Path of every name's image; complains before hours of work, not after."""
+    if not images.is_dir():
+        raise InputError(f"folder of images {images} does not exist; check the path.")
+    there = {path.name for path in images.iterdir()}
+    found = {
+        name: name + suffix for name in names for suffix in IMAGE_SUFFIXES[::-1] if name + suffix in there
+    }
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(names)} maps have no image: {images / missing[0]}{IMAGE_SUFFIXES[0]} "
+            f"does not exist (nor {', '.join(IMAGE_SUFFIXES[1:])}); check the image folder."
+        )
+    return {name: images / file for name, file in found.items()}
+
+
+def _checked_device(device: str) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]})."
+        ) from error
+
+
+def _stamp(job: _Job) -> None:
+    """Keep the settings beside the results, or refuse to mix results of two settings."""
+    path = job.out / STAMP
+    mine = {**asdict(job.settings), "iterations": job.iterations}
+    if not path.exists():
+        with atomic_write(path) as stream:
+            stream.write(json.dumps(mine, indent=2).encode())
+        return
+    try:
+        same = json.loads(path.read_text()) == mine
+    except ValueError:
+        same = False
+    if not same:
+        raise InputError(f"{path} says that this folder holds a CRF of other settings; choose another.")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_threads(work: Callable[[str], bool], names: Iterable[str], workers: int) -> Iterator[bool]:
+    """Results in order, with at most two images a thread under way, so memory stays constant."""
+    pending: deque[Future[bool]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="crf") as pool:
+        try:
+            for name in names:
+                pending.append(pool.submit(work, name))
+                if len(pending) >= 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _refine(job: _Job, name: str) -> bool:
+    """Refine one map; False where the result was there already."""
+    source = map_path(job.maps, name)
+    if _is_done(job, name, source):
+        return False
+    classes, scores = read_map(source)
+    image = read_image(job.images[name])
+    if image.shape[:2] != scores.shape[1:]:
+        raise InputError(
+            f"map {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {job.images[name]} "
+            f"{image.shape[1]} x {image.shape[0]}; write the map at the image's size."
+        )
+    refined = dense_crf(
+        torch.from_numpy(image).permute(2, 0, 1)[None].to(job.device),
+        torch.from_numpy(_normalised(scores))[None].to(job.device),
+        iterations=job.iterations,
+        settings=job.settings,
+    )[0]
+    _write(job, name, classes, refined.cpu().numpy())
+    return True
+
+
+def _normalised(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Channels that sum to one; all equal where every channel is 0."""
+    total = scores.sum(0, keepdims=True)
+    return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[0]).astype(np.float32)
+
+
+def _write(job: _Job, name: str, classes: list[int], refined: npt.NDArray[np.float32]) -> None:
+    if job.write in ("maps", "both"):
+        write_map(map_path(job.out, name), classes, refined.clip(0, 1))
+    if job.write in ("masks", "both"):
+        write_mask(mask_path(job.out, name), np.array(classes)[refined.argmax(0)])
+
+
+def _is_done(job: _Job, name: str, source: Path) -> bool:
+    wanted = {"maps": [map_path], "masks": [mask_path], "both": [map_path, mask_path]}[job.write]
+    return all(_is_whole(path_of(job.out, name), source) for path_of in wanted)
+
+
+def _is_whole(path: Path, source: Path) -> bool:
+    """Whether a result exists, is newer than its map and can be read to the end."""
+    if not path.exists() or path.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        return False
+    try:
+        if path.name.endswith(SUFFIX):
+            read_map(path)
+        else:
+            read_mask(path)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,28 @@
+"""The backend `lattice`: compiled code for tensors on the CPU, tensor code for every other device."""
+
+from torch import Tensor
+
+from ssdd_lightning.crf.settings import CRFSettings
+
+
+def refine_lattice(
+    images: list[Tensor], probabilities: list[Tensor], present: Tensor, settings: CRFSettings, iterations: int
+) -> list[Tensor]:
+    """Mean field of the dense CRF over a batch on the permutohedral lattice.
+
+    Args:
+        images: 3 x H x W uint8 RGB each.
+        probabilities: C x H x W float in [0, 1] each, all on the images' device.
+        present: B x C bool, classes that take part, at least one an image.
+        settings: Widths and weights.
+        iterations: Mean-field steps, 0 or more.
+
+    Returns:
+        C x H x W float32 each, on that device; absent classes are 0.
+    """
+    if probabilities[0].device.type == "cpu":
+        # here, not above: numba takes half a second to import
+        from ssdd_lightning.crf.mean_field_cpu import refine_cpu as refine
+    else:
+        from ssdd_lightning.crf.lattice_tensor import refine_tensor as refine
+    return refine(images, probabilities, present.to(probabilities[0].device), settings, iterations)

@@ -1,0 +1,76 @@
+"""Widths and weights of the dense CRF's two kernels: the published presets and their checked overrides."""
+
+import math
+from dataclasses import asdict, dataclass
+
+from ssdd_lightning.errors import InputError
+
+SMALLEST_PROBABILITY = 1e-5
+"""Probabilities are clipped here before the logarithm, as pydensecrf's `unary_from_softmax` does."""
+
+
+@dataclass(frozen=True)
+class CRFSettings:
+    """Widths and weights of both kernels, in the words of pydensecrf.
+
+    Args:
+        gaussian_sxy: Width of the smoothness kernel in pixels.
+        gaussian_compat: Weight (Potts) of the smoothness kernel.
+        bilateral_sxy: Spatial width of the appearance kernel in pixels.
+        bilateral_srgb: Colour width of the appearance kernel in grey values (0..255).
+        bilateral_compat: Weight (Potts) of the appearance kernel.
+
+    Raises:
+        InputError: A width is not a positive finite number or a weight is negative or not finite.
+    """
+
+    gaussian_sxy: float
+    gaussian_compat: float
+    bilateral_sxy: float
+    bilateral_srgb: float
+    bilateral_compat: float
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            smallest = "0 or more" if name.endswith("compat") else "more than 0"
+            good = value >= 0 if name.endswith("compat") else value > 0
+            if not (good and math.isfinite(value)):
+                raise InputError(f"CRF setting {name} must be a finite number, {smallest}; found {value}.")
+
+
+PRESETS = {
+    "psa": CRFSettings(3, 3, 80, 13, 10),  # PSA and SSDD
+    "deeplab": CRFSettings(1, 3, 67, 3, 4),  # deeplab-pytorch
+    "dupl": CRFSettings(1, 1, 121, 5, 4),
+    "mctformer": CRFSettings(4, 3, 83, 5, 3),
+}
+
+
+def resolve_settings(
+    preset: str,
+    gaussian_sxy: float | None = None,
+    gaussian_compat: float | None = None,
+    bilateral_sxy: float | None = None,
+    bilateral_srgb: float | None = None,
+    bilateral_compat: float | None = None,
+) -> CRFSettings:
+    """A preset with the given values put in place of its own.
+
+    Args:
+        preset: Name of a preset: psa, deeplab, dupl or mctformer.
+        gaussian_sxy: See `CRFSettings`; None keeps the preset's value, here and below.
+        gaussian_compat: See `CRFSettings`.
+        bilateral_sxy: See `CRFSettings`.
+        bilateral_srgb: See `CRFSettings`.
+        bilateral_compat: See `CRFSettings`.
+
+    Raises:
+        InputError: The preset is unknown, or a value is out of range.
+    """
+    if preset not in PRESETS:
+        raise InputError(f"unknown CRF preset {preset!r}; choose one of {', '.join(PRESETS)}.")
+    chosen = (gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
+    base = asdict(PRESETS[preset])
+    return CRFSettings(
+        *(base[name] if value is None else value for name, value in zip(base, chosen, strict=True))
+    )

@@ -1,0 +1,167 @@
+"""What the data modules of all datasets share: splits, guides, loaders."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.dataset import (
+    FolderDataset,
+    Record,
+    Sample,
+    Transform,
+    check_exist,
+    select_records,
+)
+from ssdd_lightning.data.guides import find_guide
+from ssdd_lightning.data.transforms import PlainTransform
+from ssdd_lightning.errors import InputError
+
+Phase = Literal["train", "val", "test", "predict"]
+_PHASES: dict[str | None, tuple[Phase, ...]] = {
+    "fit": ("train", "val"),
+    "validate": ("val",),
+    "test": ("test",),
+    "predict": ("predict",),
+    None: ("train", "val", "test", "predict"),
+}
+
+
+class WeakDataModule(LightningDataModule, ABC):
+    """Base of the data modules; a dataset adds how its files are found (`find_records`).
+
+    Ground truth reaches validation and test batches only. Knowledge and advice reach training and prediction
+    batches only. Evaluation and prediction go through whole images at their own size, one a batch.
+
+    Args:
+        table: The dataset's classes and the network's choice of them.
+        splits: Phase -> split, as `find_records` understands it.
+        guides: `knowledge` and `advice` -> folder; leave out what there is none of.
+        train_transform: Augmentation of training samples.
+        batch_size: Training images a batch.
+        num_workers: Loader processes; 0 loads in the main process.
+    """
+
+    def __init__(
+        self,
+        table: ClassTable,
+        splits: dict[Phase, str],
+        guides: dict[str, Path],
+        train_transform: Transform,
+        batch_size: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise InputError(
+                f"expected batch_size >= 1 and num_workers >= 0, found {batch_size} and {num_workers}"
+            )
+        self.table = table
+        self.splits = splits
+        self.guides = guides
+        self.train_transform = train_transform
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.datasets: dict[Phase, FolderDataset] = {}
+
+    @property
+    def num_classes(self) -> int:
+        """Number of network outputs, background included."""
+        return self.table.num_classes
+
+    @property
+    def class_indices(self) -> list[int]:
+        """Dataset index of each network output: `[0, 8, 12]` for cat and dog of VOC."""
+        return list(self.table.indices)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Name of each network output, background first."""
+        return self.table.selected_names
+
+    @abstractmethod
+    def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
+        """Find the images of a split.
+
+        Args:
+            split: Name or list file.
+            truth: Whether to set each record's `mask`.
+
+        Returns:
+            The records, and where their labels come from (for messages).
+
+        Raises:
+            InputError: Something is missing.
+        """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find all files of the stage's splits and check that they exist.
+
+        Args:
+            stage: `fit`, `validate`, `test`, `predict`, or None for all.
+
+        Raises:
+            InputError: Something is missing.
+        """
+        for phase in _PHASES[stage]:
+            self.datasets[phase] = self._build(phase)
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Shuffled augmented crops; an incomplete last batch is dropped, unless it is the only one."""
+        dataset = self.datasets["train"]
+        drop = len(dataset) > self.batch_size
+        return self._loader(dataset, batch_size=self.batch_size, shuffle=True, drop_last=drop)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Whole images with their truth."""
+        return self._loader(self.datasets["val"])
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Whole images with their truth."""
+        return self._loader(self.datasets["test"])
+
+    def predict_dataloader(self) -> DataLoader[Sample]:
+        """Whole images with knowledge and advice, if folders are given, and without truth."""
+        return self._loader(self.datasets["predict"])
+
+    def _build(self, phase: Phase) -> FolderDataset:
+        scored = phase in ("val", "test")
+        found, source = self.find_records(self.splits[phase], scored)
+        records = select_records(found, self.table, source)
+        check_exist([record.image for record in records], "image", "complete the image folder or the list")
+        masks = [record.mask for record in records if record.mask is not None]
+        check_exist(masks, "mask", "complete the folder, or name another one with `truth`")
+        if not scored:
+            records = self._add_guides(records)
+        transform = self.train_transform if phase == "train" else PlainTransform()
+        return FolderDataset(records, self.table, transform)
+
+    def _add_guides(self, records: list[Record]) -> list[Record]:
+        for what, folder in self.guides.items():
+            if not folder.is_dir():
+                raise InputError(f"{what} folder {folder} does not exist; run the stage that writes it first")
+            found = [find_guide(folder, record.name, what) for record in records]
+            check_exist(found, what, f"expected <name>.map.png or <name>.png of every image in {folder}")
+            records = [
+                replace(record, guides={**record.guides, what: path})
+                for record, path in zip(records, found, strict=True)
+            ]
+        return records
+
+    def _loader(
+        self, dataset: FolderDataset, batch_size: int = 1, shuffle: bool = False, drop_last: bool = False
+    ) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )

@@ -1,0 +1,157 @@
+"""A torch dataset over files: what every dataset, VOC or other, becomes once its files are found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
+
+from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.guides import Guide, check_values, read_guides
+from ssdd_lightning.data.labels import Labels
+from ssdd_lightning.data.masks import read_image, read_mask
+from ssdd_lightning.data.transforms import View
+from ssdd_lightning.errors import InputError
+
+Sample = dict[str, Tensor | str]
+
+
+class Transform(Protocol):
+    """What turns an image and its guides into a view: `TrainTransform` or `PlainTransform`."""
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], guides: dict[str, Guide], present: npt.NDArray[np.uint8]
+    ) -> View:
+        """Return the view; see `TrainTransform`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where the parts of one image lie.
+
+    Args:
+        name: Image name, unique in its split.
+        image: The photo.
+        labels: Dataset indices of its foreground classes, ascending.
+        mask: Ground truth, for scoring only; None in training and prediction.
+        guides: `knowledge` and `advice` -> file of maps or mask.
+    """
+
+    name: str
+    image: Path
+    labels: Labels
+    mask: Path | None = None
+    guides: dict[str, Path] = field(default_factory=dict)
+
+
+class FolderDataset(Dataset[Sample]):
+    """Images with image-level labels, and truth or guides where the records name them.
+
+    A sample holds `image` and `image_raw` (3 x H x W uint8 RGB: augmented, and the same without colour
+    jitter), `image_labels` (C bool, background true), `name`, and if the record has them `knowledge`,
+    `advice` and `mask` (H x W long in network indices, 255 ignore or padding).
+
+    Args:
+        records: One entry an image.
+        table: The dataset's classes and the network's choice of them.
+        transform: Makes the view.
+    """
+
+    def __init__(self, records: Sequence[Record], table: ClassTable, transform: Transform) -> None:
+        self.records = list(records)
+        self.table = table
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read and transform one image.
+
+        Raises:
+            InputError: A file is unreadable, of another size than the image, or holds wrong classes.
+        """
+        if get_worker_info() is not None:
+            cv2.setNumThreads(0)  # each worker is one process; OpenCV's threads would fight over the cores
+        record = self.records[index]
+        image = read_image(record.image)
+        guides = read_guides(record.guides, self.table, record.labels)
+        for key, guide in guides.items():
+            _check_size(guide.shape[:2], image, key, record.guides[key], record.image)
+        present = self.table.to_network()[[0, *record.labels]]
+        view = self.transform(image, guides, present)
+        sample: Sample = {key: _to_tensor(array) for key, array in view.items()}
+        if record.mask is not None:
+            sample["mask"] = self._read_truth(record.mask, image, record)
+        return {**sample, "image_labels": self._label_vector(present), "name": record.name}
+
+    def _read_truth(self, path: Path, image: npt.NDArray[np.uint8], record: Record) -> Tensor:
+        mask = read_mask(path)
+        _check_size(mask.shape, image, "mask", path, record.image)
+        check_values(mask, path, self.table)
+        return _to_tensor(self.table.to_network()[mask])
+
+    def _label_vector(self, present: npt.NDArray[np.uint8]) -> Tensor:
+        vector = torch.zeros(self.table.num_classes, dtype=torch.bool)
+        vector[present.tolist()] = True
+        return vector
+
+
+def select_records(records: Sequence[Record], table: ClassTable, source: str) -> list[Record]:
+    """Keep the images that a network for the selected classes can learn from.
+
+    Args:
+        records: All images of a split.
+        table: With a choice of classes, images stay whose labels name only chosen classes, and at least one.
+        source: Where the labels come from, for the message.
+
+    Raises:
+        InputError: An image has no label although all classes are chosen, or no image is left.
+    """
+    if table.num_classes == len(table.names):
+        empty = next((record for record in records if not record.labels), None)
+        if empty is not None:
+            raise InputError(
+                f"image {empty.image} has no label in {source}; label it or take it out of the split's list"
+            )
+        return list(records)
+    chosen = set(table.indices)
+    kept = [record for record in records if record.labels and chosen.issuperset(record.labels)]
+    if not kept:
+        raise InputError(
+            f"none of {len(records)} images shows only {', '.join(table.selected_names[1:])} by {source}; "
+            "choose other `classes` or another split"
+        )
+    return kept
+
+
+def check_exist(paths: Sequence[Path], what: str, remedy: str) -> None:
+    """Raise an InputError that names the first missing file and counts all of them."""
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise InputError(
+            f"{what} {missing[0]} does not exist ({len(missing)} of {len(paths)} are missing); {remedy}"
+        )
+
+
+def _check_size(
+    size: tuple[int, ...], image: npt.NDArray[np.uint8], what: str, path: Path, image_path: Path
+) -> None:
+    if size != image.shape[:2]:
+        raise InputError(
+            f"{what} {path} is {size[1]} x {size[0]} pixels, its image {image_path} is {image.shape[1]} x "
+            f"{image.shape[0]}; write it at the image's size"
+        )
+
+
+def _to_tensor(array: npt.NDArray[np.uint8]) -> Tensor:
+    if array.ndim == 3:
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+    return torch.from_numpy(array.astype(np.int64))

@@ -1,0 +1,61 @@
+"""Writing files so that nobody ever sees half of one."""
+
+import errno
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ssdd_lightning.errors import InputError
+
+_TARGET_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a binary file that appears under its name only when the block ends without an error.
+
+    The bytes go to a hidden temporary file in the same folder (created with its parents if need be), which
+    then replaces `path` in one step. If the block raises, the temporary file is removed and `path` stays as
+    it was.
+
+    Args:
+        path: The file to write. An existing file is replaced.
+
+    Yields:
+        The temporary file, open for writing and seeking.
+
+    Raises:
+        InputError: The folder cannot be created or written to, or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = temporary.open("xb")  # not tempfile: its files are readable by their owner only
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    try:
+        with stream:
+            yield stream
+        _replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _TARGET_ERRORS:
+            raise _unwritable(path, error) from error
+        raise
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)  # noqa: PTH105 - the name of the system call says what is promised
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write {path}: {error.strerror or error}; choose a folder that is writable and has room"
+    )

@@ -1,0 +1,157 @@
+"""Image-level labels: which classes an image shows, from VOC's annotations or one file for all images."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+import numpy as np
+from defusedxml import DefusedXmlException
+from defusedxml import ElementTree as SafeElementTree
+from tqdm import tqdm
+
+from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.safe_npy import load_npy
+from ssdd_lightning.data.splits import bare_name
+from ssdd_lightning.errors import InputError
+
+Labels = tuple[int, ...]
+"""Dataset indices of the foreground classes that an image shows, ascending."""
+
+
+def read_label_file(path: Path, table: ClassTable) -> dict[str, Labels]:
+    """Read the labels of all images from one file.
+
+    Args:
+        path: One of three kinds.
+            `.npy`: the field's `cls_labels.npy`, a pickled dict of image name -> vector of 0 and 1, one entry
+            a foreground class; integer names such as 2007000032 are read as 2007_000032.
+            `.csv`: a header line `name,labels`, then one line an image, its labels separated by spaces, or by
+            semicolons where names hold spaces.
+            `.json`: an object of image name -> list of labels. Labels are class names or dataset indices.
+        table: The dataset's classes.
+
+    Returns:
+        Image name -> its labels.
+
+    Raises:
+        InputError: The file is missing or unreadable, or an entry is none of this.
+    """
+    readers = {".npy": _read_npy, ".csv": _read_csv, ".json": _read_json}
+    if path.suffix not in readers:
+        raise InputError(f"labels: expected a .npy, .csv or .json file, found {path}")
+    if not path.is_file():
+        raise InputError(
+            f"label file {path} does not exist; correct `labels`, or leave it out to read the annotations"
+        )
+    return readers[path.suffix](path, table)
+
+
+def read_annotations(folder: Path, names: Iterable[str], table: ClassTable) -> dict[str, Labels]:
+    """Read labels from VOC's annotations: every object of `<folder>/<name>.xml`, difficult ones included.
+
+    Args:
+        folder: VOC's `Annotations`.
+        names: Images to read.
+        table: The dataset's classes.
+
+    Returns:
+        Image name -> its labels.
+
+    Raises:
+        InputError: A file is missing, damaged, uses XML entities, or names an unknown class.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"annotations folder {folder} does not exist; unpack VOC's there or give a label file "
+            "with `labels` (cls_labels.npy, .csv or .json)"
+        )
+    progress = tqdm(names, desc="annotations", delay=2, leave=False)
+    return {name: _read_annotation(folder / f"{name}.xml", table) for name in progress}
+
+
+def _read_annotation(path: Path, table: ClassTable) -> Labels:
+    try:
+        root: Element | None = SafeElementTree.parse(path).getroot()
+    except FileNotFoundError as error:
+        raise InputError(
+            f"annotation {path} does not exist; complete the folder or give a label file with `labels`"
+        ) from error
+    except (ParseError, DefusedXmlException, OSError, ValueError) as error:
+        raise InputError(f"cannot read annotation {path} ({error}); copy or download it again") from error
+    objects = [] if root is None else root.findall("object/name")  # not the parts' names below
+    return _to_labels([element.text or "" for element in objects], path, table)
+
+
+def _read_npy(path: Path, table: ClassTable) -> dict[str, Labels]:
+    content = load_npy(path)
+    if not isinstance(content, dict):
+        raise InputError(
+            f"label file {path} holds a {type(content).__name__}, expected a dict of name -> label vector"
+        )
+    return {_npy_name(key): _from_vector(value, key, path, table) for key, value in content.items()}
+
+
+def _npy_name(key: Any) -> str:  # noqa: ANN401
+    text = str(key)
+    if not isinstance(key, str) and len(text) == 10:
+        return f"{text[:4]}_{text[4:]}"  # IRN writes VOC's 2007_000032 as a number
+    return text
+
+
+def _from_vector(value: Any, key: object, path: Path, table: ClassTable) -> Labels:  # noqa: ANN401
+    vector = np.asarray(value)
+    expected = len(table.names) - 1
+    if vector.shape != (expected,) or not np.isin(vector, (0, 1)).all():
+        raise InputError(
+            f"label file {path}, image {key}: expected {expected} values 0 or 1, found shape {vector.shape} "
+            f"of {vector.dtype}; the file belongs to another dataset"
+        )
+    return tuple(int(index) + 1 for index in np.flatnonzero(vector))
+
+
+def _read_csv(path: Path, table: ClassTable) -> dict[str, Labels]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [row for row in csv.reader(stream) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read label file {path} ({error}); expected CSV text in UTF-8") from error
+    if not rows or rows[0][0].strip().lower() != "name":
+        raise InputError(f"label file {path} should start with the header line `name,labels`")
+    short = next((row for row in rows if len(row) != 2), None)
+    if short is not None:
+        raise InputError(
+            f"label file {path}: expected the two columns name,labels, found {','.join(short)!r}; "
+            "separate labels by spaces or semicolons"
+        )
+    return {bare_name(name): _to_labels(_split(labels), path, table) for name, labels in rows[1:]}
+
+
+def _split(text: str) -> list[str]:
+    parts = text.split(";") if ";" in text else text.split()
+    return [part for part in map(str.strip, parts) if part]
+
+
+def _read_json(path: Path, table: ClassTable) -> dict[str, Labels]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot read label file {path} ({error}); expected JSON") from error
+    if not isinstance(content, Mapping) or not all(isinstance(value, list) for value in content.values()):
+        raise InputError(f"label file {path} should hold one JSON object of image name -> list of labels")
+    return {bare_name(name): _to_labels(labels, path, table) for name, labels in content.items()}
+
+
+def _to_labels(entries: Iterable[object], path: Path, table: ClassTable) -> Labels:
+    found = set()
+    for entry in entries:
+        index = table.find(entry) if isinstance(entry, (str, int)) else None
+        if index is None:
+            raise InputError(
+                f"{path} names the class {entry!r}, expected one of {', '.join(table.names[1:])} or an index "
+                f"1..{len(table.names) - 1}"
+            )
+        found.add(index)
+    return tuple(sorted(found))

@@ -1,0 +1,61 @@
+"""Split lists: text files that name the images of a split, one a line."""
+
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from ssdd_lightning.errors import InputError
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
+
+
+def bare_name(entry: str) -> str:
+    """Image name in a list's entry: `/JPEGImages/2007_000032.jpg` and `2007_000032` name the same image."""
+    path = PurePosixPath(entry.strip().replace("\\", "/"))
+    return path.stem if path.suffix.lower() in _IMAGE_SUFFIXES else path.name
+
+
+def read_list(path: Path) -> list[str]:
+    """Read a split's list.
+
+    Args:
+        path: Text file, one image a line; of several columns (`image mask`) the first one counts.
+
+    Returns:
+        Image names in the file's order.
+
+    Raises:
+        InputError: The file is missing, no text, empty, or names an image twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read split list {path} ({error}); expected a name a line") from error
+    names = [bare_name(line.split()[0]) for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"split list {path} is empty; expected one image name a line")
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise InputError(f"split list {path} names {twice[0]} more than once; remove the repeated lines")
+    return names
+
+
+def find_list(split: str, folder: Path) -> Path:
+    """Find the list of a split.
+
+    Args:
+        split: Name of a split (`train` is `<folder>/train.txt`) or the path of a list file: anything that
+            ends in .txt or holds a slash.
+        folder: Where named splits lie.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    is_path = split.endswith(".txt") or "/" in split or "\\" in split
+    path = Path(split) if is_path else folder / f"{split}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "none"
+        raise InputError(
+            f"split list {path} does not exist; {folder} holds: {known}; name one of them or give the path "
+            "of a .txt file"
+        )
+    return path

@@ -1,0 +1,165 @@
+"""Joint augmentation of an image and its guides. The only file that knows albumentations."""
+
+import os
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer one
+import albumentations
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.data.guides import Guide, guide_to_mask
+from ssdd_lightning.errors import InputError
+
+PAD_COLOUR = (124, 116, 104)
+"""RGB, the mean of ImageNet: where a crop sticks out of its image."""
+
+View = dict[str, npt.NDArray[np.uint8]]
+"""`image` and `image_raw` H x W x 3 uint8 RGB, and every guide as H x W uint8 in network indices."""
+
+
+class TrainTransform:
+    """Random resize, flip, crop and colour jitter; image, un-jittered image and guides stay aligned.
+
+    Maps are warped as scores (bilinear) and decided by argmax after the crop; masks are warped by the nearest
+    pixel, centre to centre. Where the image is smaller than the crop it lies at a random place on a canvas of
+    `PAD_COLOUR`, and every mask is 255 there. All draws of a sample come from one seed off torch's generator,
+    so that DataLoader workers and epochs differ and `seed_everything` repeats them.
+
+    Args:
+        crop_size: Side of the square crop in pixels.
+        resize: Range of the image's longest side in pixels, drawn uniformly; None keeps the size.
+        keep_aspect: Keep the image's aspect ratio; false makes it a square of the drawn side.
+        flip: Mirror half of the images left to right.
+        color_jitter: Strengths of brightness, contrast, saturation and hue.
+    """
+
+    def __init__(
+        self,
+        crop_size: int,
+        resize: tuple[int, int] | None,
+        keep_aspect: bool,
+        flip: bool,
+        color_jitter: Sequence[float],
+    ) -> None:
+        _check_options(crop_size, resize, color_jitter)
+        shape: list[albumentations.BasicTransform] = []
+        if resize is not None:
+            shape.append(_RandomResize(resize, keep_aspect))
+        if flip:
+            shape.append(albumentations.HorizontalFlip(p=0.5))
+        targets = {"knowledge_map": "image", "advice_map": "image", "knowledge": "mask", "advice": "mask"}
+        self._warp = albumentations.Compose([*shape, _RandomWindow(crop_size)], additional_targets=targets)
+        brightness, contrast, saturation, hue = color_jitter
+        self._jitter = albumentations.ColorJitter(brightness, contrast, saturation, hue, p=1.0)
+        pad = albumentations.PadIfNeeded(
+            crop_size, crop_size, position="random", fill=PAD_COLOUR, fill_mask=IGNORE
+        )
+        targets = {"image_raw": "image", "knowledge": "mask", "advice": "mask"}
+        self._pad = albumentations.Compose([pad], additional_targets=targets)
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], guides: Mapping[str, Guide], present: npt.NDArray[np.uint8]
+    ) -> View:
+        """Draw one augmented view.
+
+        Args:
+            image: H x W x 3 uint8 RGB.
+            guides: `knowledge` and `advice`, of the image's size.
+            present: Network index of each channel of the maps.
+
+        Returns:
+            `image`, `image_raw` and the guides as masks, all `crop_size` square.
+        """
+        self._reseed()
+        keys = {key: key if guide.ndim == 2 else f"{key}_map" for key, guide in guides.items()}
+        warped = self._warp(image=image, **{keys[key]: guide for key, guide in guides.items()})
+        masks = {key: guide_to_mask(warped[keys[key]], present) for key in guides}
+        raw = warped["image"]
+        # jittered before it is padded: the padding's colour stays, and does not weigh in the contrast's mean
+        padded: View = self._pad(image=self._jitter(image=raw)["image"], image_raw=raw, **masks)
+        return padded
+
+    def _reseed(self) -> None:
+        """Give all transforms one fresh source of randomness (albumentations ignores the global ones)."""
+        seed = int(torch.randint(2**62, ()))
+        numbers, choices = np.random.default_rng(seed), random.Random(seed)
+        for transform in (self._warp, self._jitter, self._pad):
+            transform.set_random_state(numbers, choices)
+
+
+class PlainTransform:
+    """The image as it is and the guides as masks: evaluation and prediction."""
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], guides: Mapping[str, Guide], present: npt.NDArray[np.uint8]
+    ) -> View:
+        """Return `image` and `image_raw` (one array) and the guides as masks; arguments as in training."""
+        masks = {key: guide_to_mask(guide, present) for key, guide in guides.items()}
+        return {"image": image, "image_raw": image, **masks}
+
+
+class _RandomResize(albumentations.DualTransform):
+    """Resize to a random longest side: images and maps bilinear (by area when shrinking), masks nearest."""
+
+    def __init__(self, longest_side: tuple[int, int], keep_aspect: bool) -> None:
+        super().__init__(p=1.0)
+        self.longest_side = longest_side
+        self.keep_aspect = keep_aspect
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the new size."""
+        side = self.py_random.randint(*self.longest_side)
+        height, width = params["shape"][:2]
+        if not self.keep_aspect:
+            return {"size": (side, side)}
+        scale = side / max(height, width)
+        return {"size": (max(1, round(width * scale)), max(1, round(height * scale)))}
+
+    def apply(self, img: npt.NDArray[Any], size: tuple[int, int], **params: object) -> npt.NDArray[Any]:
+        """Resize an image or maps to `size` (width, height)."""
+        shrinks = size[0] * size[1] < img.shape[0] * img.shape[1]
+        return cv2.resize(img, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+    def apply_to_mask(
+        self, mask: npt.NDArray[Any], size: tuple[int, int], **params: object
+    ) -> npt.NDArray[Any]:
+        """Resize a mask; INTER_NEAREST would shift it by half a pixel against the image."""
+        return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+class _RandomWindow(albumentations.DualTransform):
+    """Cut a random window of at most `side`; an axis that is shorter stays whole (and is padded later)."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__(p=1.0)
+        self.side = side
+
+    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+        """Draw the window's corner."""
+        height, width = params["shape"][:2]
+        return {
+            "top": self.py_random.randint(0, max(0, height - self.side)),
+            "left": self.py_random.randint(0, max(0, width - self.side)),
+        }
+
+    def apply(self, img: npt.NDArray[Any], top: int, left: int, **params: object) -> npt.NDArray[Any]:
+        """Cut the window out of an image, maps or a mask."""
+        return img[top : top + self.side, left : left + self.side]
+
+
+def _check_options(crop_size: int, resize: tuple[int, int] | None, color_jitter: Sequence[float]) -> None:
+    if crop_size < 1:
+        raise InputError(f"crop_size: expected at least 1 pixel, found {crop_size}")
+    if resize is not None and not 1 <= resize[0] <= resize[1]:
+        raise InputError(f"resize: expected [smallest, largest] longest side in pixels, found {list(resize)}")
+    if len(color_jitter) != 4 or min(color_jitter) < 0 or color_jitter[3] > 0.5:
+        raise InputError(
+            "color_jitter: expected four strengths >= 0 (brightness, contrast, saturation, hue <= 0.5), "
+            f"found {list(color_jitter)}"
+        )

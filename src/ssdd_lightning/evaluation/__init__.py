@@ -1,0 +1,1 @@
+"""Scoring: pooled confusions, scorecards, folders of predictions, and the same measure during validation."""

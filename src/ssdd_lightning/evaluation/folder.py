@@ -1,0 +1,208 @@
+"""Scoring folders of predictions against folders of true masks, on all cores and in constant memory."""
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES
+from ssdd_lightning.data.maps import SUFFIX, map_path, mask_path, read_map
+from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.confusion import best_of_both, joint_histogram
+from ssdd_lightning.evaluation.scorecard import Scorecard
+
+CHUNK = 16  # images per task: about 10 ms of work against some 0.1 ms to hand it to another process
+NO_SPLIT = (
+    "no split was given: every prediction found was scored, and images without a prediction cannot be known"
+)
+
+
+def evaluate_folders(
+    predictions: Path,
+    truth: Path,
+    names: Sequence[str] | None = None,
+    classes: Mapping[int, str] | None = None,
+    advice: Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Scorecard:
+    """Score a folder of masks or score maps.
+
+    A prediction is `<name>.png` (an indexed mask, 255 = no label) or, where there is no such file,
+    `<name>.map.png` (score maps, of which the largest channel counts).
+
+    Args:
+        predictions: Folder of predictions, by the dataset's own class indices.
+        truth: Folder of true masks `<name>.png`; pixels of 255 are not counted.
+        names: Images of the split. None scores every prediction found, and the scorecard says so.
+        classes: Name of every class by its index, background included. None: the 21 of PASCAL VOC.
+        advice: A second folder of predictions. Its scores and those of the oracle merge (the better
+            of the two in each pixel) become the scorecard's companions "advice" and "oracle".
+        workers: Number of processes; None: one a core, fewer for few images, one where none can fork.
+        progress: Whether to show a bar.
+
+    Returns:
+        The scorecard of `predictions`.
+
+    Raises:
+        InputError: A folder or file is missing or damaged, holds colours or a strange class, or sizes differ.
+    """
+    table = dict(enumerate(VOC_CLASSES)) if classes is None else dict(classes)
+    _check_classes(table)
+    folders = [predictions, truth] if advice is None else [predictions, truth, advice]
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"folder {folder} does not exist; expected a folder of PNG masks or score maps")
+    job = _Job(predictions, truth, advice, tuple(sorted(table)))
+    scored = list(names) if names is not None else predicted_names(predictions)
+    _check_complete(job, scored)
+    total = _pooled(job, scored, _workers(workers, len(scored)), progress)
+    cards = [Scorecard(counts, table, len(scored)) for counts in total]
+    companions = dict(zip(("advice", "oracle"), cards[1:], strict=False))
+    return Scorecard(total[0], table, len(scored), companions, () if names is not None else (NO_SPLIT,))
+
+
+def predicted_names(folder: Path) -> list[str]:
+    """Names of all images with a mask or score maps in a folder, sorted.
+
+    Raises:
+        InputError: There is none.
+    """
+    files = [path.name for path in folder.glob("*.png") if not path.name.startswith(".")]
+    if not files:
+        raise InputError(f"folder {folder} holds no PNG masks and no score maps; expected <name>.png files")
+    return sorted({name.removesuffix(SUFFIX).removesuffix(".png") for name in files})
+
+
+def read_prediction(folder: Path, name: str) -> npt.NDArray[np.uint8]:
+    """Read a prediction as a mask: `<name>.png`, or else the arg max of `<name>.map.png`.
+
+    Returns:
+        H x W uint8 by the dataset's own class indices, 255 = no label.
+
+    Raises:
+        InputError: Neither file can be read.
+    """
+    mask = mask_path(folder, name)
+    if mask.is_file():
+        return read_mask(mask)
+    indices, scores = read_map(map_path(folder, name))
+    return np.array(indices, dtype=np.uint8)[scores.argmax(axis=0)]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that a worker must know; small, for it is sent with every chunk."""
+
+    predictions: Path
+    truth: Path
+    advice: Path | None
+    classes: tuple[int, ...]
+
+    def score(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Pooled confusions, 1 or 3 x C x (C+1): predictions, and with advice also advice and oracle."""
+        return np.sum([self._score_one(name) for name in names], axis=0)
+
+    def _score_one(self, name: str) -> npt.NDArray[np.int64]:
+        true_path = mask_path(self.truth, name)
+        truth = read_mask(true_path)
+        masks = [self._read(self.predictions, name, truth)]
+        if self.advice is not None:
+            masks.append(self._read(self.advice, name, truth))
+            masks.append(best_of_both(masks[0], masks[1], truth))
+        pairs = np.stack([joint_histogram(mask, truth) for mask in masks])
+        self._check_values(pairs[0].sum(axis=1), true_path)
+        for mask_pairs, folder in zip(pairs, (self.predictions, self.advice), strict=False):
+            if folder is not None:
+                self._check_values(mask_pairs.sum(axis=0), _existing(folder, name))
+        size = self.classes[-1] + 1
+        return pairs[:, :size, [*range(size), IGNORE]]
+
+    def _read(self, folder: Path, name: str, truth: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        mask = read_prediction(folder, name)
+        if mask.shape != truth.shape:
+            raise InputError(
+                f"{_existing(folder, name)} is {_size(mask)} but {mask_path(self.truth, name)} is "
+                f"{_size(truth)}; predictions must have the size of the true mask"
+            )
+        return mask
+
+    def _check_values(self, counts: npt.NDArray[np.int64], path: Path) -> None:
+        strange = [value for value in np.flatnonzero(counts) if value not in (*self.classes, IGNORE)]
+        if strange:
+            raise InputError(
+                f"{path} holds the value {strange[0]}, which is none of the {len(self.classes)} classes and "
+                f"not {IGNORE}; use the dataset's own class indices or name the classes"
+            )
+
+
+def _existing(folder: Path, name: str) -> Path:
+    mask = mask_path(folder, name)
+    return mask if mask.is_file() else map_path(folder, name)
+
+
+def _size(mask: npt.NDArray[np.uint8]) -> str:
+    return f"{mask.shape[1]} x {mask.shape[0]} pixels"
+
+
+def _check_classes(classes: Mapping[int, str]) -> None:
+    if not classes or min(classes) < 0 or max(classes) >= IGNORE:
+        raise InputError(f"class indices must lie in 0..{IGNORE - 1}, found {sorted(classes)}")
+
+
+def _check_complete(job: _Job, names: Sequence[str]) -> None:
+    if not names:
+        raise InputError("the split names no image; nothing can be scored")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise InputError(f"the split names {twice} more than once; every image is scored once")
+    for folder in (job.predictions, job.truth, job.advice):
+        if folder is None:
+            continue
+        missing = [name for name in names if not _existing(folder, name).is_file()]
+        if missing:
+            raise InputError(
+                f"folder {folder} lacks {len(missing)} of {len(names)} images: {', '.join(missing[:5])}"
+                f"{', ...' if len(missing) > 5 else ''}; write them or give the split that they belong to"
+            )
+
+
+def _workers(wanted: int | None, images: int) -> int:
+    if wanted is not None:
+        return max(wanted, 1)
+    if "fork" not in multiprocessing.get_all_start_methods():
+        return 1  # starting a process anew imports the user's script again, a trap without a main guard
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 1 + images // (4 * CHUNK))
+
+
+def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> npt.NDArray[np.int64]:
+    size = job.classes[-1] + 1
+    total = np.zeros((1 if job.advice is None else 3, size, size + 1), dtype=np.int64)
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    with tqdm(total=len(names), desc="evaluate", unit="image", disable=not progress) as bar:
+        for counts, images in _scored(job, chunks, workers):
+            total += counts
+            bar.update(images)
+    return total
+
+
+def _scored(
+    job: _Job, chunks: Sequence[Sequence[str]], workers: int
+) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+    if workers == 1:
+        yield from ((job.score(chunk), len(chunk)) for chunk in chunks)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else None)
+    with ProcessPoolExecutor(
+        workers, context
+    ) as pool:  # map drops each result once it is taken: constant memory
+        yield from zip(pool.map(job.score, chunks), map(len, chunks), strict=True)

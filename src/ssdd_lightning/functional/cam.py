@@ -1,0 +1,47 @@
+"""Class activation maps: from classifier scores to maps in [0, 1], and the background that goes with them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def normalize_cam(cam: Tensor, image_labels: Tensor) -> Tensor:
+    """Zero the absent classes and divide each class's map by its own maximum (PSA, CVPR 2018, section 3.1).
+
+    Args:
+        cam: B x (C-1) x H x W float >= 0, foreground classes only.
+        image_labels: B x C bool, column 0 (background) true.
+
+    Returns:
+        B x (C-1) x H x W float in [0, 1].
+    """
+    cam = cam * image_labels[:, 1:, None, None]
+    return cam / cam.amax((2, 3), keepdim=True).clamp(min=1e-5)
+
+
+def sum_cams(cams: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Resize the activation maps of several scales to one size, bilinearly, and add them.
+
+    Args:
+        cams: tensors B x (C-1) x h x w of any sizes.
+        size: (H, W).
+
+    Returns:
+        B x (C-1) x H x W float.
+    """
+    return torch.stack([F.interpolate(c.float(), size, mode="bilinear", align_corners=False) for c in cams]).sum(0)
+
+
+def cam_background(cam: Tensor, alpha: float) -> Tensor:
+    """Score the background as (1 - max over classes of the CAM) ** alpha (PSA, CVPR 2018, Eq. 2).
+
+    Args:
+        cam: B x (C-1) x H x W float in [0, 1], foreground classes only.
+        alpha: exponent > 0; a larger one makes less background (PSA: 4 low, 16 random walk, 24 or 32 high).
+
+    Returns:
+        B x 1 x H x W float in [0, 1].
+    """
+    return (1 - cam.amax(1, keepdim=True)).clamp(0, 1) ** alpha

@@ -1,0 +1,75 @@
+"""The losses of SSDD: difference detection (Eq. 2) and segmentation (Eq. 8)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssdd_lightning.data.classes import IGNORE
+
+
+def difference_loss(
+    logits: Tensor,
+    target: Tensor,
+    keep: Tensor | None = None,
+    valid: Tensor | None = None,
+    balanced: bool = True,
+    per_image: bool = True,
+) -> Tensor:
+    """Binary cross entropy between DD-Net's prediction and the difference (one term of Eq. 2).
+
+    Args:
+        logits: B x 1 x H x W or B x H x W float, before the sigmoid.
+        target: B x H x W float, 1 where the masks differ.
+        keep: B bool, images that take part (None: all); the others are bad training samples (Eq. 16).
+        valid: B x H x W bool, pixels that take part (None: all).
+        balanced: mean over difference pixels and mean over agreement pixels, averaged (the authors' code; a side
+            without pixels leaves the mean to the other one). Otherwise the plain mean over pixels (the paper).
+        per_image: reduce within each image, then over the kept images that have valid pixels; otherwise pool the
+            pixels of the whole batch.
+
+    Returns:
+        Scalar. If nothing takes part it is 0 and still connected to `logits`, so that every rank of a distributed
+        run has a backward pass.
+    """
+    logits = logits.view(target.shape).float()
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    weight = torch.ones_like(target) if valid is None else valid.to(target)
+    if keep is not None:
+        weight = weight * keep.to(target)[:, None, None]
+    shape = (len(loss), -1) if per_image else (1, -1)
+    loss, weight, target = loss.reshape(shape), weight.reshape(shape), target.reshape(shape)
+    if balanced:
+        sides = torch.stack((weight * target, weight * (1 - target)))
+    else:
+        sides = weight[None]
+    pixels = sides.sum(-1)
+    side_means = (sides * loss).sum(-1) / pixels.clamp(min=1)
+    return _mean_over_present(_mean_over_present(side_means, pixels > 0), (pixels > 0).any(0), dim=0)
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = False) -> Tensor:
+    """Cross entropy of a segmentation network against a mask (Eq. 8).
+
+    Args:
+        logits: B x C x H x W float.
+        mask: B x H x W long, 255 = ignore.
+        per_class: mean within each class present in the batch, then over these classes (the printed sums);
+            otherwise the plain mean over labelled pixels (the authors' code).
+
+    Returns:
+        Scalar; 0, connected to `logits`, if no pixel has a label.
+    """
+    loss = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")
+    labelled = mask != IGNORE
+    if not per_class:
+        return loss.sum() / labelled.sum().clamp(min=1)
+    classes = logits.shape[1]
+    index = mask.masked_fill(~labelled, classes).flatten()
+    sums = loss.new_zeros(classes + 1).scatter_add(0, index, loss.flatten())[:classes]
+    counts = torch.bincount(index, minlength=classes + 1)[:classes]
+    return _mean_over_present(sums / counts.clamp(min=1), counts > 0)
+
+
+def _mean_over_present(values: Tensor, present: Tensor, dim: int = 0) -> Tensor:
+    """Mean of `values` over the entries of `dim` where `present` holds; 0 where none does."""
+    return (values * present).sum(dim) / present.sum(dim).clamp(min=1)

@@ -1,0 +1,198 @@
+"""Difference, failure, bias and merge: the arithmetic of SSDD (Eq. 1, 3, 4, 16 and 17)."""
+
+import torch
+from torch import Tensor
+
+from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.errors import InputError
+
+
+def present_argmax(scores: Tensor, image_labels: Tensor) -> Tensor:
+    """Take the argmax over background and the image's own classes only ("argmax of the presence labels", 4.1).
+
+    Args:
+        scores: B x C x H x W float, probabilities or logits; channel 0 is background.
+        image_labels: B x C bool, column 0 (background) true.
+
+    Returns:
+        B x H x W long mask.
+    """
+    return scores.masked_fill(~image_labels[:, :, None, None], float("-inf")).argmax(1)
+
+
+def valid_pixels(knowledge: Tensor, advice: Tensor) -> Tensor:
+    """Say where both masks carry a label; only there do they take part in losses, counts and decisions.
+
+    Args:
+        knowledge: B x H x W long, 255 = ignore.
+        advice: B x H x W long, 255 = ignore.
+
+    Returns:
+        B x H x W bool.
+    """
+    return (knowledge != IGNORE) & (advice != IGNORE)
+
+
+def difference_target(knowledge: Tensor, advice: Tensor) -> Tensor:
+    """Mark the pixels where two masks disagree (Eq. 1).
+
+    The equation as printed has the two cases exchanged; everything else in the paper needs 1 where the masks
+    differ. Pixels that are 255 in either mask are 0 and must be left out with `valid_pixels`.
+
+    Args:
+        knowledge: B x H x W long, 255 = ignore.
+        advice: B x H x W long, 255 = ignore.
+
+    Returns:
+        B x H x W float, 1 where both masks have a label and the labels differ, else 0.
+
+    Raises:
+        InputError: if the shapes differ.
+    """
+    _check_same_shape(knowledge, advice)
+    return ((knowledge != advice) & valid_pixels(knowledge, advice)).float()
+
+
+def failed_classes(knowledge: Tensor, advice: Tensor, image_labels: Tensor, ratio: float = 0.5) -> Tensor:
+    """Find the classes that the mapping function made vanish (Eq. 16).
+
+    A class of the image failed if |A = c| / max(|K = c|, 1) < ratio, counted over pixels valid in both masks.
+    A class that neither mask shows fails too; it has no pixel that the merge bias could move.
+
+    Args:
+        knowledge: B x H x W long, 255 = ignore.
+        advice: B x H x W long, 255 = ignore.
+        image_labels: B x C bool, column 0 (background) true.
+        ratio: share of its pixels that a class must keep, 0 to 1.
+
+    Returns:
+        B x C bool; background is always false.
+
+    Raises:
+        InputError: if the shapes of the masks differ.
+    """
+    _check_same_shape(knowledge, advice)
+    valid = valid_pixels(knowledge, advice)
+    classes = image_labels.shape[1]
+    kept = class_counts(advice, valid, classes) / class_counts(knowledge, valid, classes).clamp(min=1)
+    failed = (kept < ratio) & image_labels
+    failed[:, 0] = False
+    return failed
+
+
+def class_counts(mask: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """Count the valid pixels of each class.
+
+    Args:
+        mask: B x H x W long.
+        valid: B x H x W bool; the others are not counted.
+        num_classes: C.
+
+    Returns:
+        B x C float.
+    """
+    index = mask.masked_fill(~valid, num_classes).flatten(1)
+    counts = torch.zeros(len(mask), num_classes + 1, device=mask.device)
+    return counts.scatter_add_(1, index, torch.ones_like(index, dtype=counts.dtype))[:, :num_classes]
+
+
+def bad_samples(failed: Tensor, image_labels: Tensor, rule: str = "any") -> Tensor:
+    """Say which images are bad training samples for difference detection (Eq. 16).
+
+    Args:
+        failed: B x C bool, from `failed_classes`.
+        image_labels: B x C bool, column 0 (background) true.
+        rule: "any": one failed class suffices (the authors' code); "all": all of the image's foreground classes
+            must have failed (the paper).
+
+    Returns:
+        B bool.
+
+    Raises:
+        InputError: if the rule is neither.
+    """
+    if rule == "any":
+        return failed.any(1)
+    if rule == "all":
+        return failed[:, 1:].sum(1) >= image_labels[:, 1:].sum(1)
+    raise InputError(f"the rule for bad samples must be 'any' or 'all', not {rule!r}.")
+
+
+def merge_bias(
+    knowledge: Tensor,
+    advice: Tensor,
+    failed: Tensor,
+    dd_bias: float = 0.4,
+    class_bias: float = 1.0,
+    background_bias: float = 0.0,
+) -> Tensor:
+    """Compute the bias of the confidence score (Eq. 17), signed so that a vanishing class is protected.
+
+    bias = dd_bias - class_bias [K failed] + class_bias [A failed] - background_bias [K = 0] + background_bias [A = 0]
+
+    Args:
+        knowledge: B x H x W long, 255 = ignore.
+        advice: B x H x W long, 255 = ignore.
+        failed: B x C bool, from `failed_classes`.
+        dd_bias: b_dd, lean towards the advice (positive) or the knowledge (negative).
+        class_bias: b_class, protection of a failed class.
+        background_bias: b_bg, lean towards the mask that says background; the authors' code's own addition.
+
+    Returns:
+        B x H x W float.
+    """
+    lost_in_knowledge = _lookup(failed, knowledge).float()
+    lost_in_advice = _lookup(failed, advice).float()
+    to_background = (advice == 0).float() - (knowledge == 0).float()
+    return dd_bias + class_bias * (lost_in_advice - lost_in_knowledge) + background_bias * to_background
+
+
+def ssdd_merge(
+    knowledge: Tensor,
+    advice: Tensor,
+    d_knowledge: Tensor,
+    d_advice: Tensor,
+    image_labels: Tensor,
+    dd_bias: float = 0.4,
+    class_bias: float = 1.0,
+    background_bias: float = 0.0,
+) -> Tensor:
+    """Take the advice where the difference was predictable, else keep the knowledge (Eq. 3 and 4).
+
+    w = d_K - d_A + bias; the advice is taken where w >= 0. Where exactly one mask is 255 the other one's label is
+    taken; where both are, the result is 255.
+
+    Args:
+        knowledge: B x H x W long, 255 = ignore.
+        advice: B x H x W long, 255 = ignore.
+        d_knowledge: B x H x W float in [0, 1], difference predicted from the knowledge.
+        d_advice: B x H x W float in [0, 1], difference predicted from the advice.
+        image_labels: B x C bool, column 0 (background) true.
+        dd_bias: b_dd of `merge_bias`.
+        class_bias: b_class of `merge_bias`.
+        background_bias: b_bg of `merge_bias`.
+
+    Returns:
+        B x H x W long, the refined mask m_D.
+
+    Raises:
+        InputError: if the shapes of masks and difference maps are not all the same.
+    """
+    _check_same_shape(knowledge, advice, d_knowledge, d_advice)
+    failed = failed_classes(knowledge, advice, image_labels)
+    confidence = d_knowledge - d_advice
+    confidence = confidence + merge_bias(knowledge, advice, failed, dd_bias, class_bias, background_bias)
+    take_advice = ((confidence >= 0) & (advice != IGNORE)) | (knowledge == IGNORE)
+    return torch.where(take_advice, advice, knowledge)
+
+
+def _lookup(table: Tensor, mask: Tensor) -> Tensor:
+    """Read table[b, mask[b, y, x]] for every pixel; false at 255."""
+    index = mask.masked_fill(mask == IGNORE, 0).flatten(1)
+    return table.gather(1, index).view_as(mask) & (mask != IGNORE)
+
+
+def _check_same_shape(*tensors: Tensor) -> None:
+    shapes = [tuple(t.shape) for t in tensors]
+    if len(set(shapes)) > 1 or len(shapes[0]) != 3:
+        raise InputError(f"masks and difference maps must all be B x H x W of one size, found {shapes}; resize them first.")

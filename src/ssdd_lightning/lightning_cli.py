@@ -1,0 +1,62 @@
+"""LightningCLI for the stages, with its pitfalls handled."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+
+from ssdd_lightning.data.voc import VOCDataModule
+from ssdd_lightning.stages import Stage
+
+
+class SaveRunConfig(SaveConfigCallback):
+    """Write the configuration of a fit into the run's own folder, and hand it to the logger.
+
+    Lightning's default writes `./config.yaml` when there is no log folder, one file for all runs of W&B, and lets a
+    later `test` overwrite it.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save once, at the start of a fit."""
+        if stage != "fit" or not trainer.is_global_zero:
+            return
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.config.as_dict())
+
+
+class SSDDCommandLine(LightningCLI):
+    """Any stage as model, VOC as data; the number of classes comes from the data."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link the number of classes."""
+        parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+
+
+def run_stage(args: Sequence[str]) -> SSDDCommandLine:
+    """Run `fit`, `validate`, `test` or `predict`.
+
+    Args:
+        args: the subcommand and its options.
+
+    Returns:
+        The command line object, with the trainer and the model that ran.
+    """
+    torch.set_float32_matmul_precision("high")
+    with warnings.catch_warnings():
+        # Lightning calls three functions of jsonargparse that newer versions announce to drop.
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
+        return SSDDCommandLine(
+            Stage,
+            VOCDataModule,
+            subclass_mode_model=True,
+            save_config_callback=SaveRunConfig,
+            auto_configure_optimizers=False,
+            seed_everything_default=0,
+            args=list(args),
+        )

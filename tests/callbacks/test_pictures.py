@@ -1,0 +1,137 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+
+from ssdd_lightning.callbacks import pictures
+from ssdd_lightning.callbacks.pictures import RefinementPictures
+from ssdd_lightning.errors import InputError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+
+
+def shown(stage):
+    """Knowledge is class 1 in training and class 2 in validation, so that pictures tell which is which."""
+    batch = len(stage.batch["image"])
+    label = 1 if stage.mode == "train" else 2
+    return {
+        "image": stage.batch["image"],
+        "knowledge": torch.full((batch, 6, 8), label),
+        "refined": torch.full((batch, 6, 8), 255),
+        "d_knowledge": torch.rand(batch, 6, 8, dtype=torch.bfloat16, requires_grad=True),
+    }
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """All rows that were drawn."""
+    calls = []
+    original = pictures.panel
+    monkeypatch.setattr(
+        pictures, "panel", lambda rows, names: calls.append((rows, names)) or original(rows, names)
+    )
+    return calls
+
+
+def fit(make_trainer, tiny, callback, **options):
+    trainer = make_trainer(callback, **options)
+    trainer.fit(tiny.Stage(shown=shown), datamodule=tiny.Data())
+    return trainer
+
+
+def test_files_without_a_logger(make_trainer, tiny, tmp_path, drawn):
+    fit(make_trainer, tiny, RefinementPictures(), epochs=2)
+    files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert files == [f"epoch_00{epoch}_{phase}.png" for epoch in (0, 1) for phase in ("train", "val")]
+    assert Image.open(tmp_path / "pictures" / files[0]).size[0] > 600
+    # training first, then validation, each with its own last batch, by the dataset's class indices
+    assert [int(rows[0]["knowledge"][0, 0]) for rows, _ in drawn] == [8, 12, 8, 12]
+    assert (drawn[0][0][1]["refined"] == 255).all()
+    last = tiny.Data().loader().dataset[3]["image"].permute(1, 2, 0).numpy()
+    np.testing.assert_array_equal(drawn[1][0][1]["image"], last)
+
+
+def test_how_many_and_how_often(make_trainer, tiny, tmp_path, drawn):
+    fit(make_trainer, tiny, RefinementPictures(num_images=1, every_n_epochs=2), epochs=3)
+    assert [len(rows) for rows, _ in drawn] == [1, 1, 1, 1]
+    files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert [name[:9] for name in files] == ["epoch_000", "epoch_000", "epoch_002", "epoch_002"]
+
+
+def test_csv_logger_gets_files_in_its_own_folder(make_trainer, tiny, tmp_path):
+    fit(make_trainer, tiny, RefinementPictures(), logger=CSVLogger(tmp_path, "logs", "one"))
+    assert (tmp_path / "logs" / "one" / "pictures" / "epoch_000_train.png").is_file()
+
+
+def test_tensorboard(make_trainer, tiny, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logger = TensorBoardLogger(tmp_path, "logs", "one")
+    fit(make_trainer, tiny, RefinementPictures(), logger=logger, epochs=2)
+    events = accumulator.EventAccumulator(logger.log_dir, size_guidance={"images": 0}).Reload()
+    assert sorted(events.Tags()["images"]) == ["pictures/train", "pictures/val"]
+    images = events.Images("pictures/train")
+    assert [image.step for image in images] == [2, 4]
+    assert images[0].width == 4 * 198 + 6
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_wandb_offline(make_trainer, tiny, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for name in ("DIR", "CACHE_DIR", "CONFIG_DIR", "DATA_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path))
+    try:
+        fit(
+            make_trainer,
+            tiny,
+            RefinementPictures(),
+            logger=WandbLogger(save_dir=tmp_path, offline=True),
+            epochs=2,
+        )
+    finally:
+        wandb.finish()
+    files = sorted(tmp_path.glob("wandb/offline-run-*/files/media/images/pictures/*.png"))
+    assert [path.name.split("_")[0] for path in files] == ["train", "train", "val", "val"]
+    assert Image.open(files[0]).size[0] == 4 * 198 + 6
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_validation_alone(make_trainer, tiny, tmp_path):
+    make_trainer(RefinementPictures()).validate(
+        tiny.Stage(shown=shown), datamodule=tiny.Data(), verbose=False
+    )
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["epoch_000_val.png"]
+
+
+def test_a_stage_may_have_nothing_to_show(make_trainer, tiny, tmp_path):
+    make_trainer(RefinementPictures()).fit(tiny.Stage(), datamodule=tiny.Data())
+    assert not (tmp_path / "pictures").exists()
+
+
+def test_a_stage_without_pictures(make_trainer, tiny, monkeypatch):
+    monkeypatch.delattr(tiny.Stage, "pictures")
+    with pytest.raises(InputError, match=r"TinyStage has no pictures\(\)"):
+        make_trainer(RefinementPictures()).fit(tiny.Stage(), datamodule=tiny.Data())
+
+
+def test_unknown_entries(make_trainer, tiny):
+    stage = tiny.Stage(shown=lambda stage: {"image": stage.batch["image"], "mask": stage.batch["image"]})
+    with pytest.raises(InputError, match="returned 'mask'; expected some of image, knowledge"):
+        make_trainer(RefinementPictures()).fit(stage, datamodule=tiny.Data())
+
+
+@pytest.mark.parametrize("options", [{"num_images": 0}, {"every_n_epochs": 0}])
+def test_impossible_options(options):
+    with pytest.raises(InputError, match="must be at least 1"):
+        RefinementPictures(**options)
+
+
+def test_wandb_waits_until_a_logger_asks_for_it():
+    code = "import sys, ssdd_lightning.callbacks.pictures; print('wandb' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

@@ -1,0 +1,144 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssdd_lightning.crf import CRFSettings
+from ssdd_lightning.crf import folder as module
+from ssdd_lightning.crf.folder import refine_folder
+from ssdd_lightning.data.maps import map_path, read_map, write_map
+from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional.dense_crf import dense_crf
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Five images of differing sizes (one a .png) with maps of differing classes."""
+    images, maps = tmp_path / "images", tmp_path / "maps"
+    images.mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(5):
+        height, width = 20 + i, 31 - i
+        pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"im{i}.{'png' if i == 4 else 'jpg'}")
+        classes = [0, 8, 12][: 2 + i % 2]
+        scores = generator.random((len(classes), height, width))
+        scores[:, :3, :3] = 0  # undecided
+        write_map(map_path(maps, f"im{i}"), classes, scores)
+    return images, maps, tmp_path / "out"
+
+
+def refine(folders, **options):
+    return refine_folder(*folders, progress=False, **options)
+
+
+def test_writes_the_crf_of_every_map(folders):
+    images, maps, out = folders
+    assert refine(folders, preset="mctformer", iterations=3, write="both", num_workers=3) == 5
+    for i in range(5):
+        classes, scores = read_map(map_path(maps, f"im{i}"))
+        scores = scores / np.maximum(scores.sum(0), 1e-12)
+        scores[:, :3, :3] = 1 / len(classes)
+        image = np.array(Image.open(next(images.glob(f"im{i}.*"))))
+        expected = dense_crf(
+            torch.from_numpy(image).permute(2, 0, 1)[None],
+            torch.from_numpy(scores.astype(np.float32))[None],
+            iterations=3,
+            preset="mctformer",
+        )[0].numpy()
+        found_classes, found = read_map(map_path(out, f"im{i}"))
+        assert found_classes == classes
+        assert np.abs(found - expected).max() < 0.005
+        assert (read_mask(out / f"im{i}.png") == np.array(classes)[expected.argmax(0)]).all()
+
+
+@pytest.mark.parametrize(("write", "suffix"), [("maps", ".map.png"), ("masks", ".png")])
+def test_writes_what_is_asked_for_only(folders, write, suffix):
+    refine(folders, write=write)
+    assert {p.name for p in folders[2].iterdir()} == {f"im{i}{suffix}" for i in range(5)} | {"crf.json"}
+
+
+def test_goes_on_where_it_stopped(folders):
+    out = folders[2]
+    refine(folders)
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("*.map.png")}
+    map_path(out, "im1").unlink()
+    map_path(out, "im2").write_bytes(map_path(out, "im2").read_bytes()[:100])  # cut off
+    os.utime(map_path(folders[1], "im3"), ns=(kept[map_path(out, "im3")] + 1,) * 2)  # a newer map
+    assert refine(folders) == 3
+    assert refine(folders) == 0
+    for name in ("im0", "im4"):
+        assert map_path(out, name).stat().st_mtime_ns == kept[map_path(out, name)]
+
+
+def test_refuses_to_mix_two_settings(folders):
+    refine(folders, preset="psa")
+    assert json.loads((folders[2] / "crf.json").read_text())["iterations"] == 10
+    with pytest.raises(InputError, match=r"crf.json says that this folder holds a CRF of other settings"):
+        refine(folders, preset="dupl")
+    with pytest.raises(InputError, match="other settings"):
+        refine(folders, iterations=3)
+    assert refine(folders, settings=CRFSettings(3, 3, 80, 13, 10)) == 0
+
+
+def test_missing_image_is_found_before_any_work(folders):
+    (folders[0] / "im3.jpg").unlink()
+    with pytest.raises(InputError, match=r"1 of 5 maps have no image: .*im3.jpg does not exist"):
+        refine(folders)
+    assert not folders[2].exists()
+
+
+def test_map_of_another_size_is_named(folders):
+    write_map(map_path(folders[1], "im2"), [0, 1], np.full((2, 5, 6), 0.5))
+    with pytest.raises(InputError, match=r"im2.map.png is 6 x 5 pixels, its image .*im2.jpg 29 x 22"):
+        refine(folders, num_workers=1)
+    assert not map_path(folders[2], "im2").exists()
+
+
+@pytest.mark.parametrize("kind", ["image", "map"])
+def test_damaged_file_is_named_and_leaves_nothing_half_written(folders, kind):
+    path = folders[0] / "im1.jpg" if kind == "image" else map_path(folders[1], "im1")
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(InputError, match=path.name):
+        refine(folders)
+    assert not [p for p in folders[2].iterdir() if p.name.startswith(".")]
+
+
+def test_bad_folders_and_options(folders, tmp_path):
+    images, maps, out = folders
+    (tmp_path / "empty").mkdir()
+    for arguments, message in [
+        ((images, tmp_path / "no", out), "folder of maps .*no does not exist"),
+        ((tmp_path / "no", maps, out), "folder of images .*no does not exist"),
+        ((images, tmp_path / "empty", out), "holds no score maps"),
+        ((images, maps, maps), "overwrite its own input"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            refine_folder(*arguments)
+    for options, message in [
+        ({"write": "png"}, "choose one of maps, masks, both"),
+        ({"num_workers": 0}, "must be 1 or more"),
+        ({"device": "cray"}, "cannot run on device 'cray'"),
+        ({"iterations": -1}, "iterations"),
+        ({"preset": "x"}, "unknown CRF preset"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            refine(folders, **options)
+    assert not out.exists()
+
+
+def test_few_images_are_under_way_at_once():
+    started = []
+
+    def work(name):
+        started.append(name)
+        return True
+
+    results = module._in_threads(work, (str(i) for i in range(100)), 2)
+    assert next(results)
+    assert len(started) <= 4
+    assert sum(results) == 99

@@ -1,0 +1,127 @@
+"""The shared half of the data modules, on a dataset that is not VOC: names and classes of its own."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import seed_everything
+
+from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.datamodule import WeakDataModule
+from ssdd_lightning.data.dataset import Record
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.data.transforms import TrainTransform
+from ssdd_lightning.errors import InputError
+
+NAMES = ("background", *(f"thing {number}" for number in range(1, 81)))
+SPLITS = {"train": "a", "val": "b", "test": "b", "predict": "a"}
+
+
+class Own(WeakDataModule):
+    """Five copies of one photo, so that only randomness tells their crops apart."""
+
+    def __init__(self, root, guides=None, batch_size=2, num_workers=0, classes=None):
+        transform = TrainTransform(16, (40, 60), True, True, (0.3, 0.3, 0.3, 0.1))
+        table = ClassTable.select(NAMES, classes)
+        super().__init__(table, SPLITS, guides or {}, transform, batch_size, num_workers)
+        self.root = root
+
+    def find_records(self, split, truth):
+        masks = [self.root / f"{number}.png" if truth else None for number in range(5)]
+        records = [
+            Record(f"{split}{number}", self.root / f"{number}.jpg", (1, 80), masks[number])
+            for number in range(5)
+        ]
+        return records, "the test"
+
+
+@pytest.fixture
+def root(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    for number in range(5):
+        Image.fromarray(photo).save(tmp_path / f"{number}.jpg")
+        write_mask(tmp_path / f"{number}.png", np.full((48, 64), 80))
+    return tmp_path
+
+
+def test_any_number_of_classes(root):
+    data = Own(root)
+    assert (data.num_classes, data.class_indices[-1], data.class_names[80]) == (81, 80, "thing 80")
+    data.setup("validate")
+    batch = next(iter(data.val_dataloader()))
+    assert batch["mask"].unique().tolist() == [80]
+    assert batch["image_labels"].shape == (1, 81)
+    assert batch["image_labels"][0].nonzero().flatten().tolist() == [0, 1, 80]
+    few = Own(root, classes=["thing 80", "thing 1"])
+    assert (few.num_classes, few.class_indices) == (3, [0, 1, 80])
+
+
+def test_loaders_of_every_phase(root):
+    data = Own(root)
+    data.setup("fit")
+    assert [len(names) for names in _names(data.train_dataloader())] == [2, 2]  # the fifth is dropped
+    assert list(_names(data.val_dataloader())) == [[f"b{number}"] for number in range(5)]
+    data.setup("predict")
+    assert list(_names(data.predict_dataloader())) == [[f"a{number}"] for number in range(5)]
+    alone = Own(root, batch_size=9)
+    alone.setup("fit")
+    assert [len(names) for names in _names(alone.train_dataloader())] == [5]
+
+
+def test_a_stage_needs_its_own_splits_only(root):
+    (root / "3.png").unlink()
+    data = Own(root)
+    data.setup("predict")
+    with pytest.raises(InputError, match=r"mask .*3\.png does not exist \(1 of 5 are missing\)"):
+        data.setup("validate")
+
+
+def _names(loader):
+    return (batch["name"] for batch in loader)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_seeds_repeat_runs_while_workers_and_epochs_differ(root, num_workers):
+    def run(seed):
+        seed_everything(seed, workers=True, verbose=False)
+        data = Own(root, batch_size=1, num_workers=num_workers)
+        data.setup("fit")
+        loader = data.train_dataloader()
+        return torch.stack([torch.cat([batch["image_raw"] for batch in loader]) for _ in range(2)])
+
+    first, again, other = run(1), run(1), run(2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    crops = first.flatten(0, 1).flatten(1)
+    assert len(crops.unique(dim=0)) == 10  # two epochs of five copies of one photo
+
+
+def test_knowledge_and_advice_reach_training_and_prediction_only(root, tmp_path):
+    guides = {"knowledge": tmp_path / "K", "advice": tmp_path / "A"}
+    for folder in guides.values():
+        for number in range(5):
+            write_mask(folder / f"a{number}.png", np.full((48, 64), 80))
+    data = Own(root, guides)
+    data.setup()
+    train, predict = next(iter(data.train_dataloader())), next(iter(data.predict_dataloader()))
+    assert {"knowledge", "advice"} <= set(train)
+    assert {"knowledge", "advice"} <= set(predict)
+    assert "mask" not in train
+    assert "mask" not in predict
+    for batch in (next(iter(data.val_dataloader())), next(iter(data.test_dataloader()))):
+        assert set(batch) == {"image", "image_raw", "image_labels", "mask", "name"}
+
+
+def test_missing_guides_are_refused_by_name(root, tmp_path):
+    with pytest.raises(InputError, match=r"advice folder .*A does not exist; run the stage"):
+        Own(root, {"advice": tmp_path / "A"}).setup("fit")
+    write_mask(tmp_path / "A" / "a0.png", np.zeros((48, 64), int))
+    with pytest.raises(InputError, match=r"advice .*a1\.png does not exist \(4 of 5 are missing\)"):
+        Own(root, {"advice": tmp_path / "A"}).setup("predict")
+
+
+def test_bad_options_are_refused(root):
+    with pytest.raises(InputError, match="batch_size"):
+        Own(root, batch_size=0)
+    with pytest.raises(InputError, match="num_workers"):
+        Own(root, num_workers=-1)

@@ -1,0 +1,101 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import default_collate
+
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
+from ssdd_lightning.data.dataset import FolderDataset, Record, check_exist, select_records
+from ssdd_lightning.data.maps import write_map
+from ssdd_lightning.data.masks import read_mask, write_mask
+from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
+from ssdd_lightning.errors import InputError
+
+SIZE = (40, 60)
+PETS = ClassTable.select(VOC_CLASSES, ["cat", "dog"])
+ALL = ClassTable.select(VOC_CLASSES, None)
+
+
+@pytest.fixture
+def record(devkit):
+    return Record("c_both", devkit / "JPEGImages" / "c_both.jpg", (8, 12))
+
+
+def test_a_sample_has_the_documented_tensors(devkit, record):
+    write_map(devkit / "K" / "c_both.map.png", [0, 8, 12], np.full((3, *SIZE), 0.5))
+    full = replace(
+        record,
+        mask=devkit / "SegmentationClass" / "c_both.png",
+        guides={
+            "knowledge": devkit / "K" / "c_both.map.png",
+            "advice": devkit / "SegmentationClass" / "c_both.png",
+        },
+    )
+    sample = FolderDataset([full], PETS, PlainTransform())[0]
+    for key in ("image", "image_raw"):
+        assert (sample[key].shape, sample[key].dtype) == ((3, *SIZE), torch.uint8)
+    for key in ("knowledge", "advice", "mask"):
+        assert (sample[key].shape, sample[key].dtype) == (SIZE, torch.long)
+    assert sample["image_labels"].tolist() == [True, True, True]
+    assert sample["name"] == "c_both"
+    expected = torch.from_numpy(PETS.to_network()[read_mask(full.mask)].astype(np.int64))
+    assert torch.equal(sample["mask"], expected)
+    assert sample["mask"].unique().tolist() == [0, 1, 2, 255]
+
+
+def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
+    dataset = FolderDataset(
+        [record, record], PETS, TrainTransform(32, None, True, True, (0.1, 0.1, 0.1, 0.1))
+    )
+    batch = default_collate([dataset[0], dataset[1]])
+    assert set(batch) == {"image", "image_raw", "image_labels", "name"}
+    assert batch["image"].shape == (2, 3, 32, 32)
+    assert batch["image_labels"].shape == (2, 3)
+    assert batch["name"] == ["c_both", "c_both"]
+
+
+def test_truth_of_other_classes_is_ignored(devkit, record):
+    truth = replace(record, mask=devkit / "SegmentationClass" / "d_bus.png")
+    mask = FolderDataset([truth], PETS, PlainTransform())[0]["mask"]
+    assert mask.unique().tolist() == [0, 255]
+    assert (mask[8:30, 6:28] == 255).all()
+
+
+@pytest.mark.parametrize("part", ["mask", "knowledge"])
+def test_a_mask_of_another_size_is_refused_by_name(devkit, record, part):
+    path = devkit / "small.png"
+    write_mask(path, np.zeros((40, 59), dtype=np.uint8))
+    broken = replace(record, mask=path) if part == "mask" else replace(record, guides={part: path})
+    with pytest.raises(
+        InputError, match=rf"{part} .*small\.png is 59 x 40 pixels, its image .*c_both\.jpg is 60 x 40"
+    ):
+        FolderDataset([broken], PETS, PlainTransform())[0]
+
+
+def test_truth_out_of_range_is_refused_by_name(devkit, record):
+    write_mask(devkit / "bad.png", np.full(SIZE, 21))
+    with pytest.raises(InputError, match=r"bad\.png holds the value 21"):
+        FolderDataset([replace(record, mask=devkit / "bad.png")], PETS, PlainTransform())[0]
+
+
+def test_a_truncated_photo_is_refused_by_name(devkit, record):
+    record.image.write_bytes(record.image.read_bytes()[:900])
+    with pytest.raises(InputError, match=r"cannot read image .*c_both\.jpg"):
+        FolderDataset([record], PETS, PlainTransform())[0]
+
+
+def test_chosen_classes_choose_images(record):
+    records = [replace(record, labels=labels) for labels in ((8,), (8, 12), (8, 15), (15,), ())]
+    assert [kept.labels for kept in select_records(records, PETS, "x")] == [(8,), (8, 12)]
+    assert select_records(records[:4], ALL, "x") == records[:4]
+    with pytest.raises(InputError, match=r"c_both\.jpg has no label in x"):
+        select_records(records, ALL, "x")
+    with pytest.raises(InputError, match="none of 2 images shows only cat, dog by x"):
+        select_records(records[2:4], PETS, "x")
+
+
+def test_missing_files_are_counted(tmp_path):
+    (tmp_path / "a").touch()
+    with pytest.raises(InputError, match=r"map .*b does not exist \(2 of 3 are missing\); write it"):
+        check_exist([tmp_path / "a", tmp_path / "b", tmp_path / "c"], "map", "write it")

@@ -1,0 +1,171 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ssdd_lightning.data.masks import VOC_PALETTE
+from ssdd_lightning.data.transforms import PAD_COLOUR, PlainTransform, TrainTransform
+from ssdd_lightning.errors import InputError
+
+PRESENT = np.array([0, 2, 5], dtype=np.uint8)  # network indices of the maps' channels
+STILL = (0.0, 0.0, 0.0, 0.0)
+
+
+def make(crop_size=64, resize=None, keep_aspect=True, flip=True, color_jitter=STILL):
+    return TrainTransform(crop_size, resize, keep_aspect, flip, color_jitter)
+
+
+def blocks(height=120, width=160, cell=20):
+    """A picture of coloured squares with the mask and the one-hot maps that say the same."""
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 3, (height // cell, width // cell))
+    channel = coarse.repeat(cell, 0).repeat(cell, 1)
+    mask = PRESENT[channel]
+    maps = np.eye(3, dtype=np.float32)[channel]
+    return VOC_PALETTE[mask], mask, maps
+
+
+def inside(mask):
+    """Pixels whose 9 x 9 neighbourhood lies in the crop and has one value."""
+    framed = np.pad(mask, 4, constant_values=254)
+    windows = np.lib.stride_tricks.sliding_window_view(framed, (9, 9))
+    return (windows == mask[..., None, None]).all(axis=(2, 3))
+
+
+@pytest.mark.parametrize("resize", [None, (80, 300)])
+@pytest.mark.parametrize("keep_aspect", [True, False])
+@pytest.mark.parametrize("crop_size", [64, 200])
+def test_image_mask_and_maps_stay_aligned(resize, keep_aspect, crop_size):
+    torch.manual_seed(0)
+    image, mask, maps = blocks()
+    transform = make(crop_size, resize, keep_aspect)
+    for _ in range(8):
+        view = transform(image, {"knowledge": mask, "advice": maps}, PRESENT)
+        knowledge, advice = view["knowledge"], view["advice"]
+        assert knowledge.shape == advice.shape == view["image"].shape[:2] == (crop_size, crop_size)
+        np.testing.assert_array_equal(knowledge == 255, advice == 255)
+        assert (knowledge == advice).mean() > 0.96  # nearest and bilinear part at the edges only
+        sure = inside(knowledge) & (knowledge != 255)
+        np.testing.assert_array_equal(view["image_raw"][sure], VOC_PALETTE[knowledge[sure]])
+        assert sure.sum() > 200
+
+
+def test_masks_are_not_shifted_against_maps():
+    torch.manual_seed(0)
+    image, mask, maps = blocks()
+    view = make(150, (150, 150), flip=False)(image, {"knowledge": mask, "advice": maps}, PRESENT)
+    differ = view["knowledge"] != view["advice"]
+    assert differ.mean() < 0.015  # 0.027 with OpenCV's plain nearest
+
+
+def test_small_images_lie_anywhere_and_padding_is_known():
+    torch.manual_seed(0)
+    image, mask, maps = blocks(40, 60)
+    transform = make(100, color_jitter=(0.3, 0.3, 0.3, 0.1))
+    corners = set()
+    for _ in range(30):
+        view = transform(image, {"knowledge": mask, "advice": maps}, PRESENT)
+        padding = view["knowledge"] == 255
+        assert padding.sum() == 100 * 100 - 40 * 60
+        np.testing.assert_array_equal(padding, view["advice"] == 255)
+        for key in ("image", "image_raw"):
+            assert (view[key][padding] == PAD_COLOUR).all()
+        corners.add((int(padding.all(axis=1).argmin()), int(padding.all(axis=0).argmin())))
+    assert len(corners) > 20
+
+
+def test_only_the_image_is_jittered():
+    torch.manual_seed(0)
+    image, mask, _ = blocks()
+    view = make(color_jitter=(0.3, 0.3, 0.3, 0.1))(image, {"knowledge": mask}, PRESENT)
+    assert (view["image"] != view["image_raw"]).any()
+    sure = inside(view["knowledge"])
+    np.testing.assert_array_equal(view["image_raw"][sure], VOC_PALETTE[view["knowledge"][sure]])
+
+
+def test_maps_are_decided_after_the_warp():
+    """Stripes of two classes of which one wins on average: argmax before the warp would keep stripes."""
+    maps = np.zeros((64, 64, 3), dtype=np.float32)
+    maps[..., 0] = 0.45
+    maps[:, 0::2, 1] = 0.44
+    maps[:, 1::2, 1] = 1.0
+    image = np.zeros((64, 64, 3), dtype=np.uint8)
+    view = make(32, (32, 32), flip=False)(image, {"knowledge": maps}, PRESENT)
+    assert (view["knowledge"] == 2).all()
+
+
+@pytest.mark.parametrize("channels", [2, 5, 9])
+def test_maps_may_have_any_number_of_channels(channels):
+    maps = np.zeros((50, 70, channels), dtype=np.float32)
+    maps[..., channels - 1] = 1
+    present = np.arange(channels, dtype=np.uint8)
+    view = make(64, (60, 90))(np.zeros((50, 70, 3), dtype=np.uint8), {"knowledge": maps}, present)
+    assert set(np.unique(view["knowledge"])) <= {channels - 1, 255}
+
+
+def test_longest_sides_fill_the_range_and_keep_the_shape():
+    torch.manual_seed(0)
+    image = np.zeros((100, 200, 3), dtype=np.uint8)
+    mask = np.zeros((100, 200), dtype=np.uint8)
+    sizes = []
+    for _ in range(60):
+        seen = make(64, (40, 44))(image, {"knowledge": mask}, PRESENT)["knowledge"] == 0
+        sizes.append((int(seen.any(axis=0).sum()), int(seen.any(axis=1).sum())))
+    assert {width for width, _ in sizes} == set(range(40, 45))
+    assert all(height == round(width / 2) for width, height in sizes)
+    square = make(64, (40, 44), keep_aspect=False)(image, {"knowledge": mask}, PRESENT)["knowledge"] == 0
+    assert square.any(axis=0).sum() == square.any(axis=1).sum()
+
+
+def test_draws_are_seeded_by_torch_and_independent_of_each_other():
+    image = np.repeat(np.arange(0, 200, 2, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(20, axis=0)
+    transform = make(20)
+
+    def draw():
+        torch.manual_seed(3)
+        rows = np.stack([transform(image, {}, PRESENT)["image_raw"][0, :, 0] for _ in range(400)]).astype(int)
+        return rows[:, 0] > rows[:, -1], rows.min(axis=1)
+
+    flipped, left = draw()
+    assert 0.4 < flipped.mean() < 0.6
+    assert len(set(left.tolist())) > 60
+    mirrored = np.where(flipped, 198 - 38 - left, left)  # the window's place in the mirrored picture
+    assert abs(np.corrcoef(flipped, mirrored)[0, 1]) < 0.2
+    again = draw()
+    np.testing.assert_array_equal(left, again[1])
+
+
+def test_evaluation_leaves_everything_at_its_size():
+    image, mask, maps = blocks()
+    view = PlainTransform()(image, {"knowledge": mask, "advice": maps}, PRESENT)
+    np.testing.assert_array_equal(view["image"], image)
+    np.testing.assert_array_equal(view["image_raw"], image)
+    np.testing.assert_array_equal(view["knowledge"], mask)
+    np.testing.assert_array_equal(view["advice"], mask)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"crop_size": 0}, "crop_size"),
+        ({"resize": (512, 448)}, "resize"),
+        ({"resize": (0, 448)}, "resize"),
+        ({"color_jitter": (0.3, 0.3)}, "color_jitter"),
+        ({"color_jitter": (0.3, -0.3, 0, 0)}, "color_jitter"),
+        ({"color_jitter": (0.3, 0.3, 0, 0.6)}, "color_jitter"),
+    ],
+)
+def test_bad_options_are_refused(option, message):
+    with pytest.raises(InputError, match=message):
+        make(**option)
+
+
+def test_importing_never_asks_the_network():
+    code = (
+        "import urllib.request as u\n"
+        "u.build_opener = lambda *a: (_ for _ in ()).throw(SystemExit('asked the network'))\n"
+        "import ssdd_lightning.data.transforms"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

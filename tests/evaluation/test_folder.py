@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssdd_lightning.data.maps import map_path, write_map
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.confusion import best_of_both, confusion_matrix
+from ssdd_lightning.evaluation.folder import evaluate_folders, predicted_names, read_prediction
+
+NAMES = ["a", "b", "c", "d"]
+
+
+def masks(seed, sizes=((13, 9), (8, 8), (5, 20), (11, 7))):
+    rng = np.random.default_rng(seed)
+    return [rng.choice([0, 8, 12, 255], size=size).astype(np.uint8) for size in sizes]
+
+
+def write(folder, content, names=NAMES):
+    for name, mask in zip(names, content, strict=True):
+        write_mask(folder / f"{name}.png", mask)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return write(tmp_path / "predictions", masks(1)), write(tmp_path / "truth", masks(2))
+
+
+def pooled(predictions, truth):
+    return sum(confusion_matrix(p, t, 21) for p, t in zip(predictions, truth, strict=True))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pools_over_the_split(folders, workers, capfd):
+    card = evaluate_folders(*folders, names=NAMES, workers=workers, progress=False)
+    assert card.confusion.tolist() == pooled(masks(1), masks(2)).tolist()
+    assert card.images == 4
+    assert card.notes == ()
+    assert capfd.readouterr().err == ""
+
+
+def test_many_chunks_in_many_processes(tmp_path):
+    names = [f"{index:03}" for index in range(70)]
+    sizes = [(6, 5)] * 70
+    predictions = write(tmp_path / "p", masks(3, sizes), names)
+    truth = write(tmp_path / "t", masks(4, sizes), names)
+    card = evaluate_folders(predictions, truth, names, workers=3, progress=False)
+    assert card.confusion.tolist() == pooled(masks(3, sizes), masks(4, sizes)).tolist()
+
+
+def test_a_split_scores_its_own_images_only(folders):
+    card = evaluate_folders(*folders, names=["b", "d"], progress=False)
+    assert card.confusion.tolist() == pooled(masks(1)[1::2], masks(2)[1::2]).tolist()
+
+
+def test_without_a_split_the_card_says_so(folders):
+    card = evaluate_folders(*folders, progress=False)
+    assert card.images == 4
+    assert "no split" in card.table()
+
+
+def test_maps_are_scored_by_their_largest_channel(tmp_path):
+    truth = write(tmp_path / "truth", masks(2)[:1], ["a"])
+    scores = np.random.default_rng(0).random((3, 13, 9))
+    write_map(map_path(tmp_path / "maps", "a"), [0, 8, 12], scores)
+    card = evaluate_folders(tmp_path / "maps", truth, ["a"], progress=False)
+    expected = np.uint8([0, 8, 12])[scores.argmax(axis=0)]
+    assert np.mean(read_prediction(tmp_path / "maps", "a") == expected) > 0.95  # ties after 8-bit rounding
+    assert card.confusion.sum() == (masks(2)[0] != 255).sum()
+    assert predicted_names(tmp_path / "maps") == ["a"]
+
+
+def test_a_mask_goes_before_maps_of_the_same_name(tmp_path):
+    write(tmp_path, [np.full((2, 2), 5, np.uint8)], ["a"])
+    write_map(map_path(tmp_path, "a"), [0, 8], np.ones((2, 2, 2)))
+    assert (read_prediction(tmp_path, "a") == 5).all()
+    assert predicted_names(tmp_path) == ["a"]
+
+
+def test_advice_adds_its_scores_and_the_oracle(folders, tmp_path):
+    advice = write(tmp_path / "advice", masks(5))
+    card = evaluate_folders(*folders, names=NAMES, advice=advice, progress=False)
+    knowledge, other, truth = masks(1), masks(5), masks(2)
+    merged = [best_of_both(k, a, t) for k, a, t in zip(knowledge, other, truth, strict=True)]
+    assert card.confusion.tolist() == pooled(knowledge, truth).tolist()
+    assert card.companions["advice"].confusion.tolist() == pooled(other, truth).tolist()
+    assert card.companions["oracle"].confusion.tolist() == pooled(merged, truth).tolist()
+    assert card.companions["oracle"].miou > max(card.miou, card.companions["advice"].miou)
+
+
+def test_own_classes(folders):
+    card = evaluate_folders(*folders, names=NAMES, classes={0: "sky", 8: "kite", 12: "bird"}, progress=False)
+    assert card.confusion.shape == (13, 14)
+    assert card.absent == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_values_outside_the_classes_name_the_file(folders, workers):
+    write(folders[1], [np.zeros((13, 9), np.uint8)], ["a"])
+    classes = {0: "sky", 8: "kite"}
+    with pytest.raises(InputError, match=r"predictions/a\.png holds the value 12"):
+        evaluate_folders(*folders, names=["a"], classes=classes, workers=workers, progress=False)
+
+
+def test_missing_predictions_are_counted_and_named(folders):
+    names = [*NAMES, *"efghij"]
+    with pytest.raises(InputError, match=r"predictions lacks 6 of 10 images: e, f, g, h, i, \.\.\.;"):
+        evaluate_folders(*folders, names=names, progress=False)
+
+
+def test_missing_truth(folders):
+    (folders[1] / "c.png").unlink()
+    with pytest.raises(InputError, match="truth lacks 1 of 4 images: c;"):
+        evaluate_folders(*folders, progress=False)
+
+
+def test_another_size_names_both_files(folders):
+    write(folders[0], [np.zeros((9, 13), np.uint8)], ["a"])
+    with pytest.raises(InputError, match=r"predictions/a\.png is 13 x 9 .*truth/a\.png is 9 x 13"):
+        evaluate_folders(*folders, names=NAMES, progress=False)
+
+
+def test_colours_are_refused(folders):
+    Image.new("RGB", (9, 13)).save(folders[0] / "a.png")
+    with pytest.raises(InputError, match=r"predictions/a\.png has mode RGB"):
+        evaluate_folders(*folders, names=NAMES, workers=2, progress=False)
+
+
+def test_a_truncated_file_is_named(folders):
+    path = folders[1] / "b.png"
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(InputError, match=r"truth/b\.png"):
+        evaluate_folders(*folders, names=NAMES, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"names": []}, "names no image"),
+        ({"names": ["a", "b", "a"]}, "names a more than once"),
+        ({"classes": {255: "x"}}, "class indices"),
+        ({"classes": {}}, "class indices"),
+    ],
+)
+def test_impossible_requests(folders, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        evaluate_folders(*folders, **options, progress=False)
+
+
+def test_missing_and_empty_folders(folders, tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        evaluate_folders(tmp_path / "nowhere", folders[1])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty holds no PNG"):
+        evaluate_folders(tmp_path / "empty", folders[1])

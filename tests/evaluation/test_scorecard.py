@@ -1,0 +1,74 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from ssdd_lightning.evaluation.scorecard import Scorecard
+
+NAMES = {0: "background", 1: "cat", 2: "sofa", 3: "yak"}
+CONFUSION = np.array([[6, 1, 0, 0, 1], [2, 5, 0, 0, 1], [0, 0, 0, 0, 0], [0, 4, 0, 0, 0]])
+IOU = [6 / 10, 5 / 13, math.nan, 0]
+
+
+@pytest.fixture
+def card():
+    return Scorecard(CONFUSION, NAMES, images=3, notes=("a note",))
+
+
+def test_scores(card):
+    np.testing.assert_allclose(card.iou, IOU)
+    assert card.miou == pytest.approx((6 / 10 + 5 / 13 + 0) / 3)
+    assert card.absent == ["sofa"]
+    assert card.pixels == 20
+    assert card.coverage == pytest.approx(18 / 20)
+
+
+def test_classes_may_leave_gaps():
+    assert Scorecard(CONFUSION, {0: "background", 1: "cat"}, images=1).absent == []
+
+
+def test_nothing_scored():
+    card = Scorecard(np.zeros((2, 3), np.int64), {0: "background", 1: "cat"}, images=1)
+    assert math.isnan(card.miou)
+    assert math.isnan(card.coverage)
+    assert json.loads(card.to_json())["miou"] is None
+    assert "-" in card.table()
+
+
+def test_json_is_strict_and_complete(card):
+    content = json.loads(card.to_json(), parse_constant=pytest.fail)
+    assert content["miou"] == card.miou
+    assert content["coverage"] == card.coverage
+    assert content["confusion"] == CONFUSION.tolist()
+    assert content["absent"] == ["sofa"]
+    assert content["notes"] == ["a note"]
+    assert content["classes"][1] == {
+        "index": 1,
+        "name": "cat",
+        "iou": 5 / 13,
+        "truth_pixels": 8,
+        "predicted_pixels": 10,
+    }
+    assert content["classes"][2]["iou"] is None
+
+
+def test_table(card):
+    lines = card.table().splitlines()
+    assert lines[0].split() == ["class", "IoU"]
+    assert ["cat", "38.46"] in [line.split() for line in lines]
+    assert ["mIoU", "32.82"] in [line.split() for line in lines]
+    assert ["coverage", "90.00"] in [line.split() for line in lines]
+    assert "nobody shows them: sofa" in card.table()
+    assert lines[-1] == "a note"
+
+
+def test_companions_become_columns_and_entries():
+    sofa = np.zeros((4, 5), np.int64)
+    sofa[0, 2] = 7
+    card = Scorecard(CONFUSION, NAMES, 3, companions={"advice": Scorecard(sofa, NAMES, 3)})
+    rows = [line.split() for line in card.table("knowledge").splitlines()]
+    assert rows[0] == ["class", "knowledge", "advice"]
+    assert ["sofa", "-", "0.00"] in rows
+    assert ["cat", "38.46", "-"] in rows
+    assert json.loads(card.to_json())["advice"]["miou"] == 0
