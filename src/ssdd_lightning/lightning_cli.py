@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from ssdd_lightning.callbacks import PredictionWriter
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.stages import Stage
 
@@ -34,8 +36,19 @@ class SSDDCommandLine(LightningCLI):
     """Any stage as model, VOC as data; the number of classes comes from the data."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link the number of classes."""
+        """Link the number of classes; add the callbacks every run has, all under `trainer.default_root_dir`.
+
+        `checkpoints/last.ckpt` is the end of the last epoch: choosing a best one would need pixel truth.
+        """
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({"checkpoint.filename": "last", "checkpoint.enable_version_counter": False})
+        parser.add_lightning_class_args(PredictionWriter, "output")
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+
+
+def _checkpoint_folder(root: str | Path | None) -> str:
+    return str(Path(root or ".") / "checkpoints")
 
 
 def run_stage(args: Sequence[str]) -> SSDDCommandLine:

@@ -49,7 +49,8 @@ def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
         [record, record], PETS, TrainTransform(32, None, True, True, (0.1, 0.1, 0.1, 0.1))
     )
     batch = default_collate([dataset[0], dataset[1]])
-    assert set(batch) == {"image", "image_raw", "image_labels", "name"}
+    assert set(batch) == {"image", "image_raw", "image_labels", "inside", "name"}
+    assert (batch["inside"].shape, batch["inside"].dtype) == ((2, 32, 32), torch.bool)
     assert batch["image"].shape == (2, 3, 32, 32)
     assert batch["image_labels"].shape == (2, 3)
     assert batch["name"] == ["c_both", "c_both"]

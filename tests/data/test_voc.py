@@ -33,8 +33,9 @@ def test_ground_truth_is_absent_in_training_and_prediction(devkit):
         devkit, classes=["cat"], knowledge=devkit / "K", crop_size=32, batch_size=1, num_workers=0
     )
     data.setup()
-    for loader in (data.train_dataloader(), data.predict_dataloader()):
-        assert set(next(iter(loader))) == {"image", "image_raw", "image_labels", "knowledge", "name"}
+    expected = {"image", "image_raw", "image_labels", "knowledge", "name"}
+    assert set(next(iter(data.predict_dataloader()))) == expected
+    assert set(next(iter(data.train_dataloader()))) == {*expected, "inside"}
     for phase in ("train", "predict"):
         assert all(record.mask is None for record in data.datasets[phase].records)
     for loader in (data.val_dataloader(), data.test_dataloader()):

@@ -35,18 +35,22 @@ class PredictionWriter(BasePredictionWriter):
     in distributed runs each process writes its own images. `ssdd test` writes what its step returns, if any.
 
     Args:
-        output_dir: Folder to write to; created where it does not exist, files of the same name are replaced.
+        output_dir: Folder to write to; created where it does not exist, files of the same name are replaced. None
+            means `predictions` (`predict`) or `test` under the trainer's `default_root_dir`.
     """
 
-    def __init__(self, output_dir: Path) -> None:
+    def __init__(self, output_dir: Path | str | None = None) -> None:
         super().__init__(write_interval="batch")
-        self.output_dir = Path(output_dir)
+        self._chosen = None if output_dir is None else Path(output_dir)
+        self.output_dir = self._chosen or Path("predictions")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fail before the work rather than after it: the folder must be one, and the classes known."""
         super().setup(trainer, pl_module, stage)
         if stage in {"predict", "test"}:
             dataset_indices(trainer)
+            folder = "predictions" if stage == "predict" else "test"
+            self.output_dir = self._chosen or Path(trainer.default_root_dir) / folder
             _make_folder(self.output_dir)
 
     def write_on_batch_end(

@@ -56,7 +56,8 @@ class FolderDataset(Dataset[Sample]):
 
     A sample holds `image` and `image_raw` (3 x H x W uint8 RGB: augmented, and the same without colour
     jitter), `image_labels` (C bool, background true), `name`, and if the record has them `knowledge`,
-    `advice` and `mask` (H x W long in network indices, 255 ignore or padding).
+    `advice` and `mask` (H x W long in network indices, 255 ignore or padding). Training samples have `inside`
+    too (H x W bool, false on padding).
 
     Args:
         records: One entry an image.
@@ -88,6 +89,8 @@ class FolderDataset(Dataset[Sample]):
         present = self.table.to_network()[[0, *record.labels]]
         view = self.transform(image, guides, present)
         sample: Sample = {key: _to_tensor(array) for key, array in view.items()}
+        if "inside" in view:
+            sample["inside"] = torch.from_numpy(view["inside"].astype(bool))
         if record.mask is not None:
             sample["mask"] = self._read_truth(record.mask, image, record)
         return {**sample, "image_labels": self._label_vector(present), "name": record.name}

@@ -20,7 +20,8 @@ PAD_COLOUR = (124, 116, 104)
 """RGB, the mean of ImageNet: where a crop sticks out of its image."""
 
 View = dict[str, npt.NDArray[np.uint8]]
-"""`image` and `image_raw` H x W x 3 uint8 RGB, and every guide as H x W uint8 in network indices."""
+"""`image` and `image_raw` H x W x 3 uint8 RGB, every guide as H x W uint8 in network indices; in training
+also `inside`, H x W uint8, 0 on padding and 1 on the photo."""
 
 
 class TrainTransform:
@@ -60,7 +61,7 @@ class TrainTransform:
         pad = albumentations.PadIfNeeded(
             crop_size, crop_size, position="random", fill=PAD_COLOUR, fill_mask=IGNORE
         )
-        targets = {"image_raw": "image", "knowledge": "mask", "advice": "mask"}
+        targets = {"image_raw": "image", "knowledge": "mask", "advice": "mask", "inside": "mask"}
         self._pad = albumentations.Compose([pad], additional_targets=targets)
 
     def __call__(
@@ -74,7 +75,7 @@ class TrainTransform:
             present: Network index of each channel of the maps.
 
         Returns:
-            `image`, `image_raw` and the guides as masks, all `crop_size` square.
+            `image`, `image_raw`, the guides as masks, and `inside`, all `crop_size` square.
         """
         self._reseed()
         keys = {key: key if guide.ndim == 2 else f"{key}_map" for key, guide in guides.items()}
@@ -82,7 +83,9 @@ class TrainTransform:
         masks = {key: guide_to_mask(warped[keys[key]], present) for key in guides}
         raw = warped["image"]
         # jittered before it is padded: the padding's colour stays, and does not weigh in the contrast's mean
+        masks["inside"] = np.ones(raw.shape[:2], np.uint8)
         padded: View = self._pad(image=self._jitter(image=raw)["image"], image_raw=raw, **masks)
+        padded["inside"] = (padded["inside"] != IGNORE).astype(np.uint8)
         return padded
 
     def _reseed(self) -> None:
@@ -124,7 +127,10 @@ class _RandomResize(albumentations.DualTransform):
     def apply(self, img: npt.NDArray[Any], size: tuple[int, int], **params: object) -> npt.NDArray[Any]:
         """Resize an image or maps to `size` (width, height)."""
         shrinks = size[0] * size[1] < img.shape[0] * img.shape[1]
-        return cv2.resize(img, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        # OpenCV's INTER_AREA takes four channels at most, and an image may show more classes
+        groups = [img[..., first : first + 4] for first in range(0, img.shape[2], 4)]
+        return np.dstack([cv2.resize(group, size, interpolation=method) for group in groups])
 
     def apply_to_mask(
         self, mask: npt.NDArray[Any], size: tuple[int, int], **params: object
