@@ -61,9 +61,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """Options of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of .jpg photos")
     parser.add_argument("--count", type=int, default=200, help="photos of the agreement (default: 200)")
     parser.add_argument("--timed", type=int, default=20, help="of these, photos that are timed (default: 20)")
@@ -117,9 +115,7 @@ def agreement(photos: list[Path]) -> list[Row]:
     return rows
 
 
-def compare(
-    cases: Any, count: int, what: str, size: tuple[int, int] | None, classes: int, iterations: int
-) -> Row:
+def compare(cases: Any, count: int, what: str, size: tuple[int, int] | None, classes: int, iterations: int) -> Row:
     """One row of the agreement."""
     worst, equal, pixels = 0.0, 0, 0
     for image, probabilities in tqdm(cases, f"{what} {size} {classes} {iterations}", count, leave=False):
@@ -183,9 +179,7 @@ def cores(photos: list[Path]) -> list[Row]:
         torch.set_num_threads(1)
         one, all_cores = times.values() if len(times) > 1 else (*times.values(),) * 2
         row = {"size": name(size), "labels": classes, "iterations": iterations, "images": 16}
-        rows.append(
-            {**row, "1 core ms": one, f"{max(times)} cores ms": all_cores, "scaling": one / all_cores}
-        )
+        rows.append({**row, "1 core ms": one, f"{max(times)} cores ms": all_cores, "scaling": one / all_cores})
     return rows
 
 

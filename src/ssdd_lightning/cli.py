@@ -59,8 +59,18 @@ def help_text() -> str:
     commands = {**STAGE_COMMANDS, **{name: text for name, (_, text) in FILE_COMMANDS.items()}}
     lines = [f"  {name:<10} {text}" for name, text in commands.items()]
     return "\n".join(
-        ["usage: ssdd COMMAND [options]", "", "Weakly-supervised segmentation by self-supervised difference detection.", ""]
-        + ["commands:", *lines, "", "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml."]
+        [
+            "usage: ssdd COMMAND [options]",
+            "",
+            "Weakly-supervised segmentation by self-supervised difference detection.",
+            "",
+        ]
+        + [
+            "commands:",
+            *lines,
+            "",
+            "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml.",
+        ]
     )
 
 

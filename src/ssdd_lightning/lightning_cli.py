@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -11,6 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveCon
 
 from ssdd_lightning.callbacks import PredictionWriter
 from ssdd_lightning.data.voc import VOCDataModule
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages import Stage
 
 
@@ -46,6 +48,30 @@ class SSDDCommandLine(LightningCLI):
         parser.add_lightning_class_args(PredictionWriter, "output")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
+        """Parse the words given; Lightning's own also warns whenever the process has arguments of its own."""
+        self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Build data, model and trainer; an InputError of a constructor is freed from jsonargparse's wrapping."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, InputError):
+                cause = cause.__cause__
+            raise cause or error from None
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Name the subcommands and the arguments that are no options of theirs."""
+        hidden = LightningCLI.subcommands()
+        return {**hidden, "predict": hidden["predict"] | {"return_predictions"}}
+
+    def predict(self, **arguments: Any) -> None:  # noqa: ANN401
+        """Run `predict`; its product is on disk, so nothing is kept in memory."""
+        self.trainer.predict(**arguments, return_predictions=False)
+
 
 def _checkpoint_folder(root: str | Path | None) -> str:
     return str(Path(root or ".") / "checkpoints")
@@ -64,6 +90,7 @@ def run_stage(args: Sequence[str]) -> SSDDCommandLine:
     with warnings.catch_warnings():
         # Lightning calls three functions of jsonargparse that newer versions announce to drop.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
+        warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
         return SSDDCommandLine(
             Stage,
             VOCDataModule,

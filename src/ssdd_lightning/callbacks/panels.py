@@ -64,9 +64,7 @@ def panel(rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: 
     return np.concatenate([_header(keys, width), *strips, legend])
 
 
-def write_panel(
-    path: Path, rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: int = 192
-) -> None:
+def write_panel(path: Path, rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: int = 192) -> None:
     """Draw a panel into an RGB PNG that appears at once or not at all; see `panel`."""
     picture = Image.fromarray(panel(rows, classes, width))
     with atomic_write(path) as stream:

@@ -43,9 +43,7 @@ class RefinementPictures(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fail before the first epoch rather than after it."""
         if not callable(getattr(pl_module, "pictures", None)):
-            raise InputError(
-                f"{type(pl_module).__name__} has no pictures() to show; leave out RefinementPictures"
-            )
+            raise InputError(f"{type(pl_module).__name__} has no pictures() to show; leave out RefinementPictures")
 
     def on_train_batch_end(
         self,
@@ -66,9 +64,7 @@ class RefinementPictures(Callback):
     def _show(self, trainer: Trainer, pl_module: LightningModule, phase: str) -> None:
         if trainer.sanity_checking or trainer.current_epoch % self.every_n_epochs:
             return
-        folder = (
-            Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
-        )  # every process must ask for it
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"  # every process must ask for it
         tensors = pl_module.pictures() if trainer.is_global_zero else None  # type: ignore[operator]
         if tensors:
             name = f"epoch_{trainer.current_epoch:03}_{phase}.png"
@@ -87,9 +83,7 @@ class RefinementPictures(Callback):
             if key == "image":
                 columns[key] = values.permute(0, 2, 3, 1).numpy()
             else:
-                columns[key] = (
-                    values.float().numpy() if key in DIFFERENCES else to_dataset(values.numpy(), indices)
-                )
+                columns[key] = values.float().numpy() if key in DIFFERENCES else to_dataset(values.numpy(), indices)
         count = len(columns["image"])
         return [{key: values[index] for key, values in columns.items()} for index in range(count)]
 

@@ -96,9 +96,7 @@ class PredictionWriter(BasePredictionWriter):
         for name, mask in zip(names, prediction.get("mask", ()), strict=False):
             write_mask(mask_path(self.output_dir, name), to_dataset(_array(mask), indices))
         if "map" in prediction:
-            for name, scores, channels in zip(
-                names, prediction["map"], prediction["map_classes"], strict=True
-            ):
+            for name, scores, channels in zip(names, prediction["map"], prediction["map_classes"], strict=True):
                 classes = to_dataset(_array(channels), indices).tolist()
                 write_map(map_path(self.output_dir, name), classes, _array(scores).astype(np.float32))
         for key in DIFFERENCES:

@@ -8,12 +8,8 @@ from ssdd_lightning.crf.settings import PRESETS
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd crf`."""
-    parser.add_argument(
-        "--images", type=Path, required=True, metavar="DIR", help="folder of photos <name>.jpg"
-    )
-    parser.add_argument(
-        "--maps", type=Path, required=True, metavar="DIR", help="folder of score maps <name>.map.png"
-    )
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos <name>.jpg")
+    parser.add_argument("--maps", type=Path, required=True, metavar="DIR", help="folder of score maps <name>.map.png")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="psa", help="published widths and weights (default: psa)"

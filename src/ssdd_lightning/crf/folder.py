@@ -102,9 +102,7 @@ def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:
     if not images.is_dir():
         raise InputError(f"folder of images {images} does not exist; check the path.")
     there = {path.name for path in images.iterdir()}
-    found = {
-        name: name + suffix for name in names for suffix in IMAGE_SUFFIXES[::-1] if name + suffix in there
-    }
+    found = {name: name + suffix for name in names for suffix in IMAGE_SUFFIXES[::-1] if name + suffix in there}
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(
@@ -118,9 +116,7 @@ def _checked_device(device: str) -> torch.device:
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]})."
-        ) from error
+        raise InputError(f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]}).") from error
 
 
 def _stamp(job: _Job) -> None:

@@ -89,9 +89,7 @@ def _bilateral_lattice(images: list[Tensor], settings: CRFSettings) -> Lattice:
     return _build(pixels, features)
 
 
-def _pixel_features(
-    features: Features, height: int, width: int, image: Tensor | None, device: torch.device
-) -> Tensor:
+def _pixel_features(features: Features, height: int, width: int, image: Tensor | None, device: torch.device) -> Tensor:
     """H*W x d features of one image; taken from tables, as CUDA's division by a number rounds differently."""
     columns, rows = (torch.from_numpy(table).to(device) for table in (features.columns, features.rows))
     parts = [columns[:width].repeat(height), rows[:height].repeat_interleave(width)]

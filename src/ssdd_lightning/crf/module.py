@@ -82,6 +82,4 @@ class DenseCRF(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings as they are in force."""
-        return (
-            f"preset={self.preset!r}, iterations={self.iterations}, {self.settings}, backend={self.backend!r}"
-        )
+        return f"preset={self.preset!r}, iterations={self.iterations}, {self.settings}, backend={self.backend!r}"

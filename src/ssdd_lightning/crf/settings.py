@@ -71,6 +71,4 @@ def resolve_settings(
         raise InputError(f"unknown CRF preset {preset!r}; choose one of {', '.join(PRESETS)}.")
     chosen = (gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
     base = asdict(PRESETS[preset])
-    return CRFSettings(
-        *(base[name] if value is None else value for name, value in zip(base, chosen, strict=True))
-    )
+    return CRFSettings(*(base[name] if value is None else value for name, value in zip(base, chosen, strict=True)))

@@ -43,9 +43,7 @@ def enclose(
     _rank(weights, rank, axes, zeros)
     for i in range(corners):  # back to the plane where the coordinates sum to 0
         place = add(load(rank, _u(i * lanes), zeros), excess)
-        wrap = subtract(
-            less(place, np.float32(0)), less(multiply(place, np.float32(-1)), np.float32(1 - corners))
-        )
+        wrap = subtract(less(place, np.float32(0)), less(multiply(place, np.float32(-1)), np.float32(1 - corners)))
         store(rank, _u(i * lanes), add(place, multiply(wrap, np.float32(corners))))
         near = add(load(nearest, _u(i * lanes), zeros), wrap)
         store(nearest, _u(i * lanes), near)

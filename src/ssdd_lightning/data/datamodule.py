@@ -58,9 +58,7 @@ class WeakDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
-            raise InputError(
-                f"expected batch_size >= 1 and num_workers >= 0, found {batch_size} and {num_workers}"
-            )
+            raise InputError(f"expected batch_size >= 1 and num_workers >= 0, found {batch_size} and {num_workers}")
         self.table = table
         self.splits = splits
         self.guides = guides

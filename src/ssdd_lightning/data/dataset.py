@@ -25,9 +25,7 @@ Sample = dict[str, Tensor | str]
 class Transform(Protocol):
     """What turns an image and its guides into a view: `TrainTransform` or `PlainTransform`."""
 
-    def __call__(
-        self, image: npt.NDArray[np.uint8], guides: dict[str, Guide], present: npt.NDArray[np.uint8]
-    ) -> View:
+    def __call__(self, image: npt.NDArray[np.uint8], guides: dict[str, Guide], present: npt.NDArray[np.uint8]) -> View:
         """Return the view; see `TrainTransform`."""
         ...
 
@@ -139,14 +137,10 @@ def check_exist(paths: Sequence[Path], what: str, remedy: str) -> None:
     """Raise an InputError that names the first missing file and counts all of them."""
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise InputError(
-            f"{what} {missing[0]} does not exist ({len(missing)} of {len(paths)} are missing); {remedy}"
-        )
+        raise InputError(f"{what} {missing[0]} does not exist ({len(missing)} of {len(paths)} are missing); {remedy}")
 
 
-def _check_size(
-    size: tuple[int, ...], image: npt.NDArray[np.uint8], what: str, path: Path, image_path: Path
-) -> None:
+def _check_size(size: tuple[int, ...], image: npt.NDArray[np.uint8], what: str, path: Path, image_path: Path) -> None:
     if size != image.shape[:2]:
         raise InputError(
             f"{what} {path} is {size[1]} x {size[0]} pixels, its image {image_path} is {image.shape[1]} x "

@@ -56,6 +56,4 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"cannot write {path}: {error.strerror or error}; choose a folder that is writable and has room"
-    )
+    return InputError(f"cannot write {path}: {error.strerror or error}; choose a folder that is writable and has room")

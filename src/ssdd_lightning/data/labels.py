@@ -43,9 +43,7 @@ def read_label_file(path: Path, table: ClassTable) -> dict[str, Labels]:
     if path.suffix not in readers:
         raise InputError(f"labels: expected a .npy, .csv or .json file, found {path}")
     if not path.is_file():
-        raise InputError(
-            f"label file {path} does not exist; correct `labels`, or leave it out to read the annotations"
-        )
+        raise InputError(f"label file {path} does not exist; correct `labels`, or leave it out to read the annotations")
     return readers[path.suffix](path, table)
 
 
@@ -88,9 +86,7 @@ def _read_annotation(path: Path, table: ClassTable) -> Labels:
 def _read_npy(path: Path, table: ClassTable) -> dict[str, Labels]:
     content = load_npy(path)
     if not isinstance(content, dict):
-        raise InputError(
-            f"label file {path} holds a {type(content).__name__}, expected a dict of name -> label vector"
-        )
+        raise InputError(f"label file {path} holds a {type(content).__name__}, expected a dict of name -> label vector")
     return {_npy_name(key): _from_vector(value, key, path, table) for key, value in content.items()}
 
 

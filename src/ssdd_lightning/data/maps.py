@@ -80,9 +80,7 @@ def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
             header = image.info.get(CHUNK)
             levels = np.array(image)
     except FileNotFoundError as error:
-        raise InputError(
-            f"map {path} does not exist; run the stage that writes it or check the folder"
-        ) from error
+        raise InputError(f"map {path} does not exist; run the stage that writes it or check the folder") from error
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read map {path} ({error}); the file is damaged: write it again") from error
     classes = _parse_header(header, path)
@@ -120,16 +118,12 @@ def _checked_classes(classes: object, path: Path) -> list[int]:
         and classes[-1] < 255
     ):
         return classes
-    raise InputError(
-        f"map {path} should list class indices, ascending, unique and in 0..254, found {classes!r}"
-    )
+    raise InputError(f"map {path} should list class indices, ascending, unique and in 0..254, found {classes!r}")
 
 
 def _check_scores(scores: npt.NDArray[np.floating], channels: int, path: Path) -> None:
     if scores.ndim != 3 or scores.shape[0] != channels or scores.size == 0:
-        raise InputError(
-            f"cannot write map {path}: expected {channels} x height x width, found {scores.shape}"
-        )
+        raise InputError(f"cannot write map {path}: expected {channels} x height x width, found {scores.shape}")
     if not np.issubdtype(scores.dtype, np.floating):
         raise InputError(f"cannot write map {path}: expected floats in [0, 1], found {scores.dtype}")
     low, high = float(scores.min()), float(scores.max())

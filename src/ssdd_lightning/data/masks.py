@@ -91,13 +91,9 @@ def write_mask(path: Path, mask: npt.NDArray[np.integer]) -> None:
     """
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.size == 0 or not np.issubdtype(mask.dtype, np.integer):
-        raise InputError(
-            f"cannot write mask {path}: expected 2-D integers, found shape {mask.shape} of {mask.dtype}"
-        )
+        raise InputError(f"cannot write mask {path}: expected 2-D integers, found shape {mask.shape} of {mask.dtype}")
     if mask.min() < 0 or mask.max() > 255:
-        raise InputError(
-            f"cannot write mask {path}: expected values 0..255, found {mask.min()}..{mask.max()}"
-        )
+        raise InputError(f"cannot write mask {path}: expected values 0..255, found {mask.min()}..{mask.max()}")
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette(VOC_PALETTE.tobytes())  # turns mode L into mode P, values unchanged
     with atomic_write(path) as stream:

@@ -96,8 +96,7 @@ def _settings(classes: Sequence[str] | int, image_size: int | tuple[Range, Range
     heights, widths = ((image_size, image_size),) * 2 if isinstance(image_size, int) else image_size
     if not all(_SMALLEST <= low <= high for low, high in (heights, widths)):
         raise InputError(
-            f"image_size: expected (lowest, highest) height and width, each at least {_SMALLEST}, "
-            f"found {image_size}"
+            f"image_size: expected (lowest, highest) height and width, each at least {_SMALLEST}, found {image_size}"
         )
     if seed < 0:
         raise InputError(f"seed: expected a number from 0, found {seed}")

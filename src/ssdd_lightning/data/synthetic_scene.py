@@ -58,9 +58,7 @@ class _Placed(NamedTuple):
     raster: Raster
 
 
-def render_scene(
-    rng: np.random.Generator, height: int, width: int, primary: int, labels: Sequence[int]
-) -> Scene:
+def render_scene(rng: np.random.Generator, height: int, width: int, primary: int, labels: Sequence[int]) -> Scene:
     """Draw one photo.
 
     Args:

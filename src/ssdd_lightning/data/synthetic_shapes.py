@@ -56,9 +56,7 @@ def surface(rng: np.random.Generator, height: int, width: int, palette: Floats, 
     return np.asarray(colours, np.float32)
 
 
-def blob(
-    centre: tuple[float, float], radii: tuple[float, float], exponent: float = 2.0, taper: float = 0.0
-) -> Polygon:
+def blob(centre: tuple[float, float], radii: tuple[float, float], exponent: float = 2.0, taper: float = 0.0) -> Polygon:
     """A superellipse: exponent 2 is an ellipse, 1 a diamond, large a box; `taper` narrows its lower end."""
     scale = (np.abs(_COS) ** exponent + np.abs(_SIN) ** exponent) ** (-1 / exponent)
     x, y = scale * _COS, scale * _SIN

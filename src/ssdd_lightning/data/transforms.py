@@ -58,9 +58,7 @@ class TrainTransform:
         self._warp = albumentations.Compose([*shape, _RandomWindow(crop_size)], additional_targets=targets)
         brightness, contrast, saturation, hue = color_jitter
         self._jitter = albumentations.ColorJitter(brightness, contrast, saturation, hue, p=1.0)
-        pad = albumentations.PadIfNeeded(
-            crop_size, crop_size, position="random", fill=PAD_COLOUR, fill_mask=IGNORE
-        )
+        pad = albumentations.PadIfNeeded(crop_size, crop_size, position="random", fill=PAD_COLOUR, fill_mask=IGNORE)
         targets = {"image_raw": "image", "knowledge": "mask", "advice": "mask", "inside": "mask"}
         self._pad = albumentations.Compose([pad], additional_targets=targets)
 
@@ -132,9 +130,7 @@ class _RandomResize(albumentations.DualTransform):
         groups = [img[..., first : first + 4] for first in range(0, img.shape[2], 4)]
         return np.dstack([cv2.resize(group, size, interpolation=method) for group in groups])
 
-    def apply_to_mask(
-        self, mask: npt.NDArray[Any], size: tuple[int, int], **params: object
-    ) -> npt.NDArray[Any]:
+    def apply_to_mask(self, mask: npt.NDArray[Any], size: tuple[int, int], **params: object) -> npt.NDArray[Any]:
         """Resize a mask; INTER_NEAREST would shift it by half a pixel against the image."""
         return cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
 

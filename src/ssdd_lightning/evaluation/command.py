@@ -9,9 +9,7 @@ from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders
 
-DESCRIPTION = (
-    "score a folder of masks or score maps: pooled mIoU as PASCAL VOC counts it, per class, and coverage"
-)
+DESCRIPTION = "score a folder of masks or score maps: pooled mIoU as PASCAL VOC counts it, per class, and coverage"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of indexed PNG masks <name>.png (255 = no label) or score maps <name>.map.png (arg max)",
     )
-    parser.add_argument(
-        "--truth", type=Path, required=True, metavar="DIR", help="folder of true masks <name>.png"
-    )
+    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of true masks <name>.png")
     parser.add_argument(
         "--split",
         type=Path,
@@ -46,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="class names of the dataset, one a line, background first, or a JSON object of index to name; "
         "default: the 21 of PASCAL VOC",
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write all scores, as fractions, to this file"
-    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all scores, as fractions, to this file")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -19,9 +19,7 @@ from ssdd_lightning.evaluation.confusion import best_of_both, joint_histogram
 from ssdd_lightning.evaluation.scorecard import Scorecard
 
 CHUNK = 16  # images per task: about 10 ms of work against some 0.1 ms to hand it to another process
-NO_SPLIT = (
-    "no split was given: every prediction found was scored, and images without a prediction cannot be known"
-)
+NO_SPLIT = "no split was given: every prediction found was scored, and images without a prediction cannot be known"
 
 
 def evaluate_folders(
@@ -194,15 +192,11 @@ def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> np
     return total
 
 
-def _scored(
-    job: _Job, chunks: Sequence[Sequence[str]], workers: int
-) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+def _scored(job: _Job, chunks: Sequence[Sequence[str]], workers: int) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
     if workers == 1:
         yield from ((job.score(chunk), len(chunk)) for chunk in chunks)
         return
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
-    with ProcessPoolExecutor(
-        workers, context
-    ) as pool:  # map drops each result once it is taken: constant memory
+    with ProcessPoolExecutor(workers, context) as pool:  # map drops each result once it is taken: constant memory
         yield from zip(pool.map(job.score, chunks), map(len, chunks), strict=True)

@@ -95,8 +95,7 @@ def check_run(iterations: int, backend: str) -> None:
 def _check_tensors(images: list[Tensor], scores: list[Tensor]) -> None:
     if not images or len(images) != len(scores):
         raise InputError(
-            f"the CRF needs as many images as probability maps, at least one; "
-            f"found {len(images)} and {len(scores)}."
+            f"the CRF needs as many images as probability maps, at least one; found {len(images)} and {len(scores)}."
         )
     for i, (image, score) in enumerate(zip(images, scores, strict=True)):
         if image.ndim != 3 or image.shape[0] != 3 or image.dtype != torch.uint8:
@@ -115,9 +114,7 @@ def _check_tensors(images: list[Tensor], scores: list[Tensor]) -> None:
                 f"{tuple(score.shape)} for image {tuple(image.shape)}. Resize one of them."
             )
         if score.device != image.device or score.device != scores[0].device:
-            raise InputError(
-                f"CRF image {i} is on {image.device}, its probabilities on {score.device}; move one."
-            )
+            raise InputError(f"CRF image {i} is on {image.device}, its probabilities on {score.device}; move one.")
 
 
 def _check_present(present: Tensor, images: int, classes: int) -> None:
@@ -132,15 +129,10 @@ def _check_values(scores: list[Tensor], present: Tensor) -> None:
     """One wait for the device, whatever the number of images."""
     lowest, highest = zip(*(score.aminmax() for score in scores), strict=True)  # NaN comes through aminmax
     some = present.any(1).all().to(scores[0])
-    low, high, all_some = torch.stack(
-        [torch.stack(lowest).amin(), torch.stack(highest).amax(), some]
-    ).tolist()
+    low, high, all_some = torch.stack([torch.stack(lowest).amin(), torch.stack(highest).amax(), some]).tolist()
     if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):
         raise InputError(
-            f"CRF probabilities must lie in [0, 1] without NaN; found {low:.6g} to {high:.6g}. "
-            "Apply a softmax first."
+            f"CRF probabilities must lie in [0, 1] without NaN; found {low:.6g} to {high:.6g}. Apply a softmax first."
         )
     if not all_some:
-        raise InputError(
-            "every image needs at least one present class for the CRF; found an image with none."
-        )
+        raise InputError("every image needs at least one present class for the CRF; found an image with none.")

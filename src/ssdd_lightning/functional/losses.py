@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.errors import InputError
 
 
 def difference_loss(
@@ -30,7 +31,15 @@ def difference_loss(
     Returns:
         Scalar. If nothing takes part it is 0 and still connected to `logits`, so that every rank of a distributed
         run has a backward pass.
+
+    Raises:
+        InputError: if logits and target differ in size.
     """
+    if tuple(logits.shape) not in (tuple(target.shape), (len(target), 1, *target.shape[1:])):
+        raise InputError(
+            f"difference logits {tuple(logits.shape)} and target {tuple(target.shape)} must have one size; "
+            "resize one of them first."
+        )
     logits = logits.view(target.shape).float()
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     weight = torch.ones_like(target) if valid is None else valid.to(target)

@@ -195,4 +195,6 @@ def _lookup(table: Tensor, mask: Tensor) -> Tensor:
 def _check_same_shape(*tensors: Tensor) -> None:
     shapes = [tuple(t.shape) for t in tensors]
     if len(set(shapes)) > 1 or len(shapes[0]) != 3:
-        raise InputError(f"masks and difference maps must all be B x H x W of one size, found {shapes}; resize them first.")
+        raise InputError(
+            f"masks and difference maps must all be B x H x W of one size, found {shapes}; resize them first."
+        )

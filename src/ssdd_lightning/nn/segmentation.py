@@ -10,6 +10,9 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.nn.layers import ConvNormAct, ReflectionPad
 
+# not smp's pspnet, pan and dpt, which want other features than five strides or have another last layer
+_DECODERS = ("deeplabv3", "deeplabv3plus", "fpn", "linknet", "manet", "segformer", "unet", "unetplusplus", "upernet")
+
 
 class SegmentationOutput(NamedTuple):
     """What a segmentation network yields.
@@ -123,16 +126,15 @@ class DecoderHead(nn.Module):
 
     def __init__(self, backbone: str, num_classes: int, architecture: str, output_stride: int) -> None:
         super().__init__()
+        if architecture not in _DECODERS:
+            raise InputError(
+                f"unknown segmentation head {architecture!r}: expected 'largefov' or one of the decoders "
+                f"{', '.join(_DECODERS)}."
+            )
         options = {"encoder_output_stride": output_stride} if architecture.startswith("deeplab") else {}
         if not options and output_stride != 32:
             raise InputError(f"the decoder {architecture!r} needs output_stride 32, found {output_stride}.")
-        try:
-            model = smp.create_model(architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **options)
-        except KeyError as error:
-            raise InputError(
-                f"unknown segmentation head {architecture!r}: expected 'largefov' or a decoder of "
-                "segmentation-models-pytorch such as 'fpn', 'unet' or 'deeplabv3plus'."
-            ) from error
+        model = smp.create_model(architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **options)
         self.decoder = model.decoder
         self.classifier = model.segmentation_head[0]
         self.high_channels: int = self.classifier.in_channels

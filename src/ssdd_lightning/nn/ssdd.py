@@ -81,7 +81,8 @@ class SSDD(nn.Module):
         work = size or (knowledge.shape[-2], knowledge.shape[-1])
         features = self.ddnet.image_features(high, low, work)
         knowledge_logits, advice_logits = (
-            resize_logits(self.ddnet(features, resize_mask(mask, work)), mask.shape[-2:]) for mask in (knowledge, advice)
+            resize_logits(self.ddnet(features, resize_mask(mask, work)), mask.shape[-2:])
+            for mask in (knowledge, advice)
         )
         with torch.no_grad():
             mask = ssdd_merge(

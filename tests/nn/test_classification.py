@@ -1,0 +1,55 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ssdd_lightning.nn import ClassificationNetwork
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return ClassificationNetwork(5, "resnet18", output_stride=16)
+
+
+def image():
+    return torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@torch.no_grad()
+def test_one_logit_for_each_foreground_class(network):
+    assert network.eval()(image()).shape == (2, 4)
+
+
+@torch.no_grad()
+def test_logits_are_the_average_of_the_linear_maps(network):
+    network.eval()
+    features = network.backbone(image())[-1]
+    expected = F.linear(features.mean((2, 3)), network.classifier.weight.flatten(1))
+    torch.testing.assert_close(network(image()), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_activation_maps_are_the_positive_part_of_the_linear_maps(network):
+    network.eval()
+    maps = network.activation_maps(image())
+    features = network.backbone(image())[-1]
+    linear = torch.einsum("bchw,kc->bkhw", features, network.classifier.weight.flatten(1))
+    assert maps.shape == (2, 4, 4, 6)
+    torch.testing.assert_close(maps, linear.clamp(min=0), rtol=1e-4, atol=1e-5)
+    assert (linear < 0).any()
+    torch.testing.assert_close(linear.mean((2, 3)), network(image()), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_dropout_is_for_training_only():
+    torch.manual_seed(0)
+    network = ClassificationNetwork(3, "resnet18", output_stride=32, dropout=0.9, freeze_norm=True)
+    assert torch.equal(network.eval()(image()), network(image()))
+    assert not torch.equal(network.train()(image()), network(image()))
+
+
+@pytest.mark.parametrize(("stride", "size"), [(8, (8, 12)), (32, (2, 3))])
+def test_output_stride_sets_the_size_of_the_maps(stride, size):
+    network = ClassificationNetwork(3, "resnet18", output_stride=stride).eval()
+    with torch.no_grad():
+        assert network.activation_maps(image()).shape == (2, 2, *size)

@@ -1,0 +1,102 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ssdd_lightning.nn import DDNet
+
+
+def inputs(size=8, classes=3):
+    draw = torch.Generator().manual_seed(0)
+    high = torch.randn(2, 6, size // 2, size // 2, generator=draw)
+    low = torch.randn(2, 5, 2 * size, 2 * size, generator=draw)
+    return high, low, torch.randint(0, classes, (2, size, size), generator=draw)
+
+
+def ddnet(**options):
+    torch.manual_seed(0)
+    return DDNet(3, 6, 5, width=4, **options)
+
+
+def norms(model):
+    return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+
+
+def reflect(x):
+    return F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+
+def test_ddnet_equals_the_figure_written_out():
+    """Fig. 2 with convolutions on the one-hot mask; fresh frozen normalisation is the identity."""
+    model = ddnet(frozen_norm=True)
+    high, low, mask = inputs()
+    image = torch.cat((F.interpolate(high, (8, 8), mode="bilinear"), F.avg_pool2d(low, 2)), 1)
+    features = F.conv2d(reflect(image), model.image[1].weight).relu()
+    torch.testing.assert_close(model.image_features(high, low), features, rtol=1e-4, atol=1e-4)
+
+    one_hot = F.one_hot(mask, 3).permute(0, 3, 1, 2).float()
+    x = torch.cat((features, F.conv2d(one_hot, model.mask[0].weight).relu()), 1)
+    narrow, middle, wide = (model.residual[0][0].weight, model.residual[1][1].weight, model.residual[2][0].weight)
+    residual = F.conv2d(F.conv2d(reflect(F.conv2d(x, narrow).relu()), middle).relu(), wide)
+    expected = F.conv2d((residual + F.conv2d(x, model.shortcut[0].weight)).relu(), model.predict.weight)
+    logits = model(features, mask)
+    assert logits.shape == (2, 1, 8, 8)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    assert logits.std() > 0.1
+
+
+@pytest.mark.parametrize(("size", "expected"), [(None, (8, 8)), ((12, 10), (12, 10)), ((3, 5), (3, 5))])
+def test_image_features_have_the_masks_size(size, expected):
+    high, low, _ = inputs()
+    assert ddnet().image_features(high, low, size).shape == (2, 4, *expected)
+
+
+def test_frozen_norm_stays_in_eval_mode():
+    model = ddnet(frozen_norm=True)
+    for mode in (True, False, True):
+        model.train(mode)
+        assert model.training is mode
+        assert not any(norm.training for norm in norms(model))
+    assert len(norms(model)) == 6
+    assert not any(p.requires_grad for norm in norms(model) for p in norm.parameters())
+
+
+def test_frozen_norm_does_not_learn_statistics_and_the_other_one_does():
+    high, low, mask = inputs()
+    for frozen in (True, False):
+        model = ddnet(frozen_norm=frozen)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        model(model.image_features(high, low), mask)
+        assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) == frozen
+
+
+def test_norm_that_is_not_frozen_follows_the_mode():
+    model = ddnet()
+    assert all(norm.training for norm in norms(model))
+    assert not any(norm.training for norm in norms(model.eval()))
+
+
+def test_fresh_frozen_norm_is_the_identity():
+    for norm in norms(ddnet(frozen_norm=True)):
+        x = torch.randn(2, norm.num_features, 3, 3, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(norm(x), x, rtol=1e-5, atol=1e-6)
+
+
+def test_ignored_pixels_enter_as_zeros():
+    model = ddnet(frozen_norm=True)
+    high, low, mask = inputs()
+    features = model.image_features(high, low)
+    ignored = model(features, torch.full_like(mask, 255))
+    nn.init.zeros_(model.mask[0].weight)
+    torch.testing.assert_close(ignored, model(features, mask))
+
+
+def test_features_are_detached_from_the_segmentation_network():
+    high, low, mask = inputs()
+    high.requires_grad_()
+    low.requires_grad_()
+    model = ddnet()
+    model(model.image_features(high, low), mask).sum().backward()
+    assert high.grad is None
+    assert low.grad is None
+    assert all(p.grad is not None for p in model.parameters())

@@ -1,0 +1,91 @@
+import pytest
+import torch
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn import SegmentationNetwork
+
+
+def image():
+    return torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("head", "output_stride", "channels", "size"),
+    [
+        ("largefov", 16, 24, (4, 6)),
+        ("largefov", 8, 24, (8, 12)),
+        ("fpn", 32, 128, (16, 24)),
+        ("unet", 32, 16, (64, 96)),
+        ("deeplabv3plus", 16, 256, (16, 24)),
+    ],
+)
+def test_heads_yield_features_and_logits(head, output_stride, channels, size):
+    network = SegmentationNetwork(4, "resnet18", head, output_stride, head_channels=24, dilation=2)
+    out = network(image())
+    assert out.low.shape == (2, 64, 32, 48)
+    assert out.high.shape == (2, channels, *size)
+    assert out.logits.shape == (2, 4, *size)
+    assert (network.low_channels, network.high_channels) == (64, channels)
+    torch.testing.assert_close(network.head.classifier(out.high), out.logits)
+    out.logits.sum().backward()
+    # all of the head learns, and the encoder through it
+    assert all(p.grad is not None for p in network.head.parameters())
+    assert network.backbone.encoder.model.conv1.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("head", ["upernet", "deeplabv3", "linknet", "manet", "segformer", "unetplusplus"])
+def test_every_offered_decoder_runs(head):
+    stride = 16 if head == "deeplabv3" else 32
+    network = SegmentationNetwork(3, "resnet18", head, stride).eval()
+    with torch.no_grad():
+        out = network(image())
+    assert out.logits.shape[:2] == (2, 3)
+    assert out.high.shape[1] == network.high_channels
+
+
+@pytest.mark.parametrize(("head", "output_stride"), [("largefov", 16), ("fpn", 32)])
+def test_new_head_has_the_same_design_and_fresh_weights(head, output_stride):
+    torch.manual_seed(0)
+    network = SegmentationNetwork(4, "resnet18", head, output_stride, head_channels=24)
+    other = network.new_head()
+    own, fresh = network.head.state_dict(), other.state_dict()
+    assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in fresh.items()}
+    assert not {p.data_ptr() for p in network.head.parameters()} & {p.data_ptr() for p in other.parameters()}
+    convolutions = [k for k, v in own.items() if v.ndim == 4]
+    assert len(convolutions) >= 2
+    assert not any(torch.equal(own[k], fresh[k]) for k in convolutions)
+
+
+def test_new_head_does_not_copy_what_the_first_has_learned():
+    network = SegmentationNetwork(4, "resnet18", head_channels=24)
+    with torch.no_grad():
+        for parameter in network.head.parameters():
+            parameter.fill_(7)
+    assert not any((p == 7).all() for p in network.new_head().parameters())
+
+
+def test_new_head_reads_the_same_features():
+    network = SegmentationNetwork(4, "resnet18", head_channels=24).eval()
+    with torch.no_grad():
+        high, logits = network.new_head().eval()(network.backbone(image()))
+        out = network(image())
+    assert high.shape == out.high.shape
+    assert logits.shape == out.logits.shape
+
+
+def test_largefov_works_where_the_dilation_passes_the_map():
+    network = SegmentationNetwork(4, "resnet18", head_channels=8, dilation=12).eval()
+    with torch.no_grad():
+        assert network(image()).logits.shape == (2, 4, 4, 6)
+
+
+@pytest.mark.parametrize("output_stride", [16, 32])
+@pytest.mark.parametrize("head", ["largefow", "deeplabv9", "pspnet"])
+def test_unknown_head_is_refused_by_name(head, output_stride):
+    with pytest.raises(InputError, match=f"unknown segmentation head '{head}'.*'largefov'.*fpn"):
+        SegmentationNetwork(3, "resnet18", head, output_stride)
+
+
+def test_decoder_at_another_stride_is_refused():
+    with pytest.raises(InputError, match="'fpn' needs output_stride 32, found 16"):
+        SegmentationNetwork(3, "resnet18", "fpn", 16)

@@ -1,0 +1,90 @@
+"""Stages of the smallest networks, without a trainer, and batches made by hand."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from ssdd_lightning.nn import SSDD, ClassificationNetwork, SegmentationNetwork
+
+CLASSES = 4
+SIZE = 64
+INSIDE = 48  # columns from here on are padding
+
+
+@pytest.fixture
+def network():
+    return partial(
+        SegmentationNetwork,
+        backbone="test_efficientnet",
+        head="largefov",
+        output_stride=16,
+        head_channels=8,
+        dilation=1,
+    )
+
+
+@pytest.fixture
+def classifier():
+    return partial(ClassificationNetwork, backbone="test_efficientnet")
+
+
+@pytest.fixture
+def build(network):
+    """Build a stage of 4 classes from seed 0; `logged` collects what it logs, with the graph."""
+
+    def make(stage, bias=None, **options):
+        torch.manual_seed(0)
+        if "ssdd" in stage.__init__.__annotations__:
+            options["ssdd"] = partial(SSDD, width=8, **({"dd_bias": bias, "class_bias": 0.0} if bias else {}))
+        module = stage(CLASSES, **{"network": network, "backbone_weights": None, **options})
+        module.logged = {}
+        module.log = lambda name, value, **_: module.logged.update({name: value})
+        return module
+
+    return make
+
+
+@pytest.fixture
+def step():
+    """Run one training step and return (loss, what was logged)."""
+
+    def run(module, batch):
+        torch.manual_seed(1)
+        return module.training_step(batch, 0), module.logged
+
+    return run
+
+
+@pytest.fixture
+def batch():
+    """Two crops: the first shows class 1, the second 2 and 3; both are padded on the right, 255 in every mask."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (2, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
+    inside = torch.ones(2, SIZE, SIZE, dtype=torch.bool)
+    inside[:, :, INSIDE:] = False
+    knowledge = torch.zeros(2, SIZE, SIZE, dtype=torch.long)
+    knowledge[0, 8:40, 8:40] = 1
+    knowledge[1, 4:28, 8:40] = 2
+    knowledge[1, 32:56, 8:40] = 3
+    return {
+        "image": image,
+        "image_raw": image.clone(),
+        "image_labels": torch.tensor([[1, 1, 0, 0], [1, 0, 1, 1]], dtype=torch.bool),
+        "inside": inside,
+        "knowledge": knowledge.masked_fill(~inside, 255),
+        "advice": knowledge.roll(4, 2).masked_fill(~inside, 255),
+        "name": ["a", "b"],
+    }
+
+
+@pytest.fixture
+def reached():
+    """Names of a module's parameters that a scalar sends a gradient to."""
+
+    def names(scalar, module):
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        grads = torch.autograd.grad(scalar, [p for _, p in named], retain_graph=True, allow_unused=True)
+        return {name for (name, _), grad in zip(named, grads, strict=True) if grad is not None and grad.any()}
+
+    return names

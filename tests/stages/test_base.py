@@ -1,0 +1,110 @@
+import math
+
+import pytest
+import torch
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.stages import (
+    ClassificationModule,
+    DynamicRefinementModule,
+    SegmentationModule,
+    StaticRefinementModule,
+)
+
+
+class FakeTrainer:
+    """As much of a trainer as a stage asks for."""
+
+    def __init__(self, steps=10, ckpt_path=None):
+        self.estimated_stepping_batches = steps
+        self.ckpt_path = ckpt_path
+
+
+def optimisation(module, steps=10):
+    trainer = FakeTrainer(steps)
+    module.trainer = trainer
+    configured = module.configure_optimizers()
+    assert configured["lr_scheduler"]["interval"] == "step"
+    return configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+
+
+def rates_after(module, steps, total):
+    optimizer, scheduler = optimisation(module, total)
+    for _ in range(steps):
+        optimizer.step()
+        scheduler.step()
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("stage", [SegmentationModule, StaticRefinementModule, DynamicRefinementModule])
+def test_two_groups_hold_every_parameter_once(build, stage):
+    module = build(stage, learning_rate=0.002, new_learning_rate=0.3, momentum=0.5, weight_decay=0.01)
+    backbone, new = optimisation(module)[0].param_groups
+    assert {id(p) for p in backbone["params"]} == {id(p) for p in module.network.backbone.parameters()}
+    assert len(backbone["params"]) + len(new["params"]) == len(list(module.parameters()))
+    assert (backbone["lr"], new["lr"]) == (0.002, 0.3)
+    assert {(g["momentum"], g["weight_decay"]) for g in (backbone, new)} == {(0.5, 0.01)}
+
+
+def test_default_rates(build, classifier):
+    segmentation, classification = build(SegmentationModule), build(ClassificationModule, network=classifier)
+    assert [g["lr"] for g in optimisation(segmentation)[0].param_groups] == [1e-3, 1e-2]
+    assert [g["lr"] for g in optimisation(classification)[0].param_groups] == [1e-2, 1e-1]
+
+
+def test_frozen_parameters_are_not_optimised(build, network):
+    module = build(SegmentationModule, network=lambda classes: network(classes, freeze_norm=True))
+    optimised = {id(p) for group in optimisation(module)[0].param_groups for p in group["params"]}
+    frozen = {id(p) for p in module.parameters() if not p.requires_grad}
+    assert frozen
+    assert not frozen & optimised
+
+
+def test_cosine_runs_towards_one_fifth_more_steps(build):
+    module = build(SegmentationModule, learning_rate=1.0, new_learning_rate=2.0)
+    last = (1 + math.cos(math.pi / 1.2)) / 2
+    assert rates_after(module, 10, 10) == pytest.approx([last, 2 * last])
+    assert last > 0.06
+
+
+def test_poly_has_power_nine_tenths_and_ends_at_zero(build):
+    module = build(SegmentationModule, schedule="poly", learning_rate=1.0, new_learning_rate=2.0)
+    assert rates_after(module, 5, 10) == pytest.approx([0.5**0.9, 2 * 0.5**0.9])
+    assert rates_after(module, 10, 10) == pytest.approx([0, 0])
+
+
+def test_classification_is_poly_by_default(build, classifier):
+    scheduler = optimisation(build(ClassificationModule, network=classifier))[1]
+    assert isinstance(scheduler, torch.optim.lr_scheduler.PolynomialLR)
+
+
+@pytest.fixture
+def weights(build, classifier, tmp_path):
+    """Checkpoint of a classification stage whose backbone is recognisable."""
+    module = build(ClassificationModule, network=classifier)
+    with torch.no_grad():
+        for parameter in module.network.backbone.parameters():
+            parameter.fill_(0.125)
+    path = tmp_path / "classification.ckpt"
+    torch.save({"state_dict": module.state_dict()}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stage", "ckpt_path", "loaded"),
+    [("fit", None, True), ("fit", "last.ckpt", False), ("test", None, False), ("predict", None, False)],
+)
+def test_backbone_weights_are_loaded_on_a_fresh_fit_only(build, weights, stage, ckpt_path, loaded):
+    module = build(SegmentationModule, backbone_weights=str(weights))
+    trainer = FakeTrainer(ckpt_path=ckpt_path)
+    module.trainer = trainer
+    module.setup(stage)
+    assert all((p == 0.125).all() for p in module.network.backbone.parameters()) == loaded
+
+
+def test_missing_backbone_weights_are_named(build, tmp_path):
+    module = build(SegmentationModule, backbone_weights=str(tmp_path / "none.ckpt"))
+    trainer = FakeTrainer()
+    module.trainer = trainer
+    with pytest.raises(InputError, match=r"none\.ckpt"):
+        module.setup("fit")

@@ -1,0 +1,264 @@
+import pytest
+import torch
+
+from ssdd_lightning.stages import DynamicRefinementModule, dynamic
+
+KEEP, TAKE = -10.0, 10.0  # a merge bias that always keeps the knowledge (d1 = K1, d2 = D0) or takes the advice
+PARTS = ("main", "sub", "diff1", "diff2")
+
+
+def parts_of(logged):
+    return {part: logged[f"train/{part}"] for part in PARTS}
+
+
+def certain_of(module, *classes):
+    """Let the main branch see these classes, one a half of the image, and be certain."""
+
+    def head(features):
+        high, logits = original(features)
+        opinion = torch.zeros_like(logits)
+        rows = torch.linspace(0, len(classes) - 1e-3, logits.shape[2]).long()
+        for row, index in enumerate(rows.tolist()):
+            opinion[:, classes[index], row] = 50.0
+        return high, logits + opinion
+
+    original = module.network.head.forward
+    module.network.head.forward = head
+    return module
+
+
+@pytest.fixture
+def spied(monkeypatch):
+    """What reaches the two loss functions of the stage: lists of masks, and of (target, valid, keep)."""
+    seen = {"masks": [], "differences": []}
+    segmentation, difference = dynamic.segmentation_loss, dynamic.difference_loss
+
+    def spy_segmentation(logits, mask, *rest):
+        seen["masks"].append(mask)
+        return segmentation(logits, mask, *rest)
+
+    def spy_difference(logits, target, keep, valid, *rest):
+        seen["differences"].append((target, valid, keep))
+        return difference(logits, target, keep, valid, *rest)
+
+    monkeypatch.setattr(dynamic, "segmentation_loss", spy_segmentation)
+    monkeypatch.setattr(dynamic, "difference_loss", spy_difference)
+    return seen
+
+
+@pytest.fixture
+def ssdd_inputs():
+    """Record knowledge and advice of both SSDD modules of a stage."""
+
+    def watch(module):
+        seen = {}
+        for name in ("ssdd1", "ssdd2"):
+            getattr(module, name).register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[2:4]}))
+        return seen
+
+    return watch
+
+
+def test_loss_is_the_sum_of_four_parts(build, step, batch):
+    loss, logged = step(build(DynamicRefinementModule), batch)
+    assert loss.isfinite()
+    torch.testing.assert_close(loss, sum(parts_of(logged).values()))
+    torch.testing.assert_close(loss, logged["train/loss"])
+
+
+def test_every_loss_reaches_its_own_weights_only(build, step, batch, reached):
+    module = build(DynamicRefinementModule, bad_sample_rule="all", exclude_bad_from_diff2=False)
+    _, logged = step(certain_of(module, 1, 2), batch)  # so that neither image is a bad sample
+    assert all(value > 0 for value in parts_of(logged).values())
+    found = {part: {name.split(".")[0] for name in reached(value, module)} for part, value in parts_of(logged).items()}
+    assert found["main"] == {"network"}
+    assert found["sub"] == {"network", "sub_head"}
+    assert found["diff1"] == {"ssdd1"}
+    assert found["diff2"] == {"ssdd2"}
+    sub = reached(logged["train/sub"], module)
+    assert any(name.startswith("network.backbone.") for name in sub)
+    assert not any(name.startswith("network.head.") for name in sub)
+
+
+def test_padding_is_255_in_every_mask_and_out_of_every_loss(build, step, batch, spied, ssdd_inputs):
+    module = build(DynamicRefinementModule)
+    inputs = ssdd_inputs(module)
+    step(module, batch)
+    inside = batch["inside"][:, 2::4, 2::4]
+    masks = [*inputs["ssdd1"], *inputs["ssdd2"], *spied["masks"]]
+    assert len(masks) == 4 + 3
+    for mask in masks:
+        assert (mask[~inside] == 255).all()
+        assert (mask[inside] != 255).all()
+    assert len(spied["differences"]) == 4
+    for _, valid, _ in spied["differences"]:
+        torch.testing.assert_close(valid, inside)
+
+
+def test_padding_gets_no_gradient_from_the_segmentation_losses(build, step, batch, monkeypatch):
+    module = build(DynamicRefinementModule)
+    kept, original = [], dynamic.segmentation_loss
+
+    def keep_logits(logits, mask, *rest):
+        logits.retain_grad()
+        kept.append(logits)
+        return original(logits, mask, *rest)
+
+    monkeypatch.setattr(dynamic, "segmentation_loss", keep_logits)
+    step(module, batch)[0].backward()
+    inside = batch["inside"][:, 2::4, 2::4]
+    for logits in kept:
+        grad = logits.grad.abs().sum(1)
+        assert grad[inside].any()
+        assert not grad[~inside].any()
+
+
+def test_masks_are_constants_and_name_present_classes_only(build, step, batch, ssdd_inputs):
+    module = build(DynamicRefinementModule)
+    inputs = ssdd_inputs(module)
+    step(module, batch)
+    for mask in (*inputs["ssdd1"], *inputs["ssdd2"], module._pictures["refined"]):
+        assert not mask.requires_grad
+        assert set(mask[0].unique().tolist()) <= {0, 1, 255}
+        assert set(mask[1].unique().tolist()) <= {0, 2, 3, 255}
+
+
+def test_second_module_refines_the_seeds_by_what_the_first_one_made(build, step, batch, ssdd_inputs):
+    for bias, source in ((KEEP, 0), (TAKE, 1)):
+        module = build(DynamicRefinementModule, bias=bias)
+        inputs = ssdd_inputs(module)
+        step(module, batch)
+        seeds, first = inputs["ssdd2"]
+        torch.testing.assert_close(seeds, batch["knowledge"][:, 2::4, 2::4])
+        torch.testing.assert_close(first, inputs["ssdd1"][source])
+        torch.testing.assert_close(module._pictures["refined"], seeds if bias == KEEP else first)
+
+
+def test_advice_sees_the_image_without_jitter(build, step, batch):
+    module = build(DynamicRefinementModule)
+    seen, original = [], module.knowledge_and_advice
+
+    def spy(logits, image, image_labels):
+        seen.append(image)
+        return original(logits, image, image_labels)
+
+    module.knowledge_and_advice = spy
+    step(module, {**batch, "image": 255 - batch["image"]})
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0], batch["image_raw"])
+
+
+def test_advice_is_the_crf_of_knowledge(build, batch):
+    """A certain opinion with one odd pixel on even ground loses it; the mask's size is kept."""
+    module = build(DynamicRefinementModule)
+    labels = torch.tensor([[True, True, False, False]])
+    logits = torch.zeros(1, 4, 16, 16)
+    logits[:, 0] = 1.0
+    logits[:, 1, 8, 8] = 2.0
+    logits[:, 3] = 9.0  # absent
+    image = torch.full((1, 3, 64, 64), 90, dtype=torch.uint8)
+    knowledge, advice = module.knowledge_and_advice(logits, image, labels)
+    assert knowledge[0, 8, 8] == 1
+    assert knowledge.sum() == 1
+    assert not advice.any()
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.5])
+def test_alpha_weighs_the_two_labels_of_the_sub_branch(build, step, batch, alpha):
+    losses = {
+        a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, alpha=a), batch)[1]) for a in (0.0, alpha, 1.0)
+    }
+    mixed = alpha * losses[1.0]["sub"] + (1 - alpha) * losses[0.0]["sub"]
+    torch.testing.assert_close(losses[alpha]["sub"], mixed)
+    assert losses[1.0]["sub"] != losses[0.0]["sub"]
+    for part in ("main", "diff1", "diff2"):
+        torch.testing.assert_close(losses[alpha][part], losses[1.0][part])
+
+
+@pytest.mark.parametrize("target", ["d1", "d2"])
+def test_sub_target(build, step, batch, spied, ssdd_inputs, target):
+    module = build(DynamicRefinementModule, bias=KEEP, sub_target=target)
+    inputs = ssdd_inputs(module)
+    step(module, batch)
+    seeds, first = inputs["ssdd2"]
+    assert not torch.equal(seeds, first)
+    torch.testing.assert_close(spied["masks"][1], seeds)
+    torch.testing.assert_close(spied["masks"][2], first if target == "d1" else module._pictures["refined"])
+
+
+@pytest.mark.parametrize("target", ["d1", "d2"])
+def test_diff2_target(build, step, batch, spied, ssdd_inputs, target):
+    """The second difference of L_diff2 is between the sub branch and D1 (paper) or D2 (authors' code)."""
+    module = build(DynamicRefinementModule, bias=KEEP, diff2_target=target)
+    inputs = ssdd_inputs(module)
+    step(module, batch)
+    (d_seeds, *_), (d_first, valid, _) = spied["differences"][2:]
+    differs = (inputs["ssdd2"][0] != inputs["ssdd2"][1]) & valid
+    assert differs.any()
+    if target == "d2":  # D2 = D0 here
+        torch.testing.assert_close(d_first, d_seeds)
+    else:
+        assert (d_first != d_seeds)[differs].any()
+        torch.testing.assert_close(d_first[~differs], d_seeds[~differs])
+
+
+@pytest.mark.parametrize(("exclude", "zero"), [(True, True), (False, False)])
+def test_exclude_bad_from_diff2(build, step, batch, exclude, zero):
+    """D1 is all background, so every seed fails: the images count in L_diff2 only if bad samples do."""
+    module = build(DynamicRefinementModule, bias=KEEP, exclude_bad_from_diff2=exclude)
+    parts = parts_of(step(certain_of(module, 0), batch)[1])
+    assert parts["diff1"] == 0
+    assert (parts["diff2"] == 0) == zero
+
+
+@pytest.mark.parametrize(("rule", "keep"), [("any", [True, False]), ("all", [True, True])])
+def test_bad_sample_rule(build, step, batch, spied, rule, keep):
+    """The network sees classes 1 and 2, but never 3: the second image has one failed class of two."""
+    module = certain_of(build(DynamicRefinementModule, bias=KEEP, bad_sample_rule=rule), 1, 2)
+    step(module, batch)
+    for _, _, kept in spied["differences"]:
+        assert kept.tolist() == keep
+
+
+def test_average_quarters_the_four_terms(build, step, batch):
+    options = {"bad_sample_rule": "all", "exclude_bad_from_diff2": False}
+    (plain, logged), (averaged, other) = (
+        step(build(DynamicRefinementModule, average_difference_loss=average, **options), batch)
+        for average in (False, True)
+    )
+    difference = logged["train/diff1"] + logged["train/diff2"]
+    assert difference > 0
+    torch.testing.assert_close(plain - averaged, 0.75 * difference)
+    torch.testing.assert_close(other["train/main"], logged["train/main"])
+
+
+@pytest.mark.parametrize(
+    ("option", "changed", "same"),
+    [
+        ("per_class_loss", ("main", "sub"), ("diff1", "diff2")),
+        ("balanced_difference_loss", ("diff2",), ("main", "sub")),
+    ],
+)
+def test_an_option_changes_its_own_losses_only(build, step, batch, option, changed, same):
+    off, on = (
+        parts_of(step(build(DynamicRefinementModule, exclude_bad_from_diff2=False, **{option: value}), batch)[1])
+        for value in (False, True)
+    )
+    for part in changed:
+        assert off[part] != on[part]
+    for part in same:
+        torch.testing.assert_close(off[part], on[part])
+
+
+def test_mask_stride_sets_the_size_of_the_masks(build, step, batch):
+    module = build(DynamicRefinementModule, mask_stride=8)
+    step(module, batch)
+    assert {tuple(module._pictures[key].shape) for key in ("knowledge", "advice", "refined")} == {(2, 8, 8)}
+
+
+def test_sub_branch_starts_from_weights_of_its_own(build):
+    module = build(DynamicRefinementModule)
+    main, sub = module.network.head.state_dict(), module.sub_head.state_dict()
+    assert main.keys() == sub.keys()
+    assert not torch.equal(main["classifier.1.weight"], sub["classifier.1.weight"])
+    assert not torch.equal(module.ssdd1.ddnet.predict.weight, module.ssdd2.ddnet.predict.weight)

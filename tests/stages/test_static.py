@@ -1,0 +1,141 @@
+import pytest
+import torch
+
+from ssdd_lightning.functional.refinement import ssdd_merge
+from ssdd_lightning.stages import StaticRefinementModule
+
+
+def test_loss_is_the_sum_of_both_parts(build, step, batch):
+    loss, logged = step(build(StaticRefinementModule), batch)
+    assert loss.isfinite()
+    assert logged["train/diff0"] > 0
+    torch.testing.assert_close(loss, logged["train/base"] + logged["train/diff0"])
+    assert logged["train/loss"] is not None
+    assert 0 <= logged["train/advice_taken"] <= 1
+
+
+def test_difference_loss_trains_ddnet_alone_and_base_the_rest(build, step, batch, reached):
+    module = build(StaticRefinementModule)
+    loss, logged = step(module, batch)
+    difference, base, whole = (reached(part, module) for part in (logged["train/diff0"], logged["train/base"], loss))
+    ddnet = {name for name in difference if name.startswith("ssdd.ddnet.")}
+    assert ddnet == difference
+    assert {"ssdd.ddnet.predict.weight", "ssdd.ddnet.image.0.weight"} & difference
+    assert not any(name.startswith("ssdd.") for name in base)
+    assert any(name.startswith("network.backbone.") for name in base)
+    assert whole == base | difference
+
+
+def test_gradients_of_the_encoder_are_those_of_the_base_loss(build, step, batch):
+    module = build(StaticRefinementModule)
+    loss, logged = step(module, batch)
+    parameters = list(module.network.parameters())
+    whole = torch.autograd.grad(loss, parameters, retain_graph=True)
+    base = torch.autograd.grad(logged["train/base"], parameters)
+    assert all(torch.equal(a, b) for a, b in zip(whole, base, strict=True))
+
+
+def test_refined_mask_is_a_constant(build, step, batch):
+    module = build(StaticRefinementModule)
+    step(module, batch)
+    refined = module._pictures["refined"]
+    assert refined.dtype == torch.long
+    assert not any(picture.requires_grad for picture in module._pictures.values())
+    padding = ~batch["inside"][:, 2::4, 2::4]
+    assert (refined[padding] == 255).all()
+
+
+@pytest.mark.parametrize(("bias", "source"), [(10.0, "advice"), (-10.0, "knowledge")])
+def test_the_bias_decides_the_merge(build, step, batch, bias, source):
+    module = build(StaticRefinementModule, bias=bias)
+    logged = step(module, batch)[1]
+    torch.testing.assert_close(module._pictures["refined"], batch[source][:, 2::4, 2::4])
+    assert logged["train/advice_taken"] == (source == "advice")
+
+
+def test_padding_takes_no_part(build, step, batch, monkeypatch):
+    from ssdd_lightning.stages import static
+
+    seen = []
+    original = static.difference_loss
+
+    def spy(logits, target, keep, valid, balanced):
+        seen.append(valid)
+        return original(logits, target, keep, valid, balanced)
+
+    monkeypatch.setattr(static, "difference_loss", spy)
+    step(build(StaticRefinementModule), batch)
+    assert len(seen) == 2
+    for valid in seen:
+        torch.testing.assert_close(valid, batch["inside"][:, 2::4, 2::4])
+
+
+@pytest.mark.parametrize("option", ["knowledge", "advice"])
+def test_pixels_ignored_in_either_mask_take_no_part(build, step, batch, option):
+    clean = step(build(StaticRefinementModule), batch)[1]["train/diff0"]
+    batch[option][:, :32] = 255
+    half = step(build(StaticRefinementModule), batch)[1]["train/diff0"]
+    assert half.isfinite()
+    assert half != clean
+
+
+def one_class_of_two_vanishes(batch):
+    """In the second image the advice keeps class 2 and loses class 3; in the first, all is well."""
+    batch["advice"] = batch["knowledge"].clone()
+    batch["advice"][:, 10:12, 10:12] = 0
+    batch["advice"][batch["knowledge"] == 3] = 0
+    return {key: value[1:] for key, value in batch.items()}
+
+
+def test_bad_sample_rule(build, step, batch):
+    batch = one_class_of_two_vanishes(batch)
+    excluded, kept = (
+        step(build(StaticRefinementModule, bad_sample_rule=rule), batch)[1]["train/diff0"] for rule in ("any", "all")
+    )
+    assert excluded == 0
+    assert kept > 0
+
+
+def test_a_batch_of_bad_samples_still_has_a_backward_pass(build, step, batch):
+    module = build(StaticRefinementModule)
+    loss, logged = step(module, one_class_of_two_vanishes(batch))
+    assert logged["train/diff0"] == 0
+    loss.backward()
+    assert all(p.grad is not None for p in module.ssdd.parameters())
+
+
+def test_average_halves_the_two_terms(build, step, batch):
+    plain, averaged = (
+        step(build(StaticRefinementModule, average_difference_loss=average), batch)[1] for average in (False, True)
+    )
+    torch.testing.assert_close(averaged["train/diff0"], plain["train/diff0"] / 2)
+    torch.testing.assert_close(averaged["train/base"], plain["train/base"])
+
+
+@pytest.mark.parametrize(
+    ("option", "changed", "same"),
+    [("per_class_loss", "train/base", "train/diff0"), ("balanced_difference_loss", "train/diff0", "train/base")],
+)
+def test_an_option_changes_its_own_loss_only(build, step, batch, option, changed, same):
+    off, on = (step(build(StaticRefinementModule, **{option: value}), batch)[1] for value in (False, True))
+    assert off[changed] != on[changed]
+    torch.testing.assert_close(off[same], on[same])
+
+
+def test_prediction_merges_at_image_size(build):
+    module = build(StaticRefinementModule).eval()
+    generator = torch.Generator().manual_seed(3)
+    knowledge, advice = (torch.randint(0, 2, (1, 50, 70), generator=generator) for _ in range(2))
+    labels = torch.tensor([[True, True, False, False]])
+    image = torch.randint(0, 256, (1, 3, 50, 70), generator=generator, dtype=torch.uint8)
+    batch = {"image_raw": image, "knowledge": knowledge, "advice": advice, "image_labels": labels, "name": ["a"]}
+    with torch.no_grad():
+        prediction = module.predict_step(batch, 0)
+    d_knowledge, d_advice = prediction["d_knowledge"][0], prediction["d_advice"][0]
+    assert prediction["name"] == ["a"]
+    for difference in (d_knowledge, d_advice):
+        assert difference.shape == (50, 70)
+        assert difference.min() >= 0
+        assert difference.max() <= 1
+    merged = ssdd_merge(knowledge, advice, d_knowledge[None], d_advice[None], labels)
+    torch.testing.assert_close(prediction["mask"][0], merged[0])
