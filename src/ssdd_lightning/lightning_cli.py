@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -29,9 +30,10 @@ class SaveRunConfig(SaveConfigCallback):
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        self.parser.save(self.config, folder / "config.yaml", skip_none=False, overwrite=True, multifile=False)
+        path = folder / "config.yaml"
+        self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
         for logger in trainer.loggers:
-            logger.log_hyperparams(self.config.as_dict())
+            logger.log_hyperparams(yaml.safe_load(path.read_text()))  # `self.config` holds objects of the parser too
 
 
 class SSDDCommandLine(LightningCLI):
@@ -87,9 +89,12 @@ def run_stage(args: Sequence[str]) -> SSDDCommandLine:
         The command line object, with the trainer and the model that ran.
     """
     torch.set_float32_matmul_precision("high")
+    strict = {"allow_abbrev": False}  # else a misspelt option that begins like another one passes for it
     with warnings.catch_warnings():
-        # Lightning calls three functions of jsonargparse that newer versions announce to drop.
+        # Lightning calls three functions of jsonargparse that newer versions announce to drop. So does SaveRunConfig:
+        # without `skip_none` nulls would not be written, and the new name of it came with jsonargparse 4.49.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"\s*skip_none parameter")
         warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
         return SSDDCommandLine(
             Stage,
@@ -98,5 +103,6 @@ def run_stage(args: Sequence[str]) -> SSDDCommandLine:
             save_config_callback=SaveRunConfig,
             auto_configure_optimizers=False,
             seed_everything_default=0,
+            parser_kwargs={**strict, **{name: dict(strict) for name in SSDDCommandLine.subcommands()}},
             args=list(args),
         )

@@ -31,9 +31,7 @@ def drawn(monkeypatch):
     """All rows that were drawn."""
     calls = []
     original = pictures.panel
-    monkeypatch.setattr(
-        pictures, "panel", lambda rows, names: calls.append((rows, names)) or original(rows, names)
-    )
+    monkeypatch.setattr(pictures, "panel", lambda rows, names: calls.append((rows, names)) or original(rows, names))
     return calls
 
 
@@ -102,9 +100,7 @@ def test_wandb_offline(make_trainer, tiny, tmp_path, monkeypatch):
 
 
 def test_validation_alone(make_trainer, tiny, tmp_path):
-    make_trainer(RefinementPictures()).validate(
-        tiny.Stage(shown=shown), datamodule=tiny.Data(), verbose=False
-    )
+    make_trainer(RefinementPictures()).validate(tiny.Stage(shown=shown), datamodule=tiny.Data(), verbose=False)
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["epoch_000_val.png"]
 
 

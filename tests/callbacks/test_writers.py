@@ -35,9 +35,7 @@ def test_writes_everything_with_dataset_indices(command, make_trainer, tiny, tmp
         classes, scores = read_map(map_path(tmp_path / "out", name))
         assert classes == [0, 12]
         np.testing.assert_allclose(scores, SCORES, atol=0.004)
-        assert np.array(Image.open(tmp_path / "out" / "d_knowledge" / f"{name}.png")).tolist() == [
-            [0, 128, 255]
-        ]
+        assert np.array(Image.open(tmp_path / "out" / "d_knowledge" / f"{name}.png")).tolist() == [[0, 128, 255]]
         assert np.array(Image.open(tmp_path / "out" / "d_advice" / f"{name}.png")).tolist() == [[255, 128, 0]]
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert len(files) == 16
@@ -90,9 +88,7 @@ def test_needs_a_data_module(make_trainer, tiny, tmp_path):
 def test_output_folder_that_is_a_file(make_trainer, tiny, tmp_path):
     (tmp_path / "out").write_text("here already")
     with pytest.raises(InputError, match=r"cannot create the folder .*out"):
-        make_trainer(PredictionWriter(tmp_path / "out")).predict(
-            tiny.Stage(everything), datamodule=tiny.Data()
-        )
+        make_trainer(PredictionWriter(tmp_path / "out")).predict(tiny.Stage(everything), datamodule=tiny.Data())
 
 
 @pytest.mark.parametrize("value", [np.nan, -0.1, 1.1])

@@ -29,8 +29,7 @@ class Own(WeakDataModule):
     def find_records(self, split, truth):
         masks = [self.root / f"{number}.png" if truth else None for number in range(5)]
         records = [
-            Record(f"{split}{number}", self.root / f"{number}.jpg", (1, 80), masks[number])
-            for number in range(5)
+            Record(f"{split}{number}", self.root / f"{number}.jpg", (1, 80), masks[number]) for number in range(5)
         ]
         return records, "the test"
 

@@ -45,9 +45,7 @@ def test_a_sample_has_the_documented_tensors(devkit, record):
 
 
 def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
-    dataset = FolderDataset(
-        [record, record], PETS, TrainTransform(32, None, True, True, (0.1, 0.1, 0.1, 0.1))
-    )
+    dataset = FolderDataset([record, record], PETS, TrainTransform(32, None, True, True, (0.1, 0.1, 0.1, 0.1)))
     batch = default_collate([dataset[0], dataset[1]])
     assert set(batch) == {"image", "image_raw", "image_labels", "inside", "name"}
     assert (batch["inside"].shape, batch["inside"].dtype) == ((2, 32, 32), torch.bool)
@@ -68,9 +66,7 @@ def test_a_mask_of_another_size_is_refused_by_name(devkit, record, part):
     path = devkit / "small.png"
     write_mask(path, np.zeros((40, 59), dtype=np.uint8))
     broken = replace(record, mask=path) if part == "mask" else replace(record, guides={part: path})
-    with pytest.raises(
-        InputError, match=rf"{part} .*small\.png is 59 x 40 pixels, its image .*c_both\.jpg is 60 x 40"
-    ):
+    with pytest.raises(InputError, match=rf"{part} .*small\.png is 59 x 40 pixels, its image .*c_both\.jpg is 60 x 40"):
         FolderDataset([broken], PETS, PlainTransform())[0]
 
 

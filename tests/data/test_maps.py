@@ -15,9 +15,7 @@ def smooth_maps(height=375, width=500):
     cams = []
     for _ in range(2):
         cells = np.maximum(rng.standard_normal((max(3, height // 48), max(3, width // 48))), 0)
-        coarse = Image.fromarray(cells.astype(np.float32)).resize(
-            (width // 16, height // 16), Image.Resampling.BICUBIC
-        )
+        coarse = Image.fromarray(cells.astype(np.float32)).resize((width // 16, height // 16), Image.Resampling.BICUBIC)
         cam = np.maximum(np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR)), 0)
         cams.append(cam / cam.max())
     return np.stack([(1 - np.maximum(*cams)) ** 4, *cams])

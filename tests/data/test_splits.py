@@ -21,9 +21,7 @@ def test_entries_name_images(entry, name):
 def test_lists_of_names_and_of_paths_are_the_same(tmp_path):
     names, paths = tmp_path / "names.txt", tmp_path / "paths.txt"
     names.write_text("b\na\n\n")
-    paths.write_bytes(
-        b"\xef\xbb\xbf/JPEGImages/b.jpg /SegmentationClassAug/b.png\r\n/JPEGImages/a.jpg /x/a.png\r\n"
-    )
+    paths.write_bytes(b"\xef\xbb\xbf/JPEGImages/b.jpg /SegmentationClassAug/b.png\r\n/JPEGImages/a.jpg /x/a.png\r\n")
     assert read_list(names) == read_list(paths) == ["b", "a"]
 
 

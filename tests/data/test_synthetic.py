@@ -48,9 +48,7 @@ def test_layout_is_complete(devkit):
     assert names(devkit, "trainaug") == train
     assert (train[0], val[0], len(train), len(val)) == ("2007_000001", "2008_000001", 40, 16)
     for folder, suffix in (("JPEGImages", "jpg"), ("SegmentationClass", "png"), ("Annotations", "xml")):
-        assert {path.name for path in (devkit / folder).iterdir()} == {
-            f"{name}.{suffix}" for name in train + val
-        }
+        assert {path.name for path in (devkit / folder).iterdir()} == {f"{name}.{suffix}" for name in train + val}
 
 
 def test_images_masks_and_annotations_agree_in_size(devkit):

@@ -29,9 +29,7 @@ def test_classes_are_known_without_touching_the_disk():
 def test_ground_truth_is_absent_in_training_and_prediction(devkit):
     """Weak supervision: a mask of ground truth may reach scoring, and nothing else."""
     write_map(devkit / "K" / "a_cat.map.png", [0, 8], np.ones((2, 40, 60)))
-    data = VOCDataModule(
-        devkit, classes=["cat"], knowledge=devkit / "K", crop_size=32, batch_size=1, num_workers=0
-    )
+    data = VOCDataModule(devkit, classes=["cat"], knowledge=devkit / "K", crop_size=32, batch_size=1, num_workers=0)
     data.setup()
     expected = {"image", "image_raw", "image_labels", "knowledge", "name"}
     assert set(next(iter(data.predict_dataloader()))) == expected

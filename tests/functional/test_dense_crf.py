@@ -158,9 +158,7 @@ def test_a_kernel_by_hand():
 def test_labels_may_be_permuted():
     image, scores = photo_like(30, 50), blobs(7, 30, 50)
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
-    for ours, mixed in zip(
-        refine_both([image], [scores]), refine_both([image], [scores[order]]), strict=True
-    ):
+    for ours, mixed in zip(refine_both([image], [scores]), refine_both([image], [scores[order]]), strict=True):
         assert torch.allclose(ours[0][order], mixed[0], atol=1e-6)
 
 
@@ -244,9 +242,7 @@ def test_images_of_a_batch_do_not_mix():
     whole = dense_crf(images, scores)
     for i in range(3):
         assert torch.equal(whole[i], dense_crf(images[i : i + 1], scores[i : i + 1])[0])
-    together = refine_tensor(
-        list(images), list(scores), torch.ones(3, 3, dtype=torch.bool), PRESETS["psa"], 10
-    )
+    together = refine_tensor(list(images), list(scores), torch.ones(3, 3, dtype=torch.bool), PRESETS["psa"], 10)
     assert (torch.stack(together) - whole).abs().max() < 2e-5
 
 

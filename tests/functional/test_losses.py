@@ -86,9 +86,7 @@ def test_difference_loss_on_a_hand_computed_case(balanced, per_image, expected):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(
-    ("balanced", "per_image", "keeping", "masking"), list(product([True, False], repeat=4))
-)
+@pytest.mark.parametrize(("balanced", "per_image", "keeping", "masking"), list(product([True, False], repeat=4)))
 def test_difference_loss_equals_plain_loops(seed, balanced, per_image, keeping, masking):
     logits, target, valid = random_case(seed)
     keep = torch.tensor([True, False, True, True]) if keeping else None
@@ -191,7 +189,7 @@ def test_segmentation_loss_equals_plain_loops(seed, per_class):
 @pytest.mark.parametrize("per_class", [False, True])
 def test_segmentation_loss_without_a_label_is_a_zero_that_reaches_the_parameters(per_class):
     parameter = torch.ones(1, requires_grad=True)
-    logits = (parameter * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)))
+    logits = parameter * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     loss = segmentation_loss(logits, torch.full((2, 4, 4), 255), per_class)
     loss.backward()
     assert loss.item() == 0

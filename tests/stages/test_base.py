@@ -90,15 +90,12 @@ def weights(build, classifier, tmp_path):
     return path
 
 
-@pytest.mark.parametrize(
-    ("stage", "ckpt_path", "loaded"),
-    [("fit", None, True), ("fit", "last.ckpt", False), ("test", None, False), ("predict", None, False)],
-)
-def test_backbone_weights_are_loaded_on_a_fresh_fit_only(build, weights, stage, ckpt_path, loaded):
+@pytest.mark.parametrize(("ckpt_path", "loaded"), [(None, True), ("last.ckpt", False)])
+def test_backbone_weights_are_loaded_on_a_fresh_fit_only(build, weights, ckpt_path, loaded):
     module = build(SegmentationModule, backbone_weights=str(weights))
     trainer = FakeTrainer(ckpt_path=ckpt_path)
     module.trainer = trainer
-    module.setup(stage)
+    module.on_fit_start()
     assert all((p == 0.125).all() for p in module.network.backbone.parameters()) == loaded
 
 
@@ -107,4 +104,4 @@ def test_missing_backbone_weights_are_named(build, tmp_path):
     trainer = FakeTrainer()
     module.trainer = trainer
     with pytest.raises(InputError, match=r"none\.ckpt"):
-        module.setup("fit")
+        module.on_fit_start()

@@ -47,10 +47,7 @@ def difference_loss(
         weight = weight * keep.to(target)[:, None, None]
     shape = (len(loss), -1) if per_image else (1, -1)
     loss, weight, target = loss.reshape(shape), weight.reshape(shape), target.reshape(shape)
-    if balanced:
-        sides = torch.stack((weight * target, weight * (1 - target)))
-    else:
-        sides = weight[None]
+    sides = torch.stack((weight * target, weight * (1 - target))) if balanced else weight[None]
     pixels = sides.sum(-1)
     side_means = (sides * loss).sum(-1) / pixels.clamp(min=1)
     return _mean_over_present(_mean_over_present(side_means, pixels > 0), (pixels > 0).any(0), dim=0)

@@ -140,6 +140,9 @@ class DecoderHead(nn.Module):
         self.high_channels: int = self.classifier.in_channels
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Turn the backbone's features into (e_h, logits); smp's decoders want the image first and ignore it."""
-        high = self.decoder([features[0], *features])
+        """Turn the backbone's features into (e_h, logits)."""
+        batch, _, height, width = features[0].shape
+        # smp's decoders want the image first; none reads its values, U-Net and SegFormer its size
+        image = features[0].new_empty(batch, 0, 2 * height, 2 * width)
+        high = self.decoder([image, *features])
         return high, self.classifier(high)

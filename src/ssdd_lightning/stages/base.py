@@ -49,9 +49,12 @@ class Stage(LightningModule):
         self.schedule = schedule
         self._pictures: dict[str, Tensor] | None = None
 
-    def setup(self, stage: str) -> None:
-        """Load the backbone's starting weights before a fit that does not resume from a checkpoint."""
-        if stage == "fit" and self.backbone_weights and not self.trainer.ckpt_path:
+    def on_fit_start(self) -> None:
+        """Load the backbone's starting weights before a fit that does not resume from a checkpoint.
+
+        Not in `setup`: the trainer does not know its checkpoint there yet.
+        """
+        if self.backbone_weights and not self.trainer.ckpt_path:
             self.network.backbone.load_weights(self.backbone_weights)
 
     def pictures(self) -> dict[str, Tensor] | None:

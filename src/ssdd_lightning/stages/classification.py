@@ -56,7 +56,7 @@ class ClassificationModule(Stage):
         self.flip = flip
         self.background_alpha = background_alpha
         self.background_constant = background_constant
-        self.val_precision = MultilabelAveragePrecision(num_classes - 1, average="macro")
+        self.val_precision = MultilabelAveragePrecision(num_classes - 1, average="weighted")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Multi-label soft-margin loss on the foreground classes."""
@@ -65,7 +65,7 @@ class ClassificationModule(Stage):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Mean average precision over the classes (image-level labels only)."""
+        """Average precision, mean over the classes weighted by their images (image-level labels only)."""
         self.val_precision.update(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].long())
         self.log("val/map", self.val_precision, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
 

@@ -1,0 +1,472 @@
+"""The command line: every stage through `main([...])` on the tiny devkit, and what the documentation promises of it."""
+
+import functools
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import ssdd_lightning
+from ssdd_lightning.cli import FILE_COMMANDS, STAGE_COMMANDS, entry_point, main
+from ssdd_lightning.data.maps import read_map
+from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.lightning_cli import run_stage
+
+BACKBONE = "test_efficientnet"
+SEGMENTATION = {
+    "class_path": "ssdd_lightning.SegmentationNetwork",
+    "init_args": {"backbone": BACKBONE, "output_stride": 16, "head_channels": 8, "dilation": 1},
+}
+NETWORKS = {
+    "classification": {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": {"backbone": BACKBONE}},
+    "static": SEGMENTATION,
+    "segmentation": SEGMENTATION,
+    "dynamic": SEGMENTATION,
+}
+MODULES = {
+    "classification": "ClassificationModule",
+    "static": "StaticRefinementModule",
+    "segmentation": "SegmentationModule",
+    "dynamic": "DynamicRefinementModule",
+}
+SCORED = ("static", "segmentation", "dynamic")
+CAT, DOG = 8, 12
+
+
+class Flow:
+    """The stages' YAML files and everything that a run of them leaves in one folder."""
+
+    def __init__(self, root, out):
+        self.root, self.out = root, out
+        self.devkit = root / "VOCdevkit" / "VOC2012"
+        self.guides = {"static": ("knowledge", "advice"), "segmentation": ("seeds",), "dynamic": ("seeds",)}
+        self.folders = {
+            "knowledge": out / "classification" / "predictions",
+            "advice": out / "advice",
+            "seeds": out / "static" / "predictions",
+        }
+
+    def checkpoint(self, stage):
+        return self.out / stage / "checkpoints" / "last.ckpt"
+
+    def config(self, stage):
+        """Write the YAML file of a stage; return its path."""
+        model = {"network": NETWORKS[stage], "backbone_weights": None}
+        if stage != "classification":
+            model["backbone_weights"] = str(self.checkpoint("classification"))
+            model |= {"test_scales": [1.0], "test_flip": False, "test_crf": False}
+        if stage in ("static", "dynamic"):
+            model["ssdd"] = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}
+        guides = dict(zip(("knowledge", "advice"), self.guides.get(stage, ()), strict=False))
+        content = {
+            "model": {"class_path": f"ssdd_lightning.{MODULES[stage]}", "init_args": model},
+            "data": {
+                "root": str(self.root),
+                "classes": ["cat", "dog"],
+                "crop_size": 64,
+                "batch_size": 2,
+                "num_workers": 0,
+                **{key: str(self.folders[folder]) for key, folder in guides.items()},
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "max_epochs": 1,
+                "logger": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "default_root_dir": str(self.out / stage),
+            },
+        }
+        path = self.out / f"{stage}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    def words(self, command, stage, *more, trained=False):
+        ckpt_path = [f"--ckpt_path={self.checkpoint(stage)}"] if trained else []
+        return [command, f"--config={self.config(stage)}", *ckpt_path, *map(str, more)]
+
+    def run(self, command, stage, *more, trained=False):
+        return run_stage(self.words(command, stage, *more, trained=trained))
+
+
+@pytest.fixture(scope="module")
+def flow(tiny_devkit, tmp_path_factory):
+    """The whole path, once: classification -> knowledge -> advice -> static -> seeds -> segmentation, dynamic."""
+    flow = Flow(tiny_devkit, tmp_path_factory.mktemp("flow"))
+    for stage in ("classification", "static"):
+        assert main(flow.words("fit", stage)) == 0
+        assert main(flow.words("predict", stage, trained=True)) == 0
+        if stage == "classification":
+            images, maps = flow.devkit / "JPEGImages", flow.folders["knowledge"]
+            out = flow.folders["advice"]
+            assert main(["crf", f"--images={images}", f"--maps={maps}", f"--out={out}", "--num_workers=1"]) == 0
+    for stage in ("segmentation", "dynamic"):
+        assert main(flow.words("fit", stage)) == 0
+    return flow
+
+
+def weights_of(path):
+    return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+
+
+def same_weights(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+# --- the stages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_fit_checkpoint_resume(flow, tmp_path, stage):
+    first = torch.load(flow.checkpoint(stage), weights_only=True)
+    resumed = flow.run("fit", stage, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=2", trained=True)
+    assert first["epoch"] == 0
+    assert first["global_step"] >= 2
+    assert resumed.trainer.current_epoch == 2
+    assert resumed.trainer.global_step == 2 * first["global_step"]
+    second = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert second["epoch"] == 1
+    assert not same_weights(first["state_dict"], second["state_dict"])
+    assert all(value.isfinite().all() for value in second["state_dict"].values())
+
+
+@pytest.mark.parametrize("stage", SCORED)
+def test_test_scores_and_writes_masks_of_the_dataset(flow, tmp_path, stage):
+    done = flow.run("test", stage, f"--trainer.default_root_dir={tmp_path}", trained=True)
+    assert 0 <= done.trainer.callback_metrics["test/miou"] <= 1
+    names = [record.name for record in done.datamodule.datasets["test"].records]
+    assert sorted(path.stem for path in (tmp_path / "test").glob("*.png")) == sorted(names)
+    for path in (tmp_path / "test").glob("*.png"):
+        mask = read_mask(path)
+        assert mask.shape == (64, 64)
+        assert set(np.unique(mask)) <= {0, CAT, DOG}
+
+
+def test_classification_is_validated_by_image_labels(flow, tmp_path):
+    done = flow.run("validate", "classification", f"--trainer.default_root_dir={tmp_path}", trained=True)
+    assert 0 <= done.trainer.callback_metrics["val/map"] <= 1
+
+
+def labels_of(flow, names):
+    """Dataset indices that the truth of these images shows."""
+    masks = {name: read_mask(flow.devkit / "SegmentationClass" / f"{name}.png") for name in names}
+    return {name: sorted({0, *np.unique(mask)} - {255}) for name, mask in masks.items()}
+
+
+def test_maps_carry_the_indices_of_the_dataset(flow):
+    paths = sorted(flow.folders["knowledge"].glob("*.map.png"))
+    shown = labels_of(flow, [path.name.removesuffix(".map.png") for path in paths])
+    assert 0 < len(paths) < 12  # only the images that show cats and dogs alone
+    assert {label for labels in shown.values() for label in labels} == {0, CAT, DOG}
+    for path in paths:
+        classes, scores = read_map(path)
+        assert classes == shown[path.name.removesuffix(".map.png")]
+        assert scores.shape == (len(classes), 64, 64)
+        assert read_map(flow.folders["advice"] / path.name)[0] == classes
+
+
+def test_seed_masks_carry_the_indices_of_the_dataset_and_come_with_differences(flow):
+    seeds = flow.folders["seeds"]
+    paths = sorted(seeds.glob("*.png"))
+    assert [path.stem for path in paths] == [p.name[:-8] for p in sorted(flow.folders["knowledge"].glob("*.map.png"))]
+    values = {path.stem: set(np.unique(read_mask(path)).tolist()) for path in paths}
+    for name, labels in labels_of(flow, values).items():
+        assert values[name] <= {*labels, 255}
+    for what in ("d_knowledge", "d_advice"):
+        assert [path.name for path in sorted((seeds / what).glob("*.png"))] == [path.name for path in paths]
+
+
+def test_masks_for_retraining_are_restricted_to_the_image_labels(flow, tmp_path):
+    flow.run("predict", "segmentation", f"--trainer.default_root_dir={tmp_path}", trained=True)
+    paths = list((tmp_path / "predictions").glob("*.png"))
+    assert len(paths) == len(list(flow.folders["knowledge"].glob("*.map.png")))
+    for name, labels in labels_of(flow, [path.stem for path in paths]).items():
+        assert set(np.unique(read_mask(tmp_path / "predictions" / f"{name}.png"))) <= set(labels)
+
+
+def test_predict_keeps_nothing_in_memory(flow, tmp_path, monkeypatch):
+    from pytorch_lightning import Trainer
+
+    seen, original = [], Trainer.predict
+
+    @functools.wraps(original)  # jsonargparse reads the signature
+    def spy(self, *args, **options):
+        seen.append((options["return_predictions"], original(self, *args, **options)))
+
+    monkeypatch.setattr(Trainer, "predict", spy)
+    done = flow.run("predict", "classification", f"--trainer.default_root_dir={tmp_path}", trained=True)
+    assert seen == [(False, None)]
+    assert not done.trainer.predict_loop.predictions
+    assert list((tmp_path / "predictions").glob("*.map.png"))
+
+
+# --- weights and checkpoints -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", SCORED)
+def test_a_fresh_fit_starts_from_the_classification_stage(flow, tmp_path, stage):
+    still = ["--model.init_args.learning_rate=0", f"--trainer.default_root_dir={tmp_path}"]
+    model = flow.run("fit", stage, *still).model
+    start = weights_of(flow.checkpoint("classification"))
+    for name, parameter in model.network.backbone.named_parameters():
+        assert torch.equal(parameter, start[f"network.backbone.{name}"])
+
+
+def test_resume_does_not_load_backbone_weights(flow, tmp_path):
+    start = shutil.copy(flow.checkpoint("classification"), tmp_path / "start.ckpt")
+    options = [f"--model.init_args.backbone_weights={start}", f"--trainer.default_root_dir={tmp_path}"]
+    flow.run("fit", "segmentation", *options)
+    Path(start).unlink()
+    with pytest.raises(InputError, match=r"start\.ckpt"):
+        flow.run("fit", "segmentation", *options)
+    resume = f"--ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}"
+    assert flow.run("fit", "segmentation", *options, resume, "--trainer.max_epochs=2").trainer.current_epoch == 2
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_load_from_checkpoint_needs_no_networks_and_no_pickle(flow, stage):
+    stored = weights_of(flow.checkpoint(stage))  # weights_only: plain values and tensors, or this raises
+    module = getattr(ssdd_lightning, MODULES[stage]).load_from_checkpoint(flow.checkpoint(stage), map_location="cpu")
+    assert same_weights(module.state_dict(), stored)
+    assert module.network.num_classes == 3
+    assert module.network.backbone.name == BACKBONE
+
+
+def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(flow, tmp_path):
+    """Lightning >= 2.5 parses them last, silently: options of `model` belong to the fit, other ones stay free."""
+    for flag in ("--model.init_args.background_alpha=9", "--model.init_args.scales=[2.0]"):
+        options = [flag, "--data.predict_split=val", f"--trainer.default_root_dir={tmp_path}"]
+        done = flow.run("predict", "classification", *options, trained=True)
+        assert done.model.background_alpha == 4.0
+        assert done.model.scales == [1.0, 0.5, 1.5, 2.0]
+        assert done.datamodule.splits["predict"] == "val"
+        assert Path(done.trainer.default_root_dir) == tmp_path
+    fresh = flow.run("fit", "classification", *options, "--model.init_args.background_alpha=9")
+    assert (fresh.model.background_alpha, fresh.model.scales) == (9.0, [2.0])
+
+
+def test_the_class_in_a_checkpoint_wins_too(flow, tmp_path):
+    options = [f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={flow.checkpoint('segmentation')}"]
+    assert type(flow.run("test", "dynamic", *options).model) is ssdd_lightning.SegmentationModule
+
+
+# --- the data's part -------------------------------------------------------------------------------------------------
+
+
+def test_number_of_classes_comes_from_the_data(flow, tmp_path):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert flow.run("fit", "classification", root).model.network.num_classes == 3
+    assert flow.run("fit", "classification", root, "--data.classes=null").model.network.num_classes == 21
+    ignored = flow.run("fit", "classification", root, "--model.init_args.num_classes=7")
+    assert ignored.model.network.num_classes == 3
+
+
+def test_truth_is_absent_from_training_and_prediction_batches(flow, tmp_path):
+    data = flow.run("fit", "dynamic", f"--trainer.default_root_dir={tmp_path}").datamodule
+    data.setup(None)
+    assert "mask" in next(iter(data.val_dataloader()))
+    assert "mask" in next(iter(data.test_dataloader()))
+    for loader in (data.train_dataloader(), data.predict_dataloader()):
+        assert all("mask" not in batch for batch in loader)
+
+
+def test_training_does_not_change_without_truth(flow, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(flow.root, root)
+    masks = list((root / "VOCdevkit" / "VOC2012" / "SegmentationClass").glob("2007_*.png"))
+    assert len(masks) == 12
+    for path in masks:
+        path.unlink()
+    options = [f"--data.root={root}", f"--trainer.default_root_dir={tmp_path}"]
+    flow.run("fit", "segmentation", *options)
+    assert same_weights(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
+
+
+# --- the configuration -----------------------------------------------------------------------------------------------
+
+
+def test_fit_writes_its_configuration_and_test_leaves_it(flow, tmp_path):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("fit", "segmentation", root, "--model.init_args.momentum=0.125")
+    path = tmp_path / "config.yaml"
+    written = path.read_text()
+    content = yaml.safe_load(written)
+    assert content["model"]["init_args"]["momentum"] == 0.125
+    assert content["seed_everything"] == 0
+    assert not Path("config.yaml").exists()
+    ckpt_path = f"--ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}"
+    for command in ("test", "predict", "validate"):
+        flow.run(command, "segmentation", root, ckpt_path, "--trainer.enable_model_summary=true")
+    assert path.read_text() == written
+
+
+def test_the_written_configuration_repeats_the_run(flow, tmp_path):
+    repeated = ["fit", f"--config={flow.out / 'segmentation' / 'config.yaml'}"]
+    run_stage([*repeated, f"--trainer.default_root_dir={tmp_path}"])
+    assert same_weights(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
+
+
+def test_the_configuration_goes_to_the_logger_and_its_folder(flow, tmp_path):
+    logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.name=log"]
+    flow.run("fit", "classification", *logger, f"--trainer.default_root_dir={tmp_path}")
+    (folder,) = (tmp_path / "log").iterdir()
+    assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["classes"] == ["cat", "dog"]
+    assert yaml.safe_load((folder / "hparams.yaml").read_text())["data"]["classes"] == ["cat", "dog"]
+
+
+TYPOS = [
+    ("--data.rooot=x", "rooot"),
+    ("--model.init_args.learning_rat=1", "learning_rat"),
+    ("--model.init_args.network.init_args.bakbone=x", "bakbone"),
+    ("--trainer.max_epoch=1", "max_epoch"),
+    ("--data.crop_size=large", "crop_size"),
+    ("--return_predictions=true", "return_predictions"),
+]
+
+
+@pytest.mark.parametrize(("option", "key"), TYPOS)
+def test_a_wrong_option_is_named(flow, capsys, option, key):
+    with pytest.raises(SystemExit) as stop:
+        main(flow.words("predict" if "predictions" in key else "fit", "classification", option))
+    assert stop.value.code == 2
+    assert key in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "key"), [("data", "crop_sise"), ("trainer", "max_epoch"), ("model", "init_arg"), (None, "modell")]
+)
+def test_a_wrong_key_in_the_file_is_named(flow, tmp_path, capsys, section, key):
+    content = yaml.safe_load(flow.config("classification").read_text())
+    (content[section] if section else content)[key] = 1
+    path = tmp_path / "typo.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", f"--config={path}"])
+    assert stop.value.code == 2
+    assert key in capsys.readouterr().err
+
+
+# --- the command itself ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
+def test_help_lists_all_commands(capsys, words):
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
+    assert listed == [*STAGE_COMMANDS, *FILE_COMMANDS]
+
+
+def test_constructor_docstrings_are_the_help_texts(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--model.help=ssdd_lightning.DynamicRefinementModule"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "share of m_D0 in the sub branch's loss (Eq. 14)" in text
+    assert "masks, CRF and DD-Nets work at 1/mask_stride of the input" in text
+
+
+def test_help_of_a_stage_command_tells_about_the_data(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "--data.classes" in text
+    assert "--output.output_dir" in text
+    assert "return_predictions" not in text
+
+
+@pytest.mark.parametrize("command", FILE_COMMANDS)
+def test_help_of_the_file_commands(capsys, command):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: ssdd {command}" in capsys.readouterr().out
+
+
+def as_process(monkeypatch, words):
+    """Run `ssdd WORDS` inside this process; return the exit status."""
+    monkeypatch.setattr(sys, "argv", ["ssdd", *words])
+    with pytest.raises(SystemExit) as stop:
+        entry_point()
+    return stop.value.code
+
+
+def test_the_command_warns_of_nothing_that_a_user_could_not_change(flow, tmp_path, monkeypatch):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        words = flow.words("fit", "classification", f"--trainer.default_root_dir={tmp_path}")
+        assert as_process(monkeypatch, words) == 0
+    found = [str(w.message) for w in caught]
+    assert not [text for text in found if "args parameter" in text or "LeafSpec" in text]
+    ours = str(Path(ssdd_lightning.__file__).parent)
+    assert not [str(w.message) for w in caught if w.filename.startswith(ours)]
+
+
+WRONG = [
+    ("--data.root=nowhere", "root nowhere should hold JPEGImages"),
+    ("--data.train_split=nope", "nope.txt does not exist"),
+    ("--data.classes=[cat,unicorn]", "unicorn"),
+    ("--data.labels=none.csv", "none.csv does not exist"),
+    ("--data.knowledge=nowhere", "nowhere does not exist"),
+    ("--model.init_args.backbone_weights=none.pt", "none.pt"),
+    ("--model.init_args.network.init_args.head=largefow", "'largefow'"),
+    ("--model.init_args.network.init_args.backbone=resnet5", "did you mean resnet50"),
+]
+
+
+def error_lines(text):
+    return [line for line in text.splitlines() if line.startswith("ssdd: error: ")]
+
+
+@pytest.mark.parametrize(("option", "found"), WRONG)
+def test_bad_input_is_one_line_and_status_2(flow, tmp_path, monkeypatch, capsys, option, found):
+    words = flow.words("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", option)
+    assert as_process(monkeypatch, words) == 2
+    text = capsys.readouterr().err
+    assert "Traceback" not in text
+    assert len(error_lines(text)) == 1
+    assert found in error_lines(text)[0]
+    assert text.splitlines()[-1] == error_lines(text)[0]
+
+
+def test_unknown_command_is_bad_input(monkeypatch, capsys):
+    assert as_process(monkeypatch, ["fitt"]) == 2
+    assert capsys.readouterr().err == (
+        "ssdd: error: unknown command 'fitt': expected one of fit, validate, test, predict, run, crf, evaluate, "
+        "devkit; `ssdd --help` explains them.\n"
+    )
+
+
+def truncate_a_photo(flow, tmp_path):
+    """Copy the devkit; cut one training photo in two."""
+    root = tmp_path / "truncated"
+    shutil.copytree(flow.root, root)
+    name = sorted(flow.folders["knowledge"].glob("*.map.png"))[0].name.removesuffix(".map.png")
+    photo = root / "VOCdevkit" / "VOC2012" / "JPEGImages" / f"{name}.jpg"
+    photo.write_bytes(photo.read_bytes()[: photo.stat().st_size // 2])
+    return [f"--data.root={root}", "--data.num_workers=1"], photo.name
+
+
+@pytest.mark.parametrize("case", ["root", "worker"])
+def test_bad_input_through_the_installed_command(flow, tmp_path, case):
+    options, found = {
+        "root": lambda: (["--data.root=nowhere"], "root nowhere should hold JPEGImages"),
+        "worker": lambda: truncate_a_photo(flow, tmp_path),
+    }[case]()
+    command = [Path(sys.executable).with_name("ssdd"), *flow.words("fit", "classification", *options)]
+    command.append(f"--trainer.default_root_dir={tmp_path / 'run'}")
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(error_lines(done.stderr)) == 1
+    assert found in error_lines(done.stderr)[0]
+    assert done.stderr.splitlines()[-1] == error_lines(done.stderr)[0]
+    assert not list(tmp_path.glob("run/**/*.ckpt"))
