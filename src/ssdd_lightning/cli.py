@@ -58,26 +58,19 @@ def help_text() -> str:
     """List all commands."""
     commands = {**STAGE_COMMANDS, **{name: text for name, (_, text) in FILE_COMMANDS.items()}}
     lines = [f"  {name:<10} {text}" for name, text in commands.items()]
-    return "\n".join(
-        [
-            "usage: ssdd COMMAND [options]",
-            "",
-            "Weakly-supervised segmentation by self-supervised difference detection.",
-            "",
-        ]
-        + [
-            "commands:",
-            *lines,
-            "",
-            "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml.",
-        ]
-    )
+    head = [
+        "usage: ssdd COMMAND [options]",
+        "",
+        "Weakly-supervised segmentation by self-supervised difference detection.",
+    ]
+    foot = "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml."
+    return "\n".join([*head, "", "commands:", *lines, "", foot])
 
 
 def entry_point() -> None:
     """Run the command line of the process; bad input becomes one line on stderr and status 2."""
-    # OpenMP's threads spin while they wait; beside data-loading workers that made a training step on two cores up to four
-    # times slower. Read when torch is first imported, so it must be set before.
+    # OpenMP's threads spin while they wait; beside data-loading workers that made a training step on two cores up to
+    # four times slower. Read when torch is first imported, so it must be set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         sys.exit(main())

@@ -53,6 +53,11 @@ class SSDDCommandLine(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse the words given; Lightning's own also warns whenever the process has arguments of its own."""
         self.config = parser.parse_args(args)
+        checkpoint = self.config[self.config.subcommand].get("ckpt_path")
+        if checkpoint not in (None, "best", "last", "hpc", "registry") and not Path(checkpoint).is_file():
+            raise InputError(
+                f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
+            )
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; an InputError of a constructor is freed from jsonargparse's wrapping."""

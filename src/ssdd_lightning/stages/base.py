@@ -4,7 +4,11 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from ssdd_lightning.nn.classification import ClassificationNetwork
+from ssdd_lightning.nn.segmentation import SegmentationNetwork
 
 Batch = dict[str, Any]
 """Keys: `image` and `image_raw` uint8 B x 3 x H x W, `image_labels` B x C bool, `name` list of str; where the stage
@@ -29,9 +33,11 @@ class Stage(LightningModule):
         schedule: "cosine" (SSDD) or "poly" with power 0.9 (PSA), per step.
     """
 
+    network: SegmentationNetwork | ClassificationNetwork
+
     def __init__(
         self,
-        network: nn.Module,
+        network: SegmentationNetwork | ClassificationNetwork,
         backbone_weights: str | None = "imagenet",
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,
@@ -40,7 +46,7 @@ class Stage(LightningModule):
         schedule: Literal["cosine", "poly"] = "cosine",
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.backbone_weights = backbone_weights
         self.learning_rate = learning_rate
         self.new_learning_rate = new_learning_rate
@@ -61,7 +67,7 @@ class Stage(LightningModule):
         """Return the last batch's image and masks for the picture callback (keys: see `RefinementPictures`)."""
         return self._pictures
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build SGD with two parameter groups and the schedule."""
         backbone = {id(p) for p in self.network.backbone.parameters()}
         trained = [p for p in self.parameters() if p.requires_grad]

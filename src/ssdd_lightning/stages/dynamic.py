@@ -130,7 +130,7 @@ class DynamicRefinementModule(SegmentationStage):
         loss_main = self.segmentation_loss(main, d2)
         loss_sub = self.alpha * self.segmentation_loss(sub, d0)
         loss_sub = loss_sub + (1 - self.alpha) * self.segmentation_loss(sub, d1 if self.sub_target == "d1" else d2)
-        keep = self.good_samples(k1, a1, labels)
+        keep: Tensor | None = self.good_samples(k1, a1, labels)
         diff1 = self.difference_loss(first.knowledge_logits, k1, a1, keep)
         diff1 = diff1 + self.difference_loss(first.advice_logits, k1, a1, keep)
         keep = self.good_samples(d0, d1, labels) if self.exclude_bad_from_diff2 else None

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssdd_lightning.crf import DenseCRF
 from ssdd_lightning.evaluation.iou import SegmentationIoU
@@ -32,12 +32,12 @@ class SegmentationStage(Stage):
     def __init__(
         self,
         num_classes: int,
-        network: nn.Module,
+        network: SegmentationNetwork,
         mask_stride: int,
         test_scales: Sequence[float],
         test_flip: bool,
         test_crf: bool,
-        **optimization: Any,
+        **optimization: Any,  # noqa: ANN401 - passed on to `Stage`, which types them
     ) -> None:
         super().__init__(network, **optimization)
         self.network: SegmentationNetwork
