@@ -46,7 +46,13 @@ class SSDDCommandLine(LightningCLI):
         """
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({"checkpoint.filename": "last", "checkpoint.enable_version_counter": False})
+        parser.set_defaults(
+            {
+                "checkpoint.filename": "last",
+                "checkpoint.enable_version_counter": False,
+                "checkpoint.save_on_train_epoch_end": True,  # else an epoch without validation leaves no checkpoint
+            }
+        )
         parser.add_lightning_class_args(PredictionWriter, "output")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
