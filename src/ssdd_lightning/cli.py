@@ -69,8 +69,8 @@ def help_text() -> str:
 
 def entry_point() -> None:
     """Run the command line of the process; bad input becomes one line on stderr and status 2."""
-    # OpenMP's threads spin while they wait; beside data-loading workers that made a training step on two cores up to
-    # four times slower. Read when torch is first imported, so it must be set before.
+    # OpenMP's threads spin while they wait; on a virtual machine with two cores that made a training step four times
+    # slower. Read when torch is first imported, so it must be set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         sys.exit(main())

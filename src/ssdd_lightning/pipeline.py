@@ -86,7 +86,6 @@ class Pipeline:
         data = self.config("static").get("data", {})
         options = {"labels": self.args.labels, "truth": self.args.truth, "classes": data.get("classes")}
         self.data = VOCDataModule(self.args.root, **options)
-        self.train_split = str(data.get("predict_split", "trainaug"))
         self.val_split = str(data.get("test_split", "val"))
 
     def config(self, stage: str) -> dict[str, Any]:

@@ -77,5 +77,6 @@ def one_of_two(rank, store):
 
 
 def test_sums_over_processes(tmp_path):
+    # one_of_two asserts in each process, and an error there is raised here
     # forked, because importing torch twice over would take longer than everything else here
     multiprocessing.start_processes(one_of_two, (tmp_path / "store",), nprocs=2, start_method="fork")

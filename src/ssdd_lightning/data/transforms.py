@@ -80,8 +80,8 @@ class TrainTransform:
         warped = self._warp(image=image, **{keys[key]: guide for key, guide in guides.items()})
         masks = {key: guide_to_mask(warped[keys[key]], present) for key in guides}
         raw = warped["image"]
-        # jittered before it is padded: the padding's colour stays, and does not weigh in the contrast's mean
         masks["inside"] = np.ones(raw.shape[:2], np.uint8)
+        # jittered before it is padded: the padding's colour stays, and does not weigh in the contrast's mean
         padded: View = self._pad(image=self._jitter(image=raw)["image"], image_raw=raw, **masks)
         padded["inside"] = (padded["inside"] != IGNORE).astype(np.uint8)
         return padded
