@@ -18,6 +18,8 @@ STAGE_COMMANDS = {
 FILE_COMMANDS = {
     "run": ("ssdd_lightning.pipeline", "run all stages of an experiment folder, in order; resumes where it stopped"),
     "crf": ("ssdd_lightning.crf.command", "refine a folder of score maps by the dense CRF"),
+    "merge": ("ssdd_lightning.merge.merge_command", "merge two folders of masks by their difference maps"),
+    "sweep": ("ssdd_lightning.merge.sweep_command", "score that merge for a grid of biases"),
     "evaluate": ("ssdd_lightning.evaluation.command", "score a folder of masks against the truth"),
     "devkit": ("ssdd_lightning.data.command", "write the synthetic VOC devkit"),
 }
@@ -41,7 +43,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return 0
     if words[0] in FILE_COMMANDS:
         module = importlib.import_module(FILE_COMMANDS[words[0]][0])
-        parser = argparse.ArgumentParser(prog=f"ssdd {words[0]}", description=FILE_COMMANDS[words[0]][1])
+        parser = argparse.ArgumentParser(
+            prog=f"ssdd {words[0]}", description=FILE_COMMANDS[words[0]][1], allow_abbrev=False
+        )
         module.add_arguments(parser)
         status: int = module.run(parser.parse_args(words[1:]))
         return status

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssdd_lightning.crf.folder import refine_folder
     from ssdd_lightning.crf.module import DenseCRF
-    from ssdd_lightning.crf.settings import PRESETS, CRFSettings
+    from ssdd_lightning.crf.settings import PRESETS, CRFOptions, CRFSettings
 
-__all__ = ["PRESETS", "CRFSettings", "DenseCRF", "refine_folder"]
+__all__ = ["PRESETS", "CRFOptions", "CRFSettings", "DenseCRF", "refine_folder"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be anything
@@ -20,6 +20,7 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - a module attribute may be a
     homes = {
         "DenseCRF": "module",
         "PRESETS": "settings",
+        "CRFOptions": "settings",
         "CRFSettings": "settings",
         "refine_folder": "folder",
     }

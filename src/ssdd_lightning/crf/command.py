@@ -3,7 +3,16 @@
 import argparse
 from pathlib import Path
 
-from ssdd_lightning.crf.settings import PRESETS
+from ssdd_lightning.crf.settings import PRESETS, resolve_settings
+
+WIDTHS = {
+    "gaussian_sxy": "width of the smoothness kernel in pixels",
+    "gaussian_compat": "weight of the smoothness kernel",
+    "bilateral_sxy": "spatial width of the appearance kernel in pixels",
+    "bilateral_srgb": "colour width of the appearance kernel in grey values",
+    "bilateral_compat": "weight of the appearance kernel",
+}
+"""Options that replace a value of the preset."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,6 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="psa", help="published widths and weights (default: psa)"
     )
+    for option, text in WIDTHS.items():
+        parser.add_argument(f"--{option}", type=float, metavar="X", help=f"{text} (default: the preset's)")
     parser.add_argument("--iterations", type=int, default=10, help="mean-field iterations (default: 10)")
     parser.add_argument(
         "--write",
@@ -33,5 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from ssdd_lightning.crf.folder import refine_folder
 
-    refine_folder(**vars(args))
+    options = vars(args)
+    settings = resolve_settings(options.pop("preset"), **{name: options.pop(name) for name in WIDTHS})
+    refine_folder(**options, settings=settings)
     return 0

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 from ssdd_lightning.errors import InputError
 
@@ -36,6 +37,17 @@ class CRFSettings:
             good = value >= 0 if name.endswith("compat") else value > 0
             if not (good and math.isfinite(value)):
                 raise InputError(f"CRF setting {name} must be a finite number, {smallest}; found {value}.")
+
+
+class CRFOptions(TypedDict, total=False):
+    """The choice of a CRF as a plain dictionary (for YAML): a preset and values in place of its own."""
+
+    preset: str
+    gaussian_sxy: float
+    gaussian_compat: float
+    bilateral_sxy: float
+    bilateral_srgb: float
+    bilateral_compat: float
 
 
 PRESETS = {

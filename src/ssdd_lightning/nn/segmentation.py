@@ -1,7 +1,7 @@
 """Segmentation networks: a backbone, a head, and the three things SSDD needs from them: e_l, e_h and logits."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class SegmentationNetwork(nn.Module):
         output_stride: 8, 16 or 32, stride of the backbone's deepest features.
         head_channels: channels of e_h for "largefov" (512 in the paper); the decoders have their own.
         dilation: dilation of "largefov" (12 in the paper, at output stride 8).
+        decoder_options: further arguments of smp's model for a decoder head, such as {decoder_pyramid_channels: 64}
+            for "fpn".
         freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part.
     """
 
@@ -50,12 +52,13 @@ class SegmentationNetwork(nn.Module):
         output_stride: int = 16,
         head_channels: int = 512,
         dilation: int = 12,
+        decoder_options: dict[str, Any] | None = None,
         freeze_norm: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.backbone = Backbone(backbone, output_stride, freeze_norm)
-        self._head_options = (head, head_channels, dilation)
+        self._head_options = (head, head_channels, dilation, decoder_options or {})
         self.head = self.new_head()
 
     @property
@@ -70,10 +73,10 @@ class SegmentationNetwork(nn.Module):
 
     def new_head(self) -> "LargeFOVHead | DecoderHead":
         """Build another, freshly initialised head of the same design (the sub branch of the dynamic stage)."""
-        head, channels, dilation = self._head_options
+        head, channels, dilation, options = self._head_options
         if head == "largefov":
             return LargeFOVHead(self.backbone.channels, self.num_classes, channels, dilation)
-        return DecoderHead(self.backbone.name, self.num_classes, head, self.backbone.output_stride)
+        return DecoderHead(self.backbone.name, self.num_classes, head, self.backbone.output_stride, options)
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """Segment.
@@ -121,19 +124,27 @@ class DecoderHead(nn.Module):
         num_classes: C, background included.
         architecture: smp's name, for example "fpn", "unet" or "deeplabv3plus".
         output_stride: stride of the backbone's deepest features.
+        options: further arguments of smp's model.
     """
 
-    def __init__(self, backbone: str, num_classes: int, architecture: str, output_stride: int) -> None:
+    def __init__(
+        self, backbone: str, num_classes: int, architecture: str, output_stride: int, options: dict[str, Any]
+    ) -> None:
         super().__init__()
         if architecture not in _DECODERS:
             raise InputError(
                 f"unknown segmentation head {architecture!r}: expected 'largefov' or one of the decoders "
                 f"{', '.join(_DECODERS)}."
             )
-        options = {"encoder_output_stride": output_stride} if architecture.startswith("deeplab") else {}
-        if not options and output_stride != 32:
+        strided = {"encoder_output_stride": output_stride} if architecture.startswith("deeplab") else {}
+        if not strided and output_stride != 32:
             raise InputError(f"the decoder {architecture!r} needs output_stride 32, found {output_stride}.")
-        model = smp.create_model(architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **options)
+        try:
+            model = smp.create_model(
+                architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **strided, **options
+            )
+        except TypeError as error:
+            raise InputError(f"smp's {architecture!r} does not take decoder_options {options}: {error}.") from error
         self.decoder = model.decoder
         self.classifier = model.segmentation_head[0]
         self.high_channels: int = self.classifier.in_channels

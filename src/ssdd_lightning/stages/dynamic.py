@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssdd_lightning.crf import DenseCRF
+from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.data.classes import IGNORE
 from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
 from ssdd_lightning.functional.refinement import (
@@ -47,6 +47,8 @@ class DynamicRefinementModule(SegmentationStage):
         test_scales: scales whose probabilities are averaged in `test` and `predict`.
         test_flip: average over the horizontal flip too.
         test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
+        crf: preset, widths and weights of both CRFs (in the step, after the average), such as {bilateral_sxy: 40}; null
+            is the preset psa, made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
         learning_rate: of the backbone.
         new_learning_rate: of all other layers.
@@ -73,6 +75,7 @@ class DynamicRefinementModule(SegmentationStage):
         test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
         test_flip: bool = True,
         test_crf: bool = True,
+        crf: CRFOptions | None = None,
         backbone_weights: str | None = "imagenet",
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,
@@ -87,6 +90,7 @@ class DynamicRefinementModule(SegmentationStage):
             test_scales,
             test_flip,
             test_crf,
+            crf,
             backbone_weights=backbone_weights,
             learning_rate=learning_rate,
             new_learning_rate=new_learning_rate,
@@ -99,7 +103,7 @@ class DynamicRefinementModule(SegmentationStage):
         self.sub_head = self.network.new_head()
         self.ssdd1 = ssdd(*channels)
         self.ssdd2 = ssdd(*channels)
-        self.crf = DenseCRF(iterations=crf_iterations)
+        self.crf = DenseCRF(iterations=crf_iterations, **(crf or {}))
         self.alpha = alpha
         self.sub_target = sub_target
         self.diff2_target = diff2_target

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ssdd_lightning.crf import DenseCRF
+from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.evaluation.iou import SegmentationIoU
 from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.functional.refinement import present_argmax
@@ -26,6 +26,7 @@ class SegmentationStage(Stage):
         test_scales: scales whose probabilities are averaged in `test` and `predict`.
         test_flip: average over the horizontal flip too.
         test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
+        crf: preset, widths and weights of the dense CRF.
         **optimization: arguments of `Stage`.
     """
 
@@ -37,6 +38,7 @@ class SegmentationStage(Stage):
         test_scales: Sequence[float],
         test_flip: bool,
         test_crf: bool,
+        crf: CRFOptions | None,
         **optimization: Any,  # noqa: ANN401 - passed on to `Stage`, which types them
     ) -> None:
         super().__init__(network, **optimization)
@@ -44,7 +46,7 @@ class SegmentationStage(Stage):
         self.mask_stride = mask_stride
         self.test_scales = list(test_scales)
         self.test_flip = test_flip
-        self.test_crf = DenseCRF(iterations=10) if test_crf else None
+        self.test_crf = DenseCRF(iterations=10, **(crf or {})) if test_crf else None
         self.val_iou = SegmentationIoU(num_classes)
         self.test_iou = SegmentationIoU(num_classes)
 
@@ -111,6 +113,8 @@ class SegmentationModule(SegmentationStage):
         test_scales: scales whose probabilities are averaged in `test` and `predict`.
         test_flip: average over the horizontal flip too.
         test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
+        crf: preset, widths and weights of the CRF after the average, such as {bilateral_sxy: 40}; null
+            is the preset psa, made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
         learning_rate: of the backbone.
         new_learning_rate: of all other layers.
@@ -128,6 +132,7 @@ class SegmentationModule(SegmentationStage):
         test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
         test_flip: bool = True,
         test_crf: bool = True,
+        crf: CRFOptions | None = None,
         backbone_weights: str | None = "imagenet",
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,
@@ -142,6 +147,7 @@ class SegmentationModule(SegmentationStage):
             test_scales,
             test_flip,
             test_crf,
+            crf,
             backbone_weights=backbone_weights,
             learning_rate=learning_rate,
             new_learning_rate=new_learning_rate,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ssdd_lightning.crf import CRFOptions
 from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples, difference_target, failed_classes, valid_pixels
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
@@ -33,6 +34,8 @@ class StaticRefinementModule(SegmentationStage):
         test_scales: scales averaged when the segmentation branch is tested.
         test_flip: average over the horizontal flip too.
         test_crf: dense CRF after the average.
+        crf: preset, widths and weights of the CRF after the average, such as {bilateral_sxy: 40}; null
+            is the preset psa, made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
         learning_rate: of the backbone.
         new_learning_rate: of all other layers.
@@ -54,6 +57,7 @@ class StaticRefinementModule(SegmentationStage):
         test_scales: Sequence[float] = (1.0,),
         test_flip: bool = False,
         test_crf: bool = False,
+        crf: CRFOptions | None = None,
         backbone_weights: str | None = "imagenet",
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,
@@ -68,6 +72,7 @@ class StaticRefinementModule(SegmentationStage):
             test_scales,
             test_flip,
             test_crf,
+            crf,
             backbone_weights=backbone_weights,
             learning_rate=learning_rate,
             new_learning_rate=new_learning_rate,
