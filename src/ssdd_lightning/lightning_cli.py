@@ -106,6 +106,8 @@ def run_stage(args: Sequence[str]) -> SSDDCommandLine:
         # without `skip_none` nulls would not be written, and the new name of it came with jsonargparse 4.49.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"\s*skip_none parameter")
+        # torchmetrics: such classes have no weight in the classifier's average precision
+        warnings.filterwarnings("ignore", message="No positive samples found in target")
         warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
         return SSDDCommandLine(
             Stage,

@@ -268,3 +268,17 @@ def test_merge_refuses_tensors_of_two_sizes(wrong):
     tensors[wrong] = tensors[wrong][None]  # 1 x 1 x 4 x 4, as a network yields it
     with pytest.raises(InputError, match="one size"):
         ssdd_merge(*tensors, labels(1, 1))
+
+
+def test_an_image_without_classes_is_no_bad_sample():
+    present, failed = torch.tensor([[True, False, False]]), torch.zeros(1, 3, dtype=torch.bool)
+    assert [bad_samples(failed, present, rule).item() for rule in ("any", "all")] == [False, False]
+
+
+def test_the_merge_protects_a_class_by_the_given_ratio():
+    knowledge = torch.tensor([[[1, 1, 1, 1]]])
+    advice = torch.tensor([[[1, 1, 0, 0]]])  # half of the class is kept
+    labels = torch.tensor([[True, True]])
+    zeros = torch.zeros(1, 1, 4)
+    assert ssdd_merge(knowledge, advice, zeros, zeros, labels).tolist() == advice.tolist()
+    assert ssdd_merge(knowledge, advice, zeros, zeros, labels, failed_ratio=0.6).tolist() == knowledge.tolist()

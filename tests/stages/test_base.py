@@ -105,3 +105,29 @@ def test_missing_backbone_weights_are_named(build, tmp_path):
     module.trainer = trainer
     with pytest.raises(InputError, match=r"none\.ckpt"):
         module.on_fit_start()
+
+
+def test_biases_learn_at_twice_the_rate_without_decay(build, classifier):
+    module = build(ClassificationModule, network=classifier, learning_rate=0.1, new_learning_rate=1.0)
+    module.double_bias_rate = True
+    groups = {group["name"]: group for group in optimisation(module)[0].param_groups}
+    assert {name: (g["lr"], g["weight_decay"]) for name, g in groups.items()} == {
+        "backbone": (0.1, 5e-4),
+        "backbone_bias": (0.2, 0.0),
+        "new": (1.0, 5e-4),
+    }  # the classifier has no bias
+    biases = {id(p) for name, p in module.named_parameters() if name.endswith("bias")}
+    assert {id(p) for p in groups["backbone_bias"]["params"]} == biases
+    assert sum(len(g["params"]) for g in groups.values()) == len(list(module.parameters()))
+
+
+def test_a_checkpoint_of_other_classes_is_refused_in_one_sentence(build):
+    module = build(SegmentationModule)
+    state = module.state_dict()
+    module.on_load_checkpoint({"state_dict": state})
+    other = {**state, "network.head.classifier.1.weight": torch.zeros(7, 8, 3, 3)}
+    with pytest.raises(InputError, match=r"1.weight should be \(4, 8, 3, 3\), found \(7, 8, 3, 3\); use the"):
+        module.on_load_checkpoint({"state_dict": other})
+    state.pop("network.head.classifier.1.weight")
+    with pytest.raises(InputError, match="found missing"):
+        module.on_load_checkpoint({"state_dict": state})

@@ -103,7 +103,7 @@ def bad_samples(failed: Tensor, image_labels: Tensor, rule: str = "any") -> Tens
         failed: B x C bool, from `failed_classes`.
         image_labels: B x C bool, column 0 (background) true.
         rule: "any": one failed class suffices (the authors' code); "all": all of the image's foreground classes
-            must have failed (the paper).
+            must have failed (the paper). An image without foreground classes is not bad under either.
 
     Returns:
         B bool.
@@ -114,7 +114,8 @@ def bad_samples(failed: Tensor, image_labels: Tensor, rule: str = "any") -> Tens
     if rule == "any":
         return failed.any(1)
     if rule == "all":
-        return failed[:, 1:].sum(1) >= image_labels[:, 1:].sum(1)
+        foreground = image_labels[:, 1:].sum(1)
+        return (foreground > 0) & (failed[:, 1:].sum(1) >= foreground)
     raise InputError(f"the rule for bad samples must be 'any' or 'all', not {rule!r}.")
 
 
@@ -156,6 +157,7 @@ def ssdd_merge(
     dd_bias: float = 0.4,
     class_bias: float = 1.0,
     background_bias: float = 0.0,
+    failed_ratio: float = 0.5,
 ) -> Tensor:
     """Take the advice where the difference was predictable, else keep the knowledge (Eq. 3 and 4).
 
@@ -171,6 +173,7 @@ def ssdd_merge(
         dd_bias: b_dd of `merge_bias`.
         class_bias: b_class of `merge_bias`.
         background_bias: b_bg of `merge_bias`.
+        failed_ratio: ratio of `failed_classes`.
 
     Returns:
         B x H x W long, the refined mask m_D.
@@ -179,7 +182,7 @@ def ssdd_merge(
         InputError: if the shapes of masks and difference maps are not all the same.
     """
     _check_same_shape(knowledge, advice, d_knowledge, d_advice)
-    failed = failed_classes(knowledge, advice, image_labels)
+    failed = failed_classes(knowledge, advice, image_labels, failed_ratio)
     confidence = d_knowledge - d_advice
     confidence = confidence + merge_bias(knowledge, advice, failed, dd_bias, class_bias, background_bias)
     take_advice = ((confidence >= 0) & (advice != IGNORE)) | (knowledge == IGNORE)

@@ -36,6 +36,7 @@ class SSDD(nn.Module):
         dd_bias: b_dd of Eq. 17, lean towards the advice.
         class_bias: b_class of Eq. 17, protection of a vanishing class.
         background_bias: lean towards background; the authors' code's own addition.
+        failed_ratio: a class failed whose share of pixels kept by the advice is smaller (Eq. 16).
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class SSDD(nn.Module):
         dd_bias: float = 0.4,
         class_bias: float = 1.0,
         background_bias: float = 0.0,
+        failed_ratio: float = 0.5,
     ) -> None:
         super().__init__()
         self.ddnet = DDNet(num_classes, high_channels, low_channels, width, frozen_norm)
         self.dd_bias = dd_bias
         self.class_bias = class_bias
         self.background_bias = background_bias
+        self.failed_ratio = failed_ratio
 
     def forward(
         self,
@@ -94,6 +97,7 @@ class SSDD(nn.Module):
                 self.dd_bias,
                 self.class_bias,
                 self.background_bias,
+                self.failed_ratio,
             )
         return SSDDOutput(mask, knowledge_logits, advice_logits)
 

@@ -7,6 +7,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 
@@ -31,6 +32,7 @@ class Stage(LightningModule):
         momentum: of SGD (0.9 in the authors' configuration, 0 in effect in their code).
         weight_decay: of SGD.
         schedule: "cosine" (SSDD) or "poly" with power 0.9 (PSA), per step.
+        double_bias_rate: biases learn at twice the rate and without weight decay, as in PSA's code.
     """
 
     network: SegmentationNetwork | ClassificationNetwork
@@ -44,6 +46,7 @@ class Stage(LightningModule):
         momentum: float = 0.9,
         weight_decay: float = 2e-4,
         schedule: Literal["cosine", "poly"] = "cosine",
+        double_bias_rate: bool = False,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -53,6 +56,7 @@ class Stage(LightningModule):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.schedule = schedule
+        self.double_bias_rate = double_bias_rate
         self._pictures: dict[str, Tensor] | None = None
 
     def on_fit_start(self) -> None:
@@ -63,22 +67,47 @@ class Stage(LightningModule):
         if self.backbone_weights and not self.trainer.ckpt_path:
             self.network.backbone.load_weights(self.backbone_weights)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network or of other classes in one sentence."""
+        stored = checkpoint["state_dict"]
+        for name, tensor in self.state_dict().items():
+            found = tuple(stored[name].shape) if name in stored else "missing"
+            if found != tuple(tensor.shape):
+                raise InputError(
+                    f"the checkpoint{self._checkpoint_name()} does not fit this {type(self).__name__}: {name} should "
+                    f"be {tuple(tensor.shape)}, found {found}; use the classes and the network it was trained with."
+                )
+
+    def _checkpoint_name(self) -> str:
+        return f" {self.trainer.ckpt_path}" if self._trainer is not None and self.trainer.ckpt_path else ""
+
     def pictures(self) -> dict[str, Tensor] | None:
         """Return the last batch's image and masks for the picture callback (keys: see `RefinementPictures`)."""
         return self._pictures
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build SGD with two parameter groups and the schedule."""
-        backbone = {id(p) for p in self.network.backbone.parameters()}
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if id(p) in backbone], "lr": self.learning_rate, "name": "backbone"},
-            {"params": [p for p in trained if id(p) not in backbone], "lr": self.new_learning_rate, "name": "new"},
-        ]
-        optimizer = torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+        """Build SGD with its parameter groups and the schedule."""
+        optimizer = torch.optim.SGD(self.parameter_groups(), momentum=self.momentum, weight_decay=self.weight_decay)
         steps = max(1, int(self.trainer.estimated_stepping_batches))
         if self.schedule == "cosine":
             scheduler: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=round(1.2 * steps))
         else:
             scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Group what is trained: backbone and new layers, with `double_bias_rate` also their biases."""
+        backbone = {id(p) for p in self.network.backbone.parameters()}
+        groups: dict[str, dict[str, Any]] = {}
+        for name, parameter in self.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            old, double = id(parameter) in backbone, self.double_bias_rate and name.endswith("bias")
+            group = f"{'backbone' if old else 'new'}{'_bias' if double else ''}"
+            options = {
+                "name": group,
+                "lr": (self.learning_rate if old else self.new_learning_rate) * (2 if double else 1),
+                **({"weight_decay": 0.0} if double else {}),
+            }
+            groups.setdefault(group, {"params": [], **options})["params"].append(parameter)
+        return list(groups.values())

@@ -30,6 +30,7 @@ class ClassificationModule(Stage):
         momentum: of SGD.
         weight_decay: of SGD.
         schedule: "poly" (PSA) or "cosine".
+        double_bias_rate: biases learn at twice the rate and without weight decay (PSA's code).
     """
 
     def __init__(
@@ -46,9 +47,17 @@ class ClassificationModule(Stage):
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
         schedule: Literal["cosine", "poly"] = "poly",
+        double_bias_rate: bool = False,
     ) -> None:
         super().__init__(
-            network(num_classes), backbone_weights, learning_rate, new_learning_rate, momentum, weight_decay, schedule
+            network(num_classes),
+            backbone_weights,
+            learning_rate,
+            new_learning_rate,
+            momentum,
+            weight_decay,
+            schedule,
+            double_bias_rate,
         )
         self.save_hyperparameters()
         self.network: ClassificationNetwork

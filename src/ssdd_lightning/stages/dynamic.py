@@ -172,7 +172,8 @@ class DynamicRefinementModule(SegmentationStage):
 
     def good_samples(self, knowledge: Tensor, advice: Tensor, image_labels: Tensor) -> Tensor:
         """Images that are no bad training samples (Eq. 16), B bool."""
-        return ~bad_samples(failed_classes(knowledge, advice, image_labels), image_labels, self.bad_sample_rule)
+        failed = failed_classes(knowledge, advice, image_labels, self.ssdd1.failed_ratio)
+        return ~bad_samples(failed, image_labels, self.bad_sample_rule)
 
     def difference_loss(
         self, logits: Tensor, knowledge: Tensor, advice: Tensor, keep: Tensor | None, per_image: bool = True

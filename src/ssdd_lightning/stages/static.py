@@ -103,7 +103,8 @@ class StaticRefinementModule(SegmentationStage):
     def difference_loss(self, refined: SSDDOutput, knowledge: Tensor, advice: Tensor, image_labels: Tensor) -> Tensor:
         """L_diff0 (Eq. 6) without the bad training samples (Eq. 16)."""
         target, valid = difference_target(knowledge, advice), valid_pixels(knowledge, advice)
-        keep = ~bad_samples(failed_classes(knowledge, advice, image_labels), image_labels, self.bad_sample_rule)
+        failed = failed_classes(knowledge, advice, image_labels, self.ssdd.failed_ratio)
+        keep = ~bad_samples(failed, image_labels, self.bad_sample_rule)
         terms = [
             difference_loss(logits, target, keep, valid, self.balanced)
             for logits in (refined.knowledge_logits, refined.advice_logits)
