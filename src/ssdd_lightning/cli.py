@@ -21,6 +21,7 @@ FILE_COMMANDS = {
     "merge": ("ssdd_lightning.merge.merge_command", "merge two folders of masks by their difference maps"),
     "sweep": ("ssdd_lightning.merge.sweep_command", "score that merge for a grid of biases"),
     "evaluate": ("ssdd_lightning.evaluation.command", "score a folder of masks against the truth"),
+    "convert-weights": ("ssdd_lightning.weights.command", "convert weights of MXNet, PSA, IRN or SSDD"),
     "devkit": ("ssdd_lightning.data.command", "write the synthetic VOC devkit"),
 }
 
@@ -61,7 +62,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def help_text() -> str:
     """List all commands."""
     commands = {**STAGE_COMMANDS, **{name: text for name, (_, text) in FILE_COMMANDS.items()}}
-    lines = [f"  {name:<10} {text}" for name, text in commands.items()]
+    lines = [f"  {name:<15} {text}" for name, text in commands.items()]
     head = [
         "usage: ssdd COMMAND [options]",
         "",

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
+from ssdd_lightning import nn
 from ssdd_lightning.cli import main
 from ssdd_lightning.data.maps import map_path, write_map
 from ssdd_lightning.data.masks import read_mask
@@ -27,6 +29,7 @@ SMALL = {
     "data.classes": "[cat,cow,dog,sheep]",
     "model.init_args.backbone_weights": "null",
     "model.init_args.network.init_args.backbone": "test_efficientnet",
+    "model.init_args.network.init_args.frozen_layers": "[]",
 }
 
 
@@ -59,6 +62,19 @@ def test_fits_on_the_tiny_devkit(path, tiny_devkit, guides, tmp_path):
         options["data.advice"] = guides
     main(["fit", f"--config={path}", *words(options)])
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
+def test_its_own_network_exists(path):
+    """The test above trains a tiny backbone; this one builds the YAML's, without memory for its tensors."""
+    options = yaml.safe_load(path.read_text())["model"]["init_args"]["network"]
+    with torch.device("meta"):
+        network = getattr(nn, options["class_path"].rpartition(".")[2])(21, **options["init_args"])
+    if path.parent.name == "voc2012":
+        assert network.backbone.channels == [128, 256, 512, 1024, 4096]
+        assert not any(p.requires_grad for p in network.backbone.encoder.conv1a.parameters())
+        norms = [m for m in network.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert not any(norm.training or norm.weight.requires_grad for norm in norms)
 
 
 def test_run_goes_through_all_stages_once(tiny_devkit, tmp_path, capsys):

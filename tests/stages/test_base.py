@@ -9,6 +9,7 @@ from ssdd_lightning.stages import (
     DynamicRefinementModule,
     SegmentationModule,
     StaticRefinementModule,
+    base,
 )
 
 
@@ -97,6 +98,17 @@ def test_backbone_weights_are_loaded_on_a_fresh_fit_only(build, weights, ckpt_pa
     module.trainer = trainer
     module.on_fit_start()
     assert all((p == 0.125).all() for p in module.network.backbone.parameters()) == loaded
+
+
+def test_loading_says_what_it_did(build, weights, monkeypatch):
+    lines = []
+    monkeypatch.setattr(base, "rank_zero_info", lines.append)
+    module = build(SegmentationModule, backbone_weights=str(weights))
+    module.trainer = FakeTrainer()
+    module.on_fit_start()
+    count = len(module.network.backbone.model.state_dict())
+    skipped = "  skipped network.classifier.weight: unknown name"
+    assert lines == [f"{weights}: {count} loaded, 1 skipped, 0 missing\n{skipped}"]
 
 
 def test_missing_backbone_weights_are_named(build, tmp_path):

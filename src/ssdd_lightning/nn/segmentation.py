@@ -33,7 +33,7 @@ class SegmentationNetwork(nn.Module):
 
     Args:
         num_classes: C, background included.
-        backbone: timm's name of the encoder.
+        backbone: "resnet38" (the paper's) or timm's name of the encoder.
         head: "largefov" (the paper's two dilated convolutions) or a decoder of segmentation-models-pytorch: "fpn",
             "unet", "deeplabv3plus", ...
         output_stride: 8, 16 or 32, stride of the backbone's deepest features.
@@ -42,6 +42,8 @@ class SegmentationNetwork(nn.Module):
         decoder_options: further arguments of smp's model for a decoder head, such as {decoder_pyramid_channels: 64}
             for "fpn".
         freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part.
+        frozen_layers: names of the backbone's layers that are not trained (the authors': conv1a).
+        checkpointing: save memory in training by computing the backbone's activations again.
     """
 
     def __init__(
@@ -54,10 +56,12 @@ class SegmentationNetwork(nn.Module):
         dilation: int = 12,
         decoder_options: dict[str, Any] | None = None,
         freeze_norm: bool = False,
+        frozen_layers: Sequence[str] = (),
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone = Backbone(backbone, output_stride, freeze_norm)
+        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing)
         self._head_options = (head, head_channels, dilation, decoder_options or {})
         self.head = self.new_head()
 
@@ -136,6 +140,8 @@ class DecoderHead(nn.Module):
                 f"unknown segmentation head {architecture!r}: expected 'largefov' or one of the decoders "
                 f"{', '.join(_DECODERS)}."
             )
+        if backbone == "resnet38":
+            raise InputError(f"the backbone resnet38 has the head 'largefov' only, found {architecture!r}.")
         strided = {"encoder_output_stride": output_stride} if architecture.startswith("deeplab") else {}
         if not strided and output_stride != 32:
             raise InputError(f"the decoder {architecture!r} needs output_stride 32, found {output_stride}.")

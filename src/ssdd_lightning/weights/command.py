@@ -1,0 +1,37 @@
+"""`ssdd convert-weights`: turn published weights into files of this package."""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `ssdd convert-weights`."""
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        type=Path,
+        metavar="SOURCE",
+        help="MXNet .params or a .pth of PSA, IRN, SSDD or timm; several are joined (SSDD writes its segmentation "
+        "network and its DD-Nets into two files)",
+    )
+    parser.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="file to write: .pth for a state dict (of resnet38 under PSA's names), .ckpt for a checkpoint that "
+        "--ckpt_path of `ssdd predict` and `ssdd test` takes",
+    )
+    parser.add_argument("--arch", default="resnet38", help="backbone: resnet38 or timm's name (default: resnet38)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and print what was loaded, skipped and missing.
+
+    Returns:
+        The exit status, 0.
+    """
+    from ssdd_lightning.weights.conversion import convert_weights
+
+    print(convert_weights(args.sources, args.out, args.arch))
+    print(f"wrote {args.out}")
+    return 0

@@ -1,0 +1,88 @@
+"""Converting published weights into a state dict or a checkpoint of a stage."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn.backbones import Backbone
+from ssdd_lightning.weights.loading import LoadReport, compare
+from ssdd_lightning.weights.names import AFFINITY, BACKBONE, CLASSIFIER, published_names
+from ssdd_lightning.weights.reading import read_weights
+
+_HEADS = (CLASSIFIER, *AFFINITY, "network.head.", "sub_head.", "ssdd.", "ssdd1.", "ssdd2.")
+
+
+def convert_weights(sources: Sequence[Path], out: Path, arch: str = "resnet38") -> LoadReport:
+    """Read published weights and write them under the names of this package.
+
+    Args:
+        sources: files that `read_weights` reads; they are joined.
+        out: `.pth` for a state dict (a ResNet-38's tensors under PSA's names), `.ckpt` for a checkpoint of a stage.
+        arch: the backbone whose weights they are: "resnet38" or timm's name.
+
+    Returns:
+        What was written (`loaded`), what the sources hold besides, and what the backbone lacks: nothing, unless the
+        sources hold only heads.
+
+    Raises:
+        InputError: if a source cannot be read, holds a tensor that another one holds too, only a part of the backbone,
+            or nothing that is known; if `out` has another suffix or cannot be written.
+    """
+    if out.suffix not in (".pth", ".ckpt"):
+        raise InputError(f"expected an output file .pth or .ckpt, found {out}.")
+    weights, report = _sorted(_joined(sources), " + ".join(map(str, sources)), _skeleton(arch))
+    content = published_names(weights) if out.suffix == ".pth" else _checkpoint(weights)
+    with atomic_write(out) as stream:
+        torch.save(content, stream)
+    return report
+
+
+def _joined(sources: Sequence[Path]) -> dict[str, Tensor]:
+    joined: dict[str, Tensor] = {}
+    for source in sources:
+        weights = read_weights(source)
+        if twice := sorted(joined.keys() & weights.keys()):
+            raise InputError(
+                f"{source} holds {len(twice)} tensors that a file before it holds too, the first is {twice[0]}; join "
+                "only files of different parts."
+            )
+        joined.update(weights)
+    return joined
+
+
+def _skeleton(arch: str) -> Backbone:
+    """Build a backbone without memory for its tensors: only their names and shapes are asked for."""
+    with torch.device("meta"):
+        return Backbone(arch, output_stride=8 if arch == "resnet38" else 32)
+
+
+def _sorted(weights: dict[str, Tensor], source: str, backbone: Backbone) -> tuple[dict[str, Tensor], LoadReport]:
+    """Keep the backbone, if there is one, and the heads; account for everything else."""
+    named = backbone.own_weights(weights)
+    fit = compare(backbone.model, named, source)
+    heads = [name for name in fit.skipped if name.startswith(_HEADS)]
+    has_backbone = fit.loaded or any(name.startswith(BACKBONE) for name in fit.skipped)
+    if fit.missing and (has_backbone or not heads):
+        raise InputError(
+            f"{source} does not hold the weights of {backbone.name}: {len(fit.missing)} of its tensors are missing or "
+            f"of another shape, the first is {fit.missing[0]}; the file's first tensor is {next(iter(weights))}. Say "
+            "which backbone it is with --arch."
+        )
+    kept = {backbone.prefix + name: named[name] for name in fit.loaded} | {name: named[name] for name in heads}
+    skipped = {name: reason for name, reason in fit.skipped.items() if name not in heads}
+    return kept, LoadReport(source, list(kept), skipped, fit.missing)
+
+
+def _checkpoint(weights: dict[str, Tensor]) -> dict[str, object]:
+    """Wrap tensors as Lightning does; counters of batches, which old files lack, are set to 0."""
+    counters = {
+        name.replace("running_var", "num_batches_tracked"): torch.tensor(0)
+        for name in weights
+        if name.endswith(".running_var")
+    }
+    return {"state_dict": counters | weights, "pytorch-lightning_version": version("pytorch-lightning")}
