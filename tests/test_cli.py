@@ -440,8 +440,9 @@ def test_bad_input_is_one_line_and_status_2(flow, tmp_path, monkeypatch, capsys,
 def test_unknown_command_is_bad_input(monkeypatch, capsys):
     assert as_process(monkeypatch, ["fitt"]) == 2
     assert capsys.readouterr().err == (
-        f"ssdd: error: unknown command 'fitt': expected one of fit, validate, test, predict, {', '.join(FILE_COMMANDS)}; "
-        "`ssdd --help` explains them.\n"
+        "ssdd: error: unknown command 'fitt': expected one of fit, validate, test, predict, "
+        f"{', '.join(FILE_COMMANDS)}; `ssdd --help` explains them.
+"
     )
 
 

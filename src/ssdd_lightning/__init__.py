@@ -11,6 +11,7 @@ _HOMES = {
     "DynamicRefinementModule": "stages",
     "SegmentationModule": "stages",
     "VOCDataModule": "data.voc",
+    "FolderDataModule": "data.folder",
     "DDNet": "nn",
     "SSDD": "nn",
     "SegmentationNetwork": "nn",

@@ -22,6 +22,9 @@ FILE_COMMANDS = {
     "sweep": ("ssdd_lightning.merge.sweep_command", "score that merge for a grid of biases"),
     "evaluate": ("ssdd_lightning.evaluation.command", "score a folder of masks against the truth"),
     "convert-weights": ("ssdd_lightning.weights.command", "convert weights of MXNet, PSA, IRN or SSDD"),
+    "import": ("ssdd_lightning.interop.import_command", "read other projects' files (PSA, IRN, arrays, masks)"),
+    "export": ("ssdd_lightning.interop.export_command", "write score maps as files of PSA or IRN"),
+    "refine": ("ssdd_lightning.interop.refine_command", "refine any two folders of masks or maps by SSDD"),
     "devkit": ("ssdd_lightning.data.command", "write the synthetic VOC devkit"),
 }
 

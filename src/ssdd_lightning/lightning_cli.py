@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from ssdd_lightning.callbacks import PredictionWriter
+from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages import Stage
@@ -37,7 +38,7 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 class SSDDCommandLine(LightningCLI):
-    """Any stage as model, VOC as data; the number of classes comes from the data."""
+    """Any stage as model; the number of classes comes from the data."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the number of classes; add the callbacks every run has, all under `trainer.default_root_dir`.
@@ -90,11 +91,12 @@ def _checkpoint_folder(root: str | Path | None) -> str:
     return str(Path(root or ".") / "checkpoints")
 
 
-def run_stage(args: Sequence[str]) -> SSDDCommandLine:
+def run_stage(args: Sequence[str], data: type[WeakDataModule] = VOCDataModule) -> SSDDCommandLine:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
         args: the subcommand and its options.
+        data: class of the data module, whose arguments are the options of `data`.
 
     Returns:
         The command line object, with the trainer and the model that ran.
@@ -111,7 +113,7 @@ def run_stage(args: Sequence[str]) -> SSDDCommandLine:
         warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
         return SSDDCommandLine(
             Stage,
-            VOCDataModule,
+            data,
             subclass_mode_model=True,
             save_config_callback=SaveRunConfig,
             auto_configure_optimizers=False,

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import yaml
 
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.steps import run_step
 
 BASELINES = {"knowledge": "knowledge", "advice": "advice", "seeds": "static/predictions"}
 """Masks that a plain segmentation network can be trained on, and where a run keeps them."""
@@ -120,15 +120,8 @@ class Pipeline:
         self.step("test_dynamic", lambda: self.test("dynamic", "dynamic"))
 
     def step(self, name: str, action: Callable[[], object]) -> None:
-        """Run a step unless its mark says that it was finished; the mark keeps the seconds it took."""
-        mark = self.out / "steps" / f"{name}.json"
-        if mark.exists():
-            return
-        print(f"== {name}", flush=True)
-        start = time.monotonic()
-        action()
-        with atomic_write(mark) as stream:
-            stream.write(json.dumps({"seconds": round(time.monotonic() - start, 1)}).encode())
+        """Run a step of this run, once; see `run_step`."""
+        run_step(self.out, name, action)
 
     def fit(self, stage: str, *options: str, folder: str | None = None, backbone_weights: str | None = None) -> None:
         """Train a stage, all but the classifier from the classifier's backbone; resumes an interrupted fit."""

@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 
 from ssdd_lightning.crf import CRFSettings
-from ssdd_lightning.crf import folder as module
 from ssdd_lightning.crf.folder import refine_folder
 from ssdd_lightning.data.maps import map_path, read_map, write_map
 from ssdd_lightning.data.masks import read_mask
@@ -129,16 +128,3 @@ def test_bad_folders_and_options(folders, tmp_path):
         with pytest.raises(InputError, match=message):
             refine(folders, **options)
     assert not out.exists()
-
-
-def test_few_images_are_under_way_at_once():
-    started = []
-
-    def work(name):
-        started.append(name)
-        return True
-
-    results = module._in_threads(work, (str(i) for i in range(100)), 2)
-    assert next(results)
-    assert len(started) <= 4
-    assert sum(results) == 99

@@ -1,6 +1,6 @@
 import pytest
 
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.errors import InputError
 
 
@@ -44,3 +44,23 @@ def test_labels_are_found_by_name_and_index():
     table = ClassTable.select(VOC_CLASSES, ["cat"])
     assert [table.find(entry) for entry in ("dog", " dog ", "12", 12)] == [12] * 4
     assert [table.find(entry) for entry in ("background", 0, 21, -1, "x", "")] == [None] * 6
+
+
+def test_own_classes_by_file_or_number(tmp_path):
+    assert class_table("3").names == ("background", "class 1", "class 2")
+    (tmp_path / "names.txt").write_text("background\nauk\nkea\n")
+    assert class_table(tmp_path / "names.txt").selected_names == ["background", "auk", "kea"]
+    (tmp_path / "sparse.json").write_text('{"0": "background", "4": "kea"}')
+    sparse = class_table(tmp_path / "sparse.json")
+    assert (len(sparse.names), sparse.indices, sparse.names[4]) == (5, (0, 4), "kea")
+
+
+@pytest.mark.parametrize(
+    "content", ["background", "background\nx\nx", '{"0": "b", "255": "x"}', '{"-1": "x"}', "1", ""]
+)
+def test_wrong_class_lists_are_refused(tmp_path, content):
+    (tmp_path / "names.txt").write_text(content)
+    with pytest.raises(InputError, match="at least one class more"):
+        class_table(tmp_path / "names.txt")
+    with pytest.raises(InputError):
+        class_table("256")

@@ -1,10 +1,5 @@
 """A folder of score maps through the dense CRF: all cores or a GPU, constant memory, resumable."""
 
-import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,13 +9,14 @@ import torch
 from tqdm import tqdm
 
 from ssdd_lightning.crf.settings import CRFSettings, resolve_settings
-from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
 from ssdd_lightning.data.maps import SUFFIX, map_path, mask_path, read_map, write_map
 from ssdd_lightning.data.masks import read_image, read_mask, write_mask
+from ssdd_lightning.data.stamp import claim
+from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.dense_crf import check_run, dense_crf
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 WRITES = ("maps", "masks", "both")
 STAMP = "crf.json"
 
@@ -55,7 +51,7 @@ def refine_folder(
     goes on where it stopped. `out/crf.json` keeps the settings, and a run with others is refused.
 
     Args:
-        images: Folder of `<name>.jpg`, `.jpeg` or `.png`.
+        images: Folder of `<name>.jpg`, `.jpeg`, `.bmp` or `.png`.
         maps: Folder of `<name>.map.png`, see `ssdd_lightning.data.maps`.
         out: Folder for the results, created if need be; not the folder of the maps.
         preset: Published widths and weights: psa, deeplab, dupl or mctformer.
@@ -81,8 +77,8 @@ def refine_folder(
     names = _map_names(maps, out)
     chosen = resolve_settings(preset) if settings is None else settings
     job = _Job(_image_paths(images, names), maps, out, chosen, iterations, write, _checked_device(device))
-    _stamp(job)
-    done = _in_threads(lambda name: _refine(job, name), names, num_workers or _cores())
+    claim(out / STAMP, {**asdict(chosen), "iterations": iterations}, "a CRF")
+    done = in_threads(lambda name: _refine(job, name), names, num_workers or cores())
     return sum(tqdm(done, "CRF", len(names), unit="image", disable=not progress))
 
 
@@ -99,17 +95,14 @@ def _map_names(maps: Path, out: Path) -> list[str]:
 
 def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:
     """Path of every name's image; complains before hours of work, not after."""
-    if not images.is_dir():
-        raise InputError(f"folder of images {images} does not exist; check the path.")
-    there = {path.name for path in images.iterdir()}
-    found = {name: name + suffix for name in names for suffix in IMAGE_SUFFIXES[::-1] if name + suffix in there}
+    found = find_images(images)
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(
             f"{len(missing)} of {len(names)} maps have no image: {images / missing[0]}{IMAGE_SUFFIXES[0]} "
             f"does not exist (nor {', '.join(IMAGE_SUFFIXES[1:])}); check the image folder."
         )
-    return {name: images / file for name, file in found.items()}
+    return found
 
 
 def _checked_device(device: str) -> torch.device:
@@ -117,42 +110,6 @@ def _checked_device(device: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]}).") from error
-
-
-def _stamp(job: _Job) -> None:
-    """Keep the settings beside the results, or refuse to mix results of two settings."""
-    path = job.out / STAMP
-    mine = {**asdict(job.settings), "iterations": job.iterations}
-    if not path.exists():
-        with atomic_write(path) as stream:
-            stream.write(json.dumps(mine, indent=2).encode())
-        return
-    try:
-        same = json.loads(path.read_text()) == mine
-    except ValueError:
-        same = False
-    if not same:
-        raise InputError(f"{path} says that this folder holds a CRF of other settings; choose another.")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _in_threads(work: Callable[[str], bool], names: Iterable[str], workers: int) -> Iterator[bool]:
-    """Results in order, with at most two images a thread under way, so memory stays constant."""
-    pending: deque[Future[bool]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="crf") as pool:
-        try:
-            for name in names:
-                pending.append(pool.submit(work, name))
-                if len(pending) >= 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def _refine(job: _Job, name: str) -> bool:

@@ -1,7 +1,9 @@
 """Class names of a dataset, and the choice of them that one network learns."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -97,3 +99,46 @@ class ClassTable:
         table = np.full(256, IGNORE, dtype=np.uint8)
         table[list(self.indices)] = np.arange(self.num_classes, dtype=np.uint8)
         return table
+
+
+def read_classes(path: Path) -> dict[int, str]:
+    """Read class names: one a line, background first, or a JSON object {"0": "background", "8": "cat"}.
+
+    Raises:
+        InputError: The file is missing or is neither of the two.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+        if text.startswith("{"):
+            return {int(index): str(name) for index, name in json.loads(text).items()}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f'cannot read class list {path} ({error}); expected a name a line or {{"0": "background", ...}}'
+        ) from error
+    return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+
+
+def class_table(source: str | Path) -> ClassTable:
+    """Name the classes of a dataset of one's own.
+
+    Args:
+        source: A file as `read_classes` reads it, or the number of classes, background included: these are then
+            called "class 1", "class 2", ... Indices that a JSON file leaves out are no classes.
+
+    Raises:
+        InputError: The file is wrong, or there is not at least one class besides background, or too many.
+    """
+    text = str(source)
+    known = {i: _nameless(i) for i in range(int(text))} if text.isdecimal() else read_classes(Path(source))
+    foreground = {index: name for index, name in known.items() if index}
+    if not foreground or min(known) < 0 or max(known) >= IGNORE or len(set(foreground.values())) < len(foreground):
+        raise InputError(
+            f"classes {text}: expected background and at least one class more, of different names, with indices up to "
+            f"{IGNORE - 1}; found {known}"
+        )
+    names = ["background", *(known.get(index, _nameless(index)) for index in range(1, max(known) + 1))]
+    return ClassTable.select(names, list(foreground.values()))
+
+
+def _nameless(index: int) -> str:
+    return f"class {index}" if index else "background"

@@ -57,3 +57,8 @@ def _replace(temporary: Path, path: Path) -> None:
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot write {path}: {error.strerror or error}; choose a folder that is writable and has room")
+
+
+def is_current(path: Path, source: Path) -> bool:
+    """Whether a file exists and is not older than what it was made from; atomic writing makes it whole then."""
+    return path.exists() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns

@@ -1,4 +1,4 @@
-"""Knowledge and advice of one image: read, checked against each other and the labels, turned into masks.
+"""Knowledge and advice of one image: read, checked against the labels, turned into masks.
 
 A *guide* is either kind of file: score maps or a mask. In memory a mask is H x W uint8 in network indices;
 maps are H x W x n float32 with one channel for background and each of the image's own classes, ascending.
@@ -55,12 +55,11 @@ def read_guides(paths: Mapping[str, Path], table: ClassTable, labels: Sequence[i
         The same keys -> guide, see the module's docstring.
 
     Raises:
-        InputError: A file is unreadable, holds a class that the dataset does not have, lacks a class that the
-            image shows, or knowledge and advice hold different classes.
+        InputError: A file is unreadable, holds a class that the dataset does not have, or lacks a class that the
+            image shows.
     """
     present = [0, *labels]
     stored = {key: read_map(path) for key, path in paths.items() if is_map(path)}
-    _check_same_classes({key: classes for key, (classes, _) in stored.items()}, paths)
     return {
         key: _present_channels(*stored[key], present, path, table)
         if key in stored
@@ -125,11 +124,3 @@ def _present_channels(
         )
     channels = [classes.index(index) for index in present]
     return np.ascontiguousarray(scores[channels].transpose(1, 2, 0))
-
-
-def _check_same_classes(classes: Mapping[str, list[int]], paths: Mapping[str, Path]) -> None:
-    if len(classes) == 2 and classes["knowledge"] != classes["advice"]:
-        raise InputError(
-            f"knowledge {paths['knowledge']} holds the classes {classes['knowledge']}, but advice "
-            f"{paths['advice']} holds {classes['advice']}; write both with the same labels"
-        )

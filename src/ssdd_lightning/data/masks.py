@@ -104,7 +104,7 @@ def _check_indexed(image: Image.Image, path: Path) -> None:
     if image.mode not in {"P", "L"}:
         raise InputError(
             f"mask {path} has mode {image.mode}, expected an indexed PNG (P, or 8-bit L) of class indices; "
-            "convert colours to class indices first"
+            "convert colours to class indices first (VOC's: `ssdd import --from masks`)"
         )
     tiles = getattr(image, "tile", None)
     if image.mode == "L" and tiles and tiles[0][3] != "L":

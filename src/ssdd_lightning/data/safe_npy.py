@@ -1,22 +1,22 @@
 """Reading other projects' `.npy` files without running code that may hide in them."""
 
-import pickle
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ssdd_lightning.data.safe_pickle import load_pickle
 from ssdd_lightning.errors import InputError
 
 
 def load_npy(path: Path) -> Any:  # noqa: ANN401 - the file decides
-    """Read a `.npy` file; pickled content may consist of numpy arrays, dicts, lists and plain values only.
+    """Read a `.npy` file; pickled content may consist of arrays, tensors, dicts, lists and plain values only.
 
     Args:
         path: File written by `numpy.save`, from Python 2 or 3.
 
     Returns:
-        The array, or the object inside a 0-d object array (such as a pickled dict).
+        The array, or the object inside a 0-d object array (such as a pickled dict); torch tensors as arrays.
 
     Raises:
         InputError: The file is missing, damaged, or its pickle asks for anything else.
@@ -38,36 +38,6 @@ def _load(stream: BinaryIO) -> Any:  # noqa: ANN401
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     _, _, dtype = header(stream)
     if dtype.hasobject:
-        return _Unpickler(stream, encoding="latin1").load()  # latin1: what numpy asks of Python 2 files
+        return load_pickle(stream)
     stream.seek(0)
     return np.load(stream, allow_pickle=False)
-
-
-class _Unpickler(pickle.Unpickler):
-    """Unpickler that knows the handful of functions which numpy's own arrays and scalars need."""
-
-    _admitted = {  # noqa: RUF012
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        # taken from live objects: their home moved from numpy.core to numpy._core
-        ("multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("multiarray", "scalar"): np.float32(0).__reduce__()[0],
-        ("numeric", "_frombuffer"): np.empty(1).__reduce_ex__(5)[0],
-    }
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        """Return what a pickle names, if it is admitted."""
-        home = module.removeprefix("numpy.core.").removeprefix("numpy._core.")
-        if (home, name) in self._admitted and module.startswith("numpy"):
-            return self._admitted[home, name]
-        if (module, name) == ("_codecs", "encode"):
-            return _encode
-        raise InputError(
-            f"the pickle asks for {module}.{name}, but only numpy arrays and plain values are admitted; "
-            "do not trust this file"
-        )
-
-
-def _encode(text: str, encoding: str) -> bytes:
-    """How protocol 2 spells bytes: a str and its encoding, always latin1."""
-    return text.encode(encoding)

@@ -3,15 +3,14 @@
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
+from ssdd_lightning.data.images import IMAGE_SUFFIXES
 from ssdd_lightning.errors import InputError
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 def bare_name(entry: str) -> str:
     """Image name in a list's entry: `/JPEGImages/2007_000032.jpg` and `2007_000032` name the same image."""
     path = PurePosixPath(entry.strip().replace("\\", "/"))
-    return path.stem if path.suffix.lower() in _IMAGE_SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
 def read_list(path: Path) -> list[str]:

@@ -1,12 +1,11 @@
 """`ssdd evaluate`: score a folder of predictions from the command line, without loading torch."""
 
 import argparse
-import json
 from pathlib import Path
 
+from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders
 
 DESCRIPTION = "score a folder of masks or score maps: pooled mIoU as PASCAL VOC counts it, per class, and coverage"
@@ -66,20 +65,3 @@ def run(args: argparse.Namespace) -> int:
         with atomic_write(args.json) as stream:
             stream.write(card.to_json().encode())
     return 0
-
-
-def read_classes(path: Path) -> dict[int, str]:
-    """Read class names: one a line, background first, or a JSON object {"0": "background", "8": "cat"}.
-
-    Raises:
-        InputError: The file is missing or is neither of the two.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-        if text.startswith("{"):
-            return {int(index): str(name) for index, name in json.loads(text).items()}
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f'cannot read class list {path} ({error}); expected a name a line or {{"0": "background", ...}}'
-        ) from error
-    return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))

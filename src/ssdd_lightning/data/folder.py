@@ -1,0 +1,171 @@
+"""Photos of one's own: plain folders of any names, any number of classes, no pixel truth required."""
+
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.data.datamodule import WeakDataModule
+from ssdd_lightning.data.dataset import Record, Sample
+from ssdd_lightning.data.images import find_images
+from ssdd_lightning.data.labels import read_label_file
+from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.safe_npy import load_npy
+from ssdd_lightning.data.transforms import TrainTransform
+from ssdd_lightning.errors import InputError
+
+
+class FolderDataModule(WeakDataModule):
+    """Photos of a plain folder with image-level labels from a file; ground-truth masks reach scoring only.
+
+    Args:
+        images: Folder of .jpg, .jpeg, .bmp or .png photos of any names.
+        labels: File of image-level labels: .csv, .json or .npy.
+        class_names: File of the names, one a line, background first, or JSON of index -> name; or the number of
+            classes. None takes them from the labels: see `table_of_labels`.
+        classes: Names of the classes to learn: images stay whose labels name only these, and at least one.
+            None learns all.
+        train_split: Text file that names the images to train on, one a line; none takes all that are labelled.
+        val_split: The same for validation, which runs if there is a folder of truth.
+        test_split: The same for testing.
+        predict_split: The same for prediction.
+        knowledge: Folder of knowledge for training and prediction, <name>.map.png or <name>.png.
+        advice: Folder of advice for training and prediction, <name>.map.png or <name>.png.
+        truth: Folder of ground-truth masks <name>.png, for scoring only.
+        resize: Smallest and largest longest side of training images in pixels; none keeps their size.
+        keep_aspect: Keep the aspect ratio in that; false makes squares, as the authors' code does.
+        crop_size: Side of the training crop in pixels.
+        flip: Mirror half of the training images.
+        color_jitter: Strengths of brightness, contrast, saturation and hue jitter of training images.
+        batch_size: Training images a batch; evaluation and prediction take whole images, one a batch.
+        num_workers: Loader processes; 0 loads in the main process.
+    """
+
+    def __init__(
+        self,
+        images: Path | str,
+        labels: Path | str,
+        class_names: Path | str | None = None,
+        classes: list[str] | None = None,
+        train_split: Path | str | None = None,
+        val_split: Path | str | None = None,
+        test_split: Path | str | None = None,
+        predict_split: Path | str | None = None,
+        knowledge: Path | str | None = None,
+        advice: Path | str | None = None,
+        truth: Path | str | None = None,
+        resize: tuple[int, int] | None = None,
+        keep_aspect: bool = True,
+        crop_size: int = 448,
+        flip: bool = True,
+        color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1),
+        batch_size: int = 16,
+        num_workers: int = 2,
+    ) -> None:
+        folders = {"knowledge": knowledge, "advice": advice}
+        table = table_of_labels(Path(labels)) if class_names is None else class_table(class_names)
+        super().__init__(
+            table=table if classes is None else ClassTable.select(table.names, classes),
+            splits={
+                "train": str(train_split or ""),
+                "val": str(val_split or ""),
+                "test": str(test_split or ""),
+                "predict": str(predict_split or ""),
+            },
+            guides={key: Path(folder) for key, folder in folders.items() if folder is not None},
+            train_transform=TrainTransform(crop_size, resize, keep_aspect, flip, color_jitter),
+            batch_size=batch_size,
+            num_workers=num_workers,
+        )
+        self.images = Path(images)
+        self.labels = Path(labels)
+        self.truth = None if truth is None else Path(truth)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Find all files; see `WeakDataModule.setup`.
+
+        Raises:
+            InputError: Something is missing, be it the truth where there is nothing to do without it.
+        """
+        if self.truth is None and stage in ("validate", "test"):
+            raise InputError("scoring needs ground truth: give a folder of masks with `truth`")
+        super().setup(stage)
+
+    def val_dataloader(self) -> DataLoader[Sample] | list[Sample]:  # type: ignore[override]
+        """Whole images with their truth; empty without truth, so that a fit goes without validation."""
+        return [] if self.truth is None else super().val_dataloader()
+
+    def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
+        """Find the images of a split; see `WeakDataModule.find_records`."""
+        labels = read_label_file(self.labels, self.table)
+        names = read_names(Path(split)) if split else list(labels)
+        missing = [name for name in names if name not in labels]
+        if missing:
+            raise InputError(
+                f"label file {self.labels} does not name image {missing[0]} ({len(missing)} of {len(names)} are "
+                f"missing); add them or take them out of {split}"
+            )
+        images = find_images(self.images)
+        masks = self.truth if truth else None
+        records = [
+            Record(
+                name=name,
+                image=images.get(name, self.images / f"{name}.jpg"),
+                labels=labels[name],
+                mask=None if masks is None else mask_path(masks, name),
+            )
+            for name in names
+        ]
+        return records, str(self.labels)
+
+
+def read_names(path: Path) -> list[str]:
+    """Read a list of image names, one a line; unlike VOC's lists they may hold spaces.
+
+    Raises:
+        InputError: The file is missing, no text, or empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read split list {path} ({error}); expected a name a line") from error
+    names = [line.rstrip("\r") for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"split list {path} is empty; expected one image name a line")
+    return names
+
+
+def table_of_labels(path: Path) -> ClassTable:
+    """Find out the classes from a label file alone.
+
+    VOC's names, and vectors of 20 entries, mean VOC's 21 classes. Vectors of another length n mean n + 1 classes
+    without names; indices mean as many as the highest one says.
+
+    Args:
+        path: Label file, see `read_label_file`.
+
+    Raises:
+        InputError: The file is wrong, or holds names that are not VOC's: their indices are unknown.
+    """
+    if path.suffix == ".npy" and path.is_file():
+        content = load_npy(path)
+        lengths = {np.size(vector) for vector in content.values()} if isinstance(content, dict) else set()
+        return _voc() if lengths <= {len(VOC_CLASSES) - 1} else class_table(str(1 + max(lengths)))
+    try:
+        labels = read_label_file(path, class_table(str(IGNORE)))
+    except InputError:
+        return _named(path)
+    return class_table(str(1 + max((index for shown in labels.values() for index in shown), default=1)))
+
+
+def _named(path: Path) -> ClassTable:
+    try:
+        read_label_file(path, _voc())
+    except InputError as error:
+        raise InputError(f"{error}; classes of your own need a file of names (`class_names`, `--classes`)") from error
+    return _voc()
+
+
+def _voc() -> ClassTable:
+    return ClassTable.select(VOC_CLASSES, None)

@@ -1,0 +1,33 @@
+"""A folder of results knows the settings that made it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.errors import InputError
+
+
+def claim(path: Path, settings: Mapping[str, Any], what: str, free: bool = False) -> None:
+    """Keep the settings beside the results, or refuse to mix results of two settings.
+
+    Args:
+        path: JSON file in the folder of results.
+        settings: Plain values, as JSON gives them back.
+        what: What the folder holds, for the message: "a CRF".
+        free: There are no results yet: other settings are replaced.
+
+    Raises:
+        InputError: The file holds other settings.
+    """
+    if free or not path.exists():
+        with atomic_write(path) as stream:
+            stream.write(json.dumps(settings, indent=2).encode())
+        return
+    try:
+        same = json.loads(path.read_text()) == settings
+    except ValueError:
+        same = False
+    if not same:
+        raise InputError(f"{path} says that this folder holds {what} of other settings; choose another.")

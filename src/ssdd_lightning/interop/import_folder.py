@@ -1,0 +1,152 @@
+"""A folder of another project's files into our maps and masks: streaming, on all cores, resumable."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.data.files import is_current
+from ssdd_lightning.data.guides import check_values
+from ssdd_lightning.data.images import find_images, image_size
+from ssdd_lightning.data.labels import Labels, read_label_file
+from ssdd_lightning.data.maps import map_path, mask_path, write_map
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.data.stamp import claim
+from ssdd_lightning.data.threads import cores, in_threads
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.interop.colours import read_any_mask
+from ssdd_lightning.interop.containers import load_arrays
+from ssdd_lightning.interop.conversion import Conversion, convert
+from ssdd_lightning.interop.detection import FORMATS, MASKS, detect_format, find_sources
+from ssdd_lightning.interop.formats import CHANNELS, READERS, Context
+
+STAMP = "import.json"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How to read a folder.
+
+    Args:
+        format: psa-cam, psa-aff, irn, arrays or masks; None tells it from the files where it can.
+        labels: File of image-level labels: channels of other classes are dropped.
+        classes: File of class names or their number, see `class_table`; None means VOC's 21.
+        alpha: Exponent of the background of files without one, (1 - max) ** alpha.
+        logits: Scores are logits; softmax over the channels that are kept.
+        channels: What a plain array's channels are, one of `CHANNELS`; None tells it from their number.
+        key: Which of several arrays in a file holds the scores.
+        stretch: Resize scores of another aspect ratio than the image's too.
+    """
+
+    format: str | None = None
+    labels: Path | None = None
+    classes: str | None = None
+    alpha: float = 4.0
+    logits: bool = False
+    channels: str | None = None
+    key: str | None = None
+    stretch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format not in (None, *FORMATS):
+            raise InputError(f"unknown format {self.format!r}; choose one of {', '.join(FORMATS)}")
+        if self.channels not in (None, *CHANNELS):
+            raise InputError(f"unknown meaning of channels {self.channels!r}; choose one of {', '.join(CHANNELS)}")
+        if not self.alpha > 0:
+            raise InputError(f"alpha: expected an exponent above 0, found {self.alpha}")
+
+
+def import_folder(
+    source: Path,
+    images: Path,
+    out: Path,
+    options: ImportOptions | None = None,
+    num_workers: int | None = None,
+    progress: bool = True,
+) -> int:
+    """Turn every file of a folder into `<name>.map.png`, or every mask into an indexed `<name>.png`.
+
+    An output that exists and is newer than its source is kept, so an interrupted run goes on where it stopped.
+    `out/import.json` keeps the options, and a run with others is refused.
+
+    Args:
+        source: Folder of files of one format, named like the images.
+        images: Folder of the photos: maps are written at their size.
+        out: Folder to write, created if need be.
+        options: How to read the files.
+        num_workers: Threads, one image each; None means one a core.
+        progress: Whether to show a bar.
+
+    Returns:
+        How many files were written by this run.
+
+    Raises:
+        InputError: A file is missing, damaged, dangerous, of another size, class count or range than expected.
+    """
+    options = options or ImportOptions()
+    if out.resolve() == source.resolve():
+        raise InputError(f"the import would write into its own source {source}; choose another output folder")
+    kind = options.format or detect_format(source)
+    sources = find_sources(source, kind)
+    table = ClassTable.select(VOC_CLASSES, None) if options.classes is None else class_table(options.classes)
+    labels = None if options.labels is None else read_label_file(options.labels, table)
+    photos = find_images(images)
+    _check_named(sources, photos, f"image in {images}")
+    if labels is not None:
+        _check_named(sources, labels, f"label in {options.labels}")
+    _claim(out, source, kind, options)
+    job = _Job(kind, sources, photos, labels, table, out, options)
+    done = in_threads(job.convert, list(sources), num_workers or cores())
+    return sum(tqdm(done, f"import {kind}", len(sources), unit="image", disable=not progress))
+
+
+@dataclass(frozen=True)
+class _Job:
+    kind: str
+    sources: Mapping[str, Path]
+    photos: Mapping[str, Path]
+    labels: Mapping[str, Labels] | None
+    table: ClassTable
+    out: Path
+    options: ImportOptions
+
+    def convert(self, name: str) -> bool:
+        """Convert one file; False where the result was there already."""
+        target = (mask_path if self.kind == MASKS else map_path)(self.out, name)
+        if is_current(target, self.sources[name]):
+            return False
+        (self._mask if self.kind == MASKS else self._map)(name, target)
+        return True
+
+    def _mask(self, name: str, target: Path) -> None:
+        path = self.sources[name]
+        mask, size = read_any_mask(path), image_size(self.photos[name])
+        if mask.shape != size:
+            raise InputError(
+                f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {self.photos[name]} {size[1]} x "
+                f"{size[0]}; write it at the image's size"
+            )
+        check_values(mask, path, self.table)
+        write_mask(target, mask)
+
+    def _map(self, name: str, target: Path) -> None:
+        path, options = self.sources[name], self.options
+        labels = None if self.labels is None else self.labels[name]
+        context = Context(path, len(self.table.names), labels, options.channels, options.key)
+        scores = READERS[self.kind](load_arrays(path), context)
+        how = Conversion(options.alpha, options.logits, options.stretch)
+        write_map(target, *convert(scores, image_size(self.photos[name]), labels, how, path))
+
+
+def _check_named(names: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
+    missing = [name for name in names if name not in known]
+    if missing:
+        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        raise InputError(f"{len(missing)} of {len(names)} files have no {what}: {shown}; complete it or remove them")
+
+
+def _claim(out: Path, source: Path, kind: str, options: ImportOptions) -> None:
+    settings = {key: str(value) for key, value in {**asdict(options), "format": kind, "source": source}.items()}
+    claim(out / STAMP, settings, "an import", free=not any(out.glob("*.png")))

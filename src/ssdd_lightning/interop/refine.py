@@ -1,0 +1,245 @@
+"""SSDD between any two folders of masks or maps: a static stage on them, its merged masks, and their scores."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from tqdm import tqdm
+
+from ssdd_lightning.data.classes import ClassTable, class_table
+from ssdd_lightning.data.files import atomic_write, is_current
+from ssdd_lightning.data.folder import FolderDataModule, table_of_labels
+from ssdd_lightning.data.images import find_images, image_size
+from ssdd_lightning.data.labels import Labels, read_label_file
+from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.stamp import claim
+from ssdd_lightning.data.threads import cores, in_threads
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.folder import evaluate_folders, predicted_names
+from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.interop.crf_advice import make_advice
+from ssdd_lightning.interop.pairs import complete_names, shown_labels
+from ssdd_lightning.interop.recipe import Recipe, default_crop, stage_config
+from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.steps import run_step
+
+CRF = "crf"
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """What to refine, and how.
+
+    Args:
+        images: Folder of photos.
+        knowledge: Folder of masks `<name>.png` or maps `<name>.map.png`.
+        advice: The same of another origin, or "crf": the dense CRF of the knowledge.
+        out: Folder for everything that is written.
+        labels: File of image-level labels; None takes the classes that each knowledge mask shows.
+        classes: File of class names or their number; None takes them from the labels, see `table_of_labels`.
+        truth: Folder of true masks, for scoring only.
+        skip_missing: Go on without images that lack a photo, knowledge, advice or labels.
+        recipe: Network and training.
+        device: cpu, cuda or auto.
+    """
+
+    images: Path
+    knowledge: Path
+    advice: Path | str
+    out: Path
+    labels: Path | None = None
+    classes: str | None = None
+    truth: Path | None = None
+    skip_missing: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
+    device: str = "auto"
+
+
+def refine(options: RefineOptions) -> Scorecard | None:
+    """Train a static stage on knowledge and advice, then merge them.
+
+    Writes `refined/<name>.png` (merged masks), `refined/d_knowledge` and `refined/d_advice` (difference maps), for
+    "crf" also `advice`, and with truth `scores.json`, all under `out`. Called again it goes on where it stopped: a fit
+    at its last epoch, the masks at the first that is not written.
+
+    Returns:
+        Scores of the merged masks beside knowledge, advice and oracle; None without truth.
+
+    Raises:
+        InputError: Files are missing, damaged or do not fit together, or `out` holds another refinement.
+    """
+    torch.empty(0, device=_device(options.device))
+    job = _Refinement(options)
+    job.prepare()
+    if options.advice == CRF:
+        run_step(options.out, "advice", job.make_advice)
+    run_step(options.out, "check", job.check)
+    run_step(options.out, "fit", job.fit)
+    job.predict()
+    return None if options.truth is None else job.score(options.truth)
+
+
+def _device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"cannot run on device {name!r}; expected auto, cpu, or cuda where there is a GPU")
+    return "cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu"
+
+
+class _Refinement:
+    """One refinement: its images, their labels, and its files."""
+
+    def __init__(self, options: RefineOptions) -> None:
+        self.options = options
+        self.out = options.out
+        self.advice = options.out / "advice" if options.advice == CRF else Path(options.advice)
+        self.refined = options.out / "refined"
+        self.checkpoint = options.out / "static" / "checkpoints" / "last.ckpt"
+        self.images = find_images(options.images)
+        self.table, self.labels = self._find_labels()
+
+    @property
+    def names(self) -> list[str]:
+        """Images to refine."""
+        return list(self.labels)
+
+    @cached_property
+    def scored_names(self) -> list[str]:
+        """Images to refine that have a true mask."""
+        truth = self.options.truth
+        return [] if truth is None else [name for name in self.names if mask_path(truth, name).is_file()]
+
+    def prepare(self) -> None:
+        """Write labels and classes; refuse a folder that holds another refinement."""
+        truth, out = self.options.truth, self.out
+        if truth is not None and not self.scored_names:
+            raise InputError(f"folder {truth} holds a true mask <name>.png of none of the {len(self.names)} images")
+        # with a suffix, for readers of label files drop the last one if it is an image's
+        labels = json.dumps({f"{name}.jpg": shown for name, shown in self.labels.items()})
+        settings = {
+            "images": str(self.options.images),
+            "knowledge": str(self.options.knowledge),
+            "advice": str(self.options.advice),
+            "classes": list(self.table.names),
+            "labels": hashlib.sha256(labels.encode()).hexdigest(),
+        }
+        claim(out / "refine.json", settings, "a refinement", free=not (out / "steps").exists())
+        _write(out / "labels.json", labels)
+        _write(out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
+
+    def make_advice(self) -> None:
+        """Step `advice`."""
+        options = self.options
+        make_advice(options.images, options.knowledge, self.labels, self.advice, _device(options.device))
+
+    def check(self) -> None:
+        """Step `check`: read everything once, so that no bad file stops the training halfway."""
+        data = FolderDataModule(**self.data_options())
+        data.setup("predict")
+        dataset = data.datasets["predict"]
+        done = in_threads(dataset.__getitem__, range(len(dataset)), cores())
+        for _ in tqdm(done, "check", len(dataset), unit="image"):
+            pass
+
+    def fit(self) -> None:
+        """Step `fit`: train the static stage; goes on at the last checkpoint."""
+        crop = self.options.recipe.crop_size or default_crop([image_size(self.images[name]) for name in self.names])
+        config = stage_config(self.options.recipe, self.data_options(), crop, _device(self.options.device))
+        config["trainer"]["default_root_dir"] = str(self.out / "static")
+        fresh = not self.checkpoint.is_file()
+        claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=fresh)
+        _write(self.config_path, yaml.safe_dump(config, sort_keys=False))
+        self._run("fit", *([] if fresh else [f"--ckpt_path={self.checkpoint}"]))
+
+    def predict(self) -> None:
+        """Merge what has not been merged since the fit."""
+        folders = (self.refined, self.refined / "d_knowledge", self.refined / "d_advice")
+        todo = [
+            name
+            for name in self.names
+            if not all(is_current(mask_path(folder, name), self.checkpoint) for folder in folders)
+        ]
+        if todo:
+            _write(self.out / "todo.txt", "\n".join(todo))
+            words = [f"--output.output_dir={self.refined}", f"--data.predict_split={self.out / 'todo.txt'}"]
+            self._run("predict", f"--ckpt_path={self.checkpoint}", *words)
+            (self.out / "todo.txt").unlink()
+
+    def score(self, truth: Path) -> Scorecard:
+        """Score merged masks, knowledge, advice and oracle; write `scores.json`."""
+        classes = dict(enumerate(self.table.names))
+        given = evaluate_folders(self.options.knowledge, truth, self.scored_names, classes, self.advice)
+        merged = evaluate_folders(self.refined, truth, self.scored_names, classes)
+        companions = {"knowledge": Scorecard(given.confusion, classes, given.images), **given.companions}
+        without = len(self.names) - len(self.scored_names)
+        notes = (f"{without} refined images have no true mask and are not scored",) if without else ()
+        card = Scorecard(merged.confusion, classes, merged.images, companions, notes)
+        _write(self.out / "scores.json", card.to_json())
+        return card
+
+    @property
+    def config_path(self) -> Path:
+        """The stage's configuration, as `ssdd fit` takes it."""
+        return self.out / "static.yaml"
+
+    def data_options(self) -> dict[str, Any]:
+        """Arguments of `FolderDataModule`."""
+        chosen = sorted({index for shown in self.labels.values() for index in shown})
+        return {
+            "images": str(self.options.images),
+            "labels": str(self.out / "labels.json"),
+            "class_names": str(self.out / "classes.json"),
+            "classes": [self.table.names[index] for index in chosen],
+            "knowledge": str(self.options.knowledge),
+            "advice": str(self.advice),
+        }
+
+    def _run(self, command: str, *words: str) -> None:
+        run_stage([command, f"--config={self.config_path}", *words, *self.options.recipe.words()], FolderDataModule)
+
+    def _find_labels(self) -> tuple[ClassTable, dict[str, Labels]]:
+        """The dataset's classes, and the labels of the images that are complete."""
+        options = self.options
+        parts: dict[str, Any] = {"image": self.images, "knowledge": _names(options.knowledge, "knowledge")}
+        if options.advice != CRF:
+            parts["advice"] = _names(self.advice, "advice")
+        guides = [part for part in parts if part != "image"]
+        if options.labels is None:
+            return self._labels_of_knowledge(parts, guides)
+        table = table_of_labels(options.labels) if options.classes is None else class_table(options.classes)
+        labels = read_label_file(options.labels, table)
+        labelled = [name for name, shown in labels.items() if shown]
+        names = complete_names({**parts, "label": set(labelled)}, guides, options.skip_missing)
+        return table, {name: labels[name] for name in names}
+
+    def _labels_of_knowledge(
+        self, parts: Mapping[str, Any], guides: Sequence[str]
+    ) -> tuple[ClassTable, dict[str, Labels]]:
+        options = self.options
+        names = complete_names(parts, guides, options.skip_missing)
+        print("no --labels: an image's labels are the classes that its knowledge shows")
+        shown = shown_labels(options.knowledge, names)
+        labels = {name: classes for name, classes in shown.items() if classes}
+        if len(labels) < len(names):
+            print(f"{len(names) - len(labels)} images show background alone; nothing to refine there")
+        highest = max(np.concatenate([[0], *labels.values()]).astype(int).tolist())
+        if not highest:
+            raise InputError(f"folder {options.knowledge} shows no class but background; give masks with objects")
+        return class_table(str(highest + 1) if options.classes is None else options.classes), labels
+
+
+def _names(folder: Path, what: str) -> set[str]:
+    if not folder.is_dir():
+        raise InputError(f"{what} folder {folder} does not exist; check the path")
+    return set(predicted_names(folder))
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as stream:
+        stream.write(text.encode())

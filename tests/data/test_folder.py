@@ -1,0 +1,121 @@
+"""Plain folders: odd file names, classes of one's own, labels without VOC."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssdd_lightning.data.classes import VOC_CLASSES
+from ssdd_lightning.data.folder import FolderDataModule, read_names, table_of_labels
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.errors import InputError
+
+LABELS = {"my cat.jpg": [1], "a.b.c": [1, 3], "été": ["kea"]}
+FILES = ("my cat.jpg", "a.b.c.jpeg", "été.bmp")
+SIZE = (40, 60)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three photos of odd names, labels of three classes, knowledge and truth."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for file in FILES:
+        pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / file)
+        name = file.rpartition(".")[0]
+        write_mask(tmp_path / "K" / f"{name}.png", np.full(SIZE, 1))
+        write_mask(tmp_path / "truth" / f"{name}.png", np.full(SIZE, 3))
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS))
+    (tmp_path / "names.txt").write_text("background\nauk\nowl\nkea\n")
+    return tmp_path
+
+
+def module(folder, **options):
+    options = {"class_names": folder / "names.txt", "crop_size": 32, "batch_size": 3, "num_workers": 0, **options}
+    return FolderDataModule(folder / "photos", folder / "labels.json", **options)
+
+
+def test_any_names_and_any_classes(folder):
+    data = module(folder, knowledge=folder / "K")
+    assert (data.class_names, data.class_indices) == (["background", "auk", "owl", "kea"], [0, 1, 2, 3])
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (3, 3, 32, 32)
+    assert set(batch["name"]) == {"my cat", "a.b.c", "été"}
+    assert "mask" not in batch
+    data.setup("predict")
+    labels = {batch["name"][0]: batch["image_labels"][0].tolist() for batch in data.predict_dataloader()}
+    assert labels == {
+        "my cat": [True, True, False, False],
+        "a.b.c": [True, True, False, True],
+        "été": [True, False, False, True],
+    }
+
+
+def test_a_choice_of_classes_keeps_the_images_that_show_only_them(folder):
+    data = module(folder, classes=["kea"], truth=folder / "truth")
+    data.setup("validate")
+    (batch,) = data.val_dataloader()
+    assert batch["name"] == ["été"]
+    assert batch["mask"].unique().tolist() == [1]
+    assert data.class_indices == [0, 3]
+
+
+def test_splits_name_images_with_spaces(folder):
+    (folder / "few.txt").write_bytes("my cat\r\nété\n".encode())
+    data = module(folder, predict_split=folder / "few.txt")
+    data.setup("predict")
+    assert [record.name for record in data.datasets["predict"].records] == ["my cat", "été"]
+    assert read_names(folder / "few.txt") == ["my cat", "été"]
+
+
+def test_without_truth_a_fit_has_no_validation_and_scoring_is_refused(folder):
+    data = module(folder)
+    data.setup("fit")
+    assert data.val_dataloader() == []
+    with pytest.raises(InputError, match="`truth`"):
+        data.setup("validate")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "names"),
+    [
+        (".csv", "name,labels\nx,cat dog\n", VOC_CLASSES),
+        (".json", '{"x": [2, 5]}', ("background", *(f"class {i}" for i in range(1, 6)))),
+    ],
+)
+def test_classes_by_the_labels_alone(tmp_path, suffix, content, names):
+    path = tmp_path / f"labels{suffix}"
+    path.write_text(content)
+    assert table_of_labels(path).names == names
+
+
+@pytest.mark.parametrize(("length", "last"), [(20, "tvmonitor"), (80, "class 80")])
+def test_classes_by_label_vectors(tmp_path, length, last):
+    np.save(tmp_path / "labels.npy", {"x": np.eye(length, dtype=np.float32)[0]})
+    table = table_of_labels(tmp_path / "labels.npy")
+    assert (table.num_classes, table.names[-1]) == (length + 1, last)
+
+
+def test_names_that_nobody_knows_need_their_list(tmp_path):
+    (tmp_path / "labels.csv").write_text("name,labels\nx,zebra\n")
+    with pytest.raises(InputError, match=r"'zebra'.*`class_names`, `--classes`"):
+        table_of_labels(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "photos" / "my cat.jpg").unlink(), r"my cat\.jpg does not exist \(1 of 1 are missing\)"),
+        (lambda f: (f / "few.txt").write_text("my cat\nnobody\n"), "does not name image nobody"),
+        (lambda f: (f / "few.txt").write_text("\n"), "is empty"),
+        (lambda f: (f / "few.txt").unlink(), "cannot read split list"),
+    ],
+)
+def test_what_is_missing_is_named(folder, spoil, message):
+    (folder / "few.txt").write_text("my cat\n")
+    spoil(folder)
+    with pytest.raises(InputError, match=message):
+        module(folder, predict_split=folder / "few.txt").setup("predict")

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from ssdd_lightning.data.maps import write_map
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.interop.detection import detect_format, find_sources
+
+MAP = np.full((2, 3), 0.25, np.float32)
+KINDS = {
+    "psa-cam": [{0: MAP, 3: MAP}, {7: MAP}],
+    "psa-aff": [{0: MAP, 3: 1 - MAP}, {0: 1 - MAP, 7: MAP}],
+    "irn": [{"keys": np.array([1]), "cam": MAP[None]}],
+    "arrays": [np.zeros((21, 2, 3)), np.zeros((21, 3, 3))],
+}
+
+
+def write(folder, contents):
+    for number, content in enumerate(contents):
+        np.save(folder / f"{number}.npy", content, allow_pickle=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_files_tell_their_format(tmp_path, kind):
+    write(tmp_path, KINDS[kind])
+    assert detect_format(tmp_path) == kind
+
+
+def test_a_class_0_alone_is_no_background(tmp_path):
+    write(tmp_path, [{0: MAP, 3: MAP}, {0: MAP}])
+    assert detect_format(tmp_path) == "psa-cam"
+
+
+def test_masks_are_told_from_our_own_maps(tmp_path):
+    write_map(tmp_path / "a.map.png", [0, 1], np.zeros((2, 3, 4)))
+    with pytest.raises(InputError, match=r"holds no \.png files to read as masks"):
+        detect_format(tmp_path)
+    write_mask(tmp_path / "b.png", np.zeros((3, 4), int))
+    assert detect_format(tmp_path) == "masks"
+    assert find_sources(tmp_path, "masks") == {"b": tmp_path / "b.png"}
+
+
+def test_dicts_that_all_have_a_class_0_may_be_either(tmp_path):
+    write(tmp_path, [{0: MAP, 3: MAP}, {0: MAP, 7: MAP}])
+    with pytest.raises(InputError, match="`--from psa-aff` or `--from psa-cam`"):
+        detect_format(tmp_path)
+
+
+def test_mixtures_are_refused(tmp_path):
+    write(tmp_path, [KINDS["psa-cam"][0], KINDS["arrays"][0]])
+    with pytest.raises(InputError, match="mixes the formats arrays, psa"):
+        detect_format(tmp_path)
+    write_mask(tmp_path / "b.png", np.zeros((3, 4), int))
+    with pytest.raises(InputError, match=r"holds both \.png and \.npy files"):
+        detect_format(tmp_path)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    write(tmp_path, KINDS["irn"])
+    np.savez(tmp_path / "0.npz", a=MAP)
+    with pytest.raises(InputError, match=r"both 0\.npy and 0\.npz"):
+        find_sources(tmp_path, "irn")
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        find_sources(tmp_path / "nowhere", "irn")

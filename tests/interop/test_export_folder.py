@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+import torch
+
+from ssdd_lightning.data.maps import map_path, write_map
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.interop.export_folder import export_folder
+
+
+@pytest.fixture
+def maps(tmp_path):
+    values = np.square(np.random.default_rng(0).integers(0, 256, (3, 9, 14)) / 255)
+    write_map(map_path(tmp_path / "maps", "my cat"), [0, 8, 12], values)
+    return tmp_path / "maps", values
+
+
+def exported(maps, kind):
+    folder = maps[0]
+    export_folder(folder, folder.parent / kind, kind, progress=False)
+    return np.load(folder.parent / kind / "my cat.npy", allow_pickle=True).item()
+
+
+def test_psa(maps):
+    cam, aff = exported(maps, "psa-cam"), exported(maps, "psa-aff")
+    assert (list(cam), list(aff)) == ([7, 11], [0, 8, 12])
+    assert all(type(key) is int for key in (*cam, *aff))
+    np.testing.assert_allclose(list(cam.values()), maps[1][1:], atol=1e-6)
+    np.testing.assert_allclose(list(aff.values()), maps[1], atol=1e-6)
+    assert cam[7].dtype == np.float32
+
+
+def test_irn_as_its_own_code_reads_it(maps):
+    content = exported(maps, "irn")
+    assert (content["keys"].dtype, content["keys"].tolist()) == (torch.int64, [7, 11])
+    assert np.pad(content["keys"] + 1, (1, 0), mode="constant").tolist() == [0, 8, 12]
+    assert (type(content["cam"]), content["cam"].shape) == (torch.Tensor, (2, 3, 4))
+    np.testing.assert_allclose(content["high_res"], maps[1][1:], atol=1e-6)
+
+
+def test_bad_input(maps, tmp_path):
+    with pytest.raises(InputError, match="unknown format 'masks'"):
+        export_folder(maps[0], tmp_path / "out", "masks")
+    with pytest.raises(InputError, match="holds no score maps"):
+        export_folder(tmp_path / "nowhere", tmp_path / "out", "irn")
+    write_map(map_path(maps[0], "empty"), [0], np.ones((1, 4, 5)))
+    with pytest.raises(InputError, match=r"empty\.map\.png holds background alone"):
+        export_folder(maps[0], tmp_path / "out", "irn")

@@ -1,0 +1,45 @@
+import pytest
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.interop.recipe import Recipe, default_crop, stage_config
+
+
+@pytest.mark.parametrize(
+    ("sizes", "crop"),
+    [
+        ([(375, 500)] * 3, 448),
+        ([(2000, 3000)], 448),
+        ([(112, 176), (120, 144), (10, 9000)], 160),
+        ([(20, 30)], 64),
+    ],
+)
+def test_the_crop_fits_the_images(sizes, crop):
+    assert default_crop(sizes) == crop
+
+
+def test_the_longest_side_is_drawn_as_in_the_paper():
+    data = stage_config(Recipe(), {"images": "x"}, 448, "cpu")["data"]
+    assert (data["resize"], data["crop_size"], data["images"]) == ([448, 512], 448, "x")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "given", "weights"),
+    [
+        ("tf_efficientnet_lite0", None, "offline"),
+        ("resnet50", None, "imagenet"),
+        ("resnet50", "none", None),
+        ("resnet50", "my.ckpt", "my.ckpt"),
+    ],
+)
+def test_what_the_backbone_starts_from(backbone, given, weights):
+    config = stage_config(Recipe(backbone=backbone, weights=given), {}, 64, "cuda")
+    assert config["model"]["init_args"]["backbone_weights"] == weights
+    assert config["trainer"]["accelerator"] == "gpu"
+
+
+def test_settings_that_another_run_must_share():
+    assert Recipe(num_workers=3).settings() == Recipe().settings()
+    assert Recipe(set=("a=1",)).settings() != Recipe().settings()
+    assert Recipe(set=("a=1",)).words() == ["--a=1"]
+    with pytest.raises(InputError, match="epochs: expected at least 1"):
+        Recipe(epochs=0)
