@@ -441,8 +441,7 @@ def test_unknown_command_is_bad_input(monkeypatch, capsys):
     assert as_process(monkeypatch, ["fitt"]) == 2
     assert capsys.readouterr().err == (
         "ssdd: error: unknown command 'fitt': expected one of fit, validate, test, predict, "
-        f"{', '.join(FILE_COMMANDS)}; `ssdd --help` explains them.
-"
+        f"{', '.join(FILE_COMMANDS)}; `ssdd --help` explains them.\n"
     )
 
 
