@@ -6,6 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AffinityModule": "stages",
     "ClassificationModule": "stages",
     "StaticRefinementModule": "stages",
     "DynamicRefinementModule": "stages",
@@ -16,6 +17,7 @@ _HOMES = {
     "SSDD": "nn",
     "SegmentationNetwork": "nn",
     "ClassificationNetwork": "nn",
+    "AffinityNet": "nn",
     "DenseCRF": "crf",
     "InputError": "errors",
 }

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,22 @@ import yaml
 
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.results import refinement_picture, results_table, score_row
 from ssdd_lightning.steps import run_step
 
-BASELINES = {"knowledge": "knowledge", "advice": "advice", "seeds": "static/predictions"}
-"""Masks that a plain segmentation network can be trained on, and where a run keeps them."""
+SEEDS = "static/predictions"
+SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
+"""What can be refined: activation maps or their random walk; where a run keeps them and their CRF."""
+BASELINES = ("advice", "knowledge", "seeds")
+"""Masks that a plain segmentation network can be trained on."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd run`."""
     parser.add_argument(
-        "experiment", type=Path, help="folder with classification.yaml, static.yaml, baseline.yaml and dynamic.yaml"
+        "experiment",
+        type=Path,
+        help="folder with classification.yaml, static.yaml, baseline.yaml and dynamic.yaml, and affinity.yaml or not",
     )
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that holds VOCdevkit/VOC2012")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the run writes")
@@ -30,9 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--baselines",
         nargs="*",
-        choices=sorted(BASELINES),
+        choices=BASELINES,
         default=["seeds"],
         help="masks to train plain segmentation networks on (default: seeds)",
+    )
+    parser.add_argument(
+        "--knowledge",
+        choices=sorted(SOURCES),
+        default="cam",
+        help="what is refined: activation maps, or their random walk (needs affinity.yaml) (default: cam)",
     )
     parser.add_argument(
         "--classifier_weights",
@@ -87,6 +99,16 @@ class Pipeline:
         options = {"labels": self.args.labels, "truth": self.args.truth, "classes": data.get("classes")}
         self.data = VOCDataModule(self.args.root, **options)
         self.val_split = str(data.get("test_split", "val"))
+        if self.args.knowledge == "random_walk":
+            self.config_path("affinity")  # complains now rather than after the classifier
+        self.has_affinity = (self.args.experiment / "affinity.yaml").is_file()
+        self.knowledge, self.advice = self.folders(self.args.knowledge)
+        self.masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.out / SEEDS}
+
+    def folders(self, source: str) -> tuple[Path, Path]:
+        """Where maps of one of `SOURCES` and their CRF lie."""
+        maps, refined = SOURCES[source]
+        return self.out / maps, self.out / refined
 
     def config(self, stage: str) -> dict[str, Any]:
         """Read the YAML of a stage."""
@@ -105,19 +127,44 @@ class Pipeline:
 
     def train_and_predict(self) -> None:
         """Run every stage in the paper's order; the steps that were finished before are left alone."""
-        knowledge, advice, seeds = self.out / "knowledge", self.out / "advice", self.out / BASELINES["seeds"]
+        cam, refined = self.folders("cam")
         self.fit("classification", backbone_weights=self.args.classifier_weights)
-        self.step("knowledge", lambda: self.predict("classification", f"--output.output_dir={knowledge}"))
-        self.step("advice", lambda: self.crf(knowledge, advice))
-        guides = (f"--data.knowledge={knowledge}", f"--data.advice={advice}")
+        self.step("knowledge", lambda: self.predict("classification", f"--output.output_dir={cam}"))
+        self.step("advice", lambda: self.crf(cam, refined))
+        if self.has_affinity:
+            self.random_walk(cam, *self.folders("random_walk"))
+        self.keep_choice()
+        guides = (f"--data.knowledge={self.knowledge}", f"--data.advice={self.advice}")
         self.fit("static", *guides)
         self.step("seeds", lambda: self.predict("static", *guides))
         for source in self.args.baselines:
-            given = f"--data.knowledge={self.out / BASELINES[source]}"
+            given = f"--data.knowledge={self.masks[source]}"
             self.fit("baseline", given, folder=f"baseline_{source}")
             self.step(f"test_baseline_{source}", lambda s=source: self.test("baseline", f"baseline_{s}"))  # type: ignore[misc]
-        self.fit("dynamic", f"--data.knowledge={seeds}")
+        self.fit("dynamic", f"--data.knowledge={self.masks['seeds']}")
         self.step("test_dynamic", lambda: self.test("dynamic", "dynamic"))
+
+    def random_walk(self, cam: Path, walked: Path, refined: Path) -> None:
+        """Spread activation maps along learnt affinities (PSA), and pass the result through the CRF."""
+        low, high = self.out / "affinity" / "low", self.out / "affinity" / "high"
+        self.step("affinity_low", lambda: self.crf(cam, low, "--background_alpha=4"))
+        self.step("affinity_high", lambda: self.crf(cam, high, "--background_alpha=32"))
+        guides = (f"--data.knowledge={low}", f"--data.advice={high}", f"--data.maps={cam}")
+        self.fit("affinity", *guides)
+        self.step("random_walk", lambda: self.predict("affinity", *guides, f"--output.output_dir={walked}"))
+        self.step("random_walk_crf", lambda: self.crf(walked, refined))
+
+    def keep_choice(self) -> None:
+        """Remember what is refined: the steps that come now must not be taken for those of another choice."""
+        path = self.out / "steps" / "choice.json"
+        before = "cam" if (path.parent / "fit_static.json").exists() else self.args.knowledge  # of an earlier release
+        chosen = json.loads(path.read_text())["knowledge"] if path.exists() else before
+        if chosen != self.args.knowledge:
+            raise InputError(
+                f"{self.out} holds a run with --knowledge {chosen}; go on with that, or choose another --out folder."
+            )
+        with atomic_write(path) as stream:
+            stream.write(json.dumps({"knowledge": chosen}).encode())
 
     def step(self, name: str, action: Callable[[], object]) -> None:
         """Run a step of this run, once; see `run_step`."""
@@ -143,9 +190,9 @@ class Pipeline:
         """Write masks under the testing protocol."""
         _ssdd(["test", *self.common(stage, folder), f"--ckpt_path={self.checkpoint(folder)}"])
 
-    def crf(self, knowledge: Path, advice: Path) -> None:
+    def crf(self, knowledge: Path, advice: Path, *options: str) -> None:
         """Turn knowledge maps into advice maps by the dense CRF at image size."""
-        _ssdd(["crf", f"--images={self.devkit / 'JPEGImages'}", f"--maps={knowledge}", f"--out={advice}"])
+        _ssdd(["crf", f"--images={self.devkit / 'JPEGImages'}", f"--maps={knowledge}", f"--out={advice}", *options])
 
     def common(self, stage: str, folder: str) -> list[str]:
         """Options of every stage command."""
@@ -179,20 +226,37 @@ class Pipeline:
 
         truth = self.devkit / self.args.truth
         seed_names, val_names = self.names(self.args.seed_split), self.names(self.val_split)
-        card = evaluate_folders(self.out / "knowledge", truth, seed_names, advice=self.out / "advice")
-        seeds = evaluate_folders(self.out / BASELINES["seeds"], truth, seed_names)
+        card = evaluate_folders(self.knowledge, truth, seed_names, advice=self.advice)
+        seeds = evaluate_folders(self.masks["seeds"], truth, seed_names)
         split = self.args.seed_split
+        made = SOURCES[self.args.knowledge]
         rows = [
-            _row("knowledge K", split, card, self.seconds("knowledge")),
-            _row("advice A", split, card.companions["advice"], self.seconds("advice")),
-            _row("static refinement m_D0", split, seeds, self.seconds("fit_static", "seeds")),
-            _row("oracle merge of K and A", split, card.companions["oracle"], None),
+            score_row("knowledge K", split, card, self.seconds(made[0])),
+            score_row("advice A", split, card.companions["advice"], self.seconds(made[1])),
+            score_row("static refinement m_D0", split, seeds, self.seconds("fit_static", "seeds")),
+            score_row("oracle merge of K and A", split, card.companions["oracle"], None),
         ]
+        if self.has_affinity:
+            rows += self.other_source(truth, seed_names)
         models = [(f"baseline on {s}", f"baseline_{s}") for s in self.args.baselines] + [("dynamic model", "dynamic")]
         for what, folder in models:
             scored = evaluate_folders(self.out / folder / "test", truth, val_names)
-            rows.append(_row(what, self.val_split, scored, self.seconds(f"fit_{folder}", f"test_{folder}")))
+            rows.append(score_row(what, self.val_split, scored, self.seconds(f"fit_{folder}", f"test_{folder}")))
         return rows
+
+    def other_source(self, truth: Path, names: list[str]) -> list[dict[str, Any]]:
+        """Score what the run made but does not refine, to compare with K and A."""
+        from ssdd_lightning.evaluation.folder import evaluate_folders
+
+        titles = {"cam": "activation maps", "random_walk": "random walk"}
+        (other,) = set(SOURCES) - {self.args.knowledge}
+        maps, refined = self.folders(other)
+        card = evaluate_folders(maps, truth, names, advice=refined)
+        split, title = self.args.seed_split, titles[other]
+        return [
+            score_row(title, split, card, self.seconds(maps.name)),
+            score_row(f"CRF of {title}", split, card.companions["advice"], self.seconds(refined.name)),
+        ]
 
     def seconds(self, *steps: str) -> float:
         """How long steps took."""
@@ -207,41 +271,10 @@ class Pipeline:
         chosen = names[:: max(1, len(names) // max(1, count))][:count]
         classes = dict(zip(self.data.class_indices, self.data.class_names, strict=True))
         for name in chosen:
-            write_panel(self.out / "pictures" / f"{name}.png", [self.picture(name)], classes)
+            photo, truth = self.devkit / "JPEGImages" / f"{name}.jpg", self.devkit / self.args.truth / f"{name}.png"
+            row = refinement_picture(name, photo, self.knowledge, self.advice, self.masks["seeds"], truth)
+            write_panel(self.out / "pictures" / f"{name}.png", [row], classes)
         return self.out / "pictures"
-
-    def picture(self, name: str) -> dict[str, Any]:
-        """One row of the picture folder, with dataset indices."""
-        import numpy as np
-
-        from ssdd_lightning.data.masks import read_image, read_mask
-        from ssdd_lightning.evaluation.folder import read_prediction
-
-        seeds = self.out / BASELINES["seeds"]
-        return {
-            "image": read_image(self.devkit / "JPEGImages" / f"{name}.jpg"),
-            "knowledge": read_prediction(self.out / "knowledge", name),
-            "d_knowledge": read_mask(seeds / "d_knowledge" / f"{name}.png") / np.float32(255),
-            "advice": read_prediction(self.out / "advice", name),
-            "d_advice": read_mask(seeds / "d_advice" / f"{name}.png") / np.float32(255),
-            "refined": read_mask(seeds / f"{name}.png"),
-            "truth": read_mask(self.devkit / self.args.truth / f"{name}.png"),
-        }
-
-
-def results_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Format rows of `Pipeline.scores`: percent with two decimals."""
-    lines = [f"{'':<26}{'split':<10}{'mIoU':>8}{'coverage':>10}{'seconds':>9}"]
-    for row in rows:
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        lines.append(
-            f"{row['what']:<26}{row['split']:<10}{row['miou'] * 100:8.2f}{row['coverage'] * 100:10.2f}{seconds:>9}"
-        )
-    return "\n".join(lines)
-
-
-def _row(what: str, split: str, card: Any, seconds: float | None) -> dict[str, Any]:  # noqa: ANN401
-    return {"what": what, "split": split, "miou": card.miou, "coverage": card.coverage, "seconds": seconds}
 
 
 def _ssdd(words: list[str]) -> None:

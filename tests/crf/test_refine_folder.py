@@ -61,6 +61,53 @@ def test_writes_what_is_asked_for_only(folders, write, suffix):
     assert {p.name for p in folders[2].iterdir()} == {f"im{i}{suffix}" for i in range(5)} | {"crf.json"}
 
 
+def crf_input(path, alpha):
+    """What the CRF should see of a map for a background exponent: foreground as stored, normalised."""
+    classes, scores = read_map(path)
+    foreground = scores[1:] if classes[0] == 0 else scores
+    scores = np.concatenate(((1 - foreground.max(0, keepdims=True)) ** alpha, foreground))
+    return scores / np.maximum(scores.sum(0), 1e-12)
+
+
+@pytest.mark.parametrize("alpha", [4.0, 32.0])
+def test_background_can_be_scored_anew(folders, alpha):
+    images, maps, out = folders
+    write_map(map_path(maps, "im0"), [8, 12], np.random.default_rng(1).random((2, 20, 31)))  # no background at all
+    refine(folders, background_alpha=alpha, iterations=2)
+    for i in range(5):
+        classes, found = read_map(map_path(out, f"im{i}"))
+        assert classes == ([0, 8, 12] if i % 2 or not i else [0, 8])
+        image = np.array(Image.open(next(images.glob(f"im{i}.*"))))
+        expected = dense_crf(
+            torch.from_numpy(image).permute(2, 0, 1)[None],
+            torch.from_numpy(crf_input(map_path(maps, f"im{i}"), alpha).astype(np.float32))[None],
+            iterations=2,
+        )[0].numpy()
+        assert np.abs(found - expected).max() < 0.005
+    assert json.loads((out / "crf.json").read_text())["background_alpha"] == alpha
+
+
+def test_background_exponents_are_not_mixed(folders):
+    refine(folders, background_alpha=4)
+    for other in (32, None):
+        with pytest.raises(InputError, match="other settings"):
+            refine(folders, background_alpha=other)
+    assert refine(folders, background_alpha=4) == 0
+
+
+def test_background_cannot_be_scored_without_a_class(folders):
+    write_map(map_path(folders[1], "im3"), [0], np.full((1, 23, 28), 0.5))
+    with pytest.raises(InputError, match=r"im3\.map\.png holds the background alone"):
+        refine(folders, background_alpha=4)
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan")])
+def test_a_wrong_background_exponent_is_refused(folders, alpha):
+    with pytest.raises(InputError, match="exponent must be more than 0"):
+        refine(folders, background_alpha=alpha)
+    assert not folders[2].exists()
+
+
 def test_goes_on_where_it_stopped(folders):
     out = folders[2]
     refine(folders)

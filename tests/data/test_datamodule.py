@@ -9,6 +9,7 @@ from pytorch_lightning import seed_everything
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
+from ssdd_lightning.data.maps import map_path, write_map
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
@@ -20,10 +21,10 @@ SPLITS = {"train": "a", "val": "b", "test": "b", "predict": "a"}
 class Own(WeakDataModule):
     """Five copies of one photo, so that only randomness tells their crops apart."""
 
-    def __init__(self, root, guides=None, batch_size=2, num_workers=0, classes=None):
+    def __init__(self, root, guides=None, batch_size=2, num_workers=0, classes=None, maps=None):
         transform = TrainTransform(16, (40, 60), True, True, (0.3, 0.3, 0.3, 0.1))
         table = ClassTable.select(NAMES, classes)
-        super().__init__(table, SPLITS, guides or {}, transform, batch_size, num_workers)
+        super().__init__(table, SPLITS, guides or {}, transform, batch_size, num_workers, maps)
         self.root = root
 
     def find_records(self, split, truth):
@@ -124,3 +125,28 @@ def test_bad_options_are_refused(root):
         Own(root, batch_size=0)
     with pytest.raises(InputError, match="num_workers"):
         Own(root, num_workers=-1)
+
+
+def test_maps_reach_prediction_alone(root):
+    for number in range(5):
+        write_map(map_path(root / "maps", f"a{number}"), [0, 1, 80], np.full((3, 48, 64), 0.25))
+    data = Own(root, maps=root / "maps")
+    data.setup()
+    batch = next(iter(data.predict_dataloader()))
+    assert batch["maps"].shape == (1, 81, 48, 64)
+    assert batch["maps"].amax((0, 2, 3)).nonzero().flatten().tolist() == [0, 1, 80]
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        assert "maps" not in next(iter(loader))
+
+
+def test_missing_maps_are_named_and_counted(root):
+    data = Own(root, maps=root / "maps")
+    with pytest.raises(InputError, match=r"maps folder .*maps does not exist; run the stage"):
+        data.setup("predict")
+    write_map(map_path(root / "maps", "a0"), [0, 1, 80], np.full((3, 48, 64), 0.25))
+    write_mask(root / "maps" / "a1.png", np.zeros((48, 64), int))  # a mask is no map
+    with pytest.raises(
+        InputError, match=r"map .*a1\.map\.png does not exist \(4 of 5 are missing\); expected the score"
+    ):
+        data.setup("predict")
+    data.setup("fit")

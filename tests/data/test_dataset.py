@@ -44,6 +44,14 @@ def test_a_sample_has_the_documented_tensors(devkit, record):
     assert sample["mask"].unique().tolist() == [0, 1, 2, 255]
 
 
+def test_maps_are_handed_on_as_scores(devkit, record):
+    stored = np.random.default_rng(0).random((3, *SIZE))
+    write_map(devkit / "M" / "c_both.map.png", [0, 8, 12], stored)
+    sample = FolderDataset([replace(record, maps=devkit / "M" / "c_both.map.png")], PETS, PlainTransform())[0]
+    assert sample["maps"].dtype == torch.float32
+    np.testing.assert_allclose(sample["maps"], stored, atol=4e-3)
+
+
 def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
     dataset = FolderDataset([record, record], PETS, TrainTransform(32, None, True, True, (0.1, 0.1, 0.1, 0.1)))
     batch = default_collate([dataset[0], dataset[1]])
@@ -68,6 +76,14 @@ def test_a_mask_of_another_size_is_refused_by_name(devkit, record, part):
     broken = replace(record, mask=path) if part == "mask" else replace(record, guides={part: path})
     with pytest.raises(InputError, match=rf"{part} .*small\.png is 59 x 40 pixels, its image .*c_both\.jpg is 60 x 40"):
         FolderDataset([broken], PETS, PlainTransform())[0]
+
+
+def test_maps_of_another_size_are_refused_by_name(devkit, record):
+    write_map(devkit / "small.map.png", [0, 8, 12], np.ones((3, 40, 59)))
+    with pytest.raises(
+        InputError, match=r"map .*small\.map\.png is 59 x 40 pixels, its image .*c_both\.jpg is 60 x 40"
+    ):
+        FolderDataset([replace(record, maps=devkit / "small.map.png")], PETS, PlainTransform())[0]
 
 
 def test_truth_out_of_range_is_refused_by_name(devkit, record):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
-from ssdd_lightning.data.guides import find_guide, guide_to_mask, read_guides
+from ssdd_lightning.data.guides import find_guide, guide_to_mask, read_guides, read_scores
 from ssdd_lightning.data.maps import map_path, mask_path, write_map
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
@@ -69,3 +69,18 @@ def test_files_are_found_and_ambiguity_is_refused(tmp_path):
     write_mask(mask_path(tmp_path, "p"), np.zeros((2, 2), int))
     with pytest.raises(InputError, match=r"advice: both .*p\.map\.png and p\.png exist"):
         find_guide(tmp_path, "p", "advice")
+
+
+def test_scores_have_a_channel_for_every_network_output(tmp_path):
+    stored = np.stack([np.full((2, 3), value) for value in (0.1, 0.9, 0.4, 0.8)])
+    write_map(tmp_path / "x.map.png", [0, 8, 12, 15], stored)
+    scores = read_scores(tmp_path / "x.map.png", PETS, [12])
+    assert scores.shape == (3, 2, 3)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores[:, 0, 0], [0.1, 0, 0.4], atol=4e-3)
+
+
+def test_scores_without_a_present_class_are_refused(tmp_path):
+    write_map(tmp_path / "x.map.png", [0, 8], np.ones((2, 2, 2)))
+    with pytest.raises(InputError, match=r"x\.map\.png holds the classes \[0, 8\] and lacks dog"):
+        read_scores(tmp_path / "x.map.png", PETS, [8, 12])

@@ -1,6 +1,7 @@
 """Every shipped YAML is run through the command line on the tiny devkit, and `ssdd run` goes through all stages."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from ssdd_lightning import nn
 from ssdd_lightning.cli import main
 from ssdd_lightning.data.maps import map_path, write_map
 from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.errors import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -58,7 +60,7 @@ def test_fits_on_the_tiny_devkit(path, tiny_devkit, guides, tmp_path):
     options = {**SMALL, "data.root": tiny_devkit, "trainer.default_root_dir": tmp_path / "run"}
     if not stage.endswith("ClassificationModule"):
         options["data.knowledge"] = guides
-    if stage.endswith("StaticRefinementModule"):
+    if stage.endswith(("StaticRefinementModule", "AffinityModule")):
         options["data.advice"] = guides
     main(["fit", f"--config={path}", *words(options)])
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
@@ -69,7 +71,8 @@ def test_its_own_network_exists(path):
     """The test above trains a tiny backbone; this one builds the YAML's, without memory for its tensors."""
     options = yaml.safe_load(path.read_text())["model"]["init_args"]["network"]
     with torch.device("meta"):
-        network = getattr(nn, options["class_path"].rpartition(".")[2])(21, **options["init_args"])
+        build = getattr(nn, options["class_path"].rpartition(".")[2])
+        network = build(**({} if build is nn.AffinityNet else {"num_classes": 21}), **options["init_args"])
     if path.parent.name == "voc2012":
         assert network.backbone.channels == [128, 256, 512, 1024, 4096]
         assert not any(p.requires_grad for p in network.backbone.encoder.conv1a.parameters())
@@ -77,12 +80,17 @@ def test_its_own_network_exists(path):
         assert not any(norm.training or norm.weight.requires_grad for norm in norms)
 
 
-def test_run_goes_through_all_stages_once(tiny_devkit, tmp_path, capsys):
+def run_words(experiment, devkit, out):
+    """A whole run of the smallest networks, one step of training each."""
     small = {k: v for k, v in SMALL.items() if k != "model.init_args.backbone_weights"}
     sets = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     # weights of the tiny test network are on no hub that a test may ask: the classifier starts from nothing
-    command = ["run", str(EXPERIMENTS / "quickstart"), f"--root={tiny_devkit}", f"--out={tmp_path}", *sets]
-    command += ["--classifier_weights=null", "--pictures=2"]
+    command = ["run", str(experiment), f"--root={devkit}", f"--out={out}", *sets]
+    return [*command, "--classifier_weights=null", "--pictures=2"]
+
+
+def test_run_goes_through_all_stages_once(tiny_devkit, tmp_path, capsys):
+    command = run_words(EXPERIMENTS / "quickstart", tiny_devkit, tmp_path)
     assert main(command) == 0
     rows = json.loads((tmp_path / "results.json").read_text())
     assert [row["what"] for row in rows] == [
@@ -103,3 +111,38 @@ def test_run_goes_through_all_stages_once(tiny_devkit, tmp_path, capsys):
     assert main(command) == 0
     assert "==" not in capsys.readouterr().out, "a finished step ran again"
     assert before == {path: path.stat().st_mtime_ns for path in seeds.glob("*.png")}
+
+
+def test_run_with_an_affinity_stage_refines_its_random_walk(tiny_devkit, tmp_path):
+    experiment, out = tmp_path / "experiment", tmp_path / "out"
+    shutil.copytree(EXPERIMENTS / "quickstart", experiment)
+    shutil.copy(EXPERIMENTS / "voc2012_animals" / "affinity.yaml", experiment)
+    command = [*run_words(experiment, tiny_devkit, out), "--baselines"]
+    assert main([*command, "--knowledge=random_walk"]) == 0
+    rows = {row["what"]: row for row in json.loads((out / "results.json").read_text())}
+    assert list(rows) == [
+        "knowledge K",
+        "advice A",
+        "static refinement m_D0",
+        "oracle merge of K and A",
+        "activation maps",
+        "CRF of activation maps",
+        "dynamic model",
+    ]
+    folders = [out / name for name in ("knowledge", "advice", "random_walk", "random_walk_crf")]
+    names = [{path.name for path in folder.glob("*.map.png")} for folder in folders]
+    assert len(names[0]) == 12
+    assert all(found == names[0] for found in names)
+    for key, folder in (("knowledge", "random_walk"), ("advice", "random_walk_crf")):
+        config = yaml.safe_load((out / "static" / "lightning_logs" / "version_0" / "config.yaml").read_text())
+        assert config["data"][key] == str(out / folder)
+    low, high = (json.loads((out / "affinity" / f / "crf.json").read_text()) for f in ("low", "high"))
+    assert (low["background_alpha"], high["background_alpha"]) == (4, 32)
+    with pytest.raises(InputError, match="holds a run with --knowledge random_walk"):
+        main(command)
+
+
+def test_a_random_walk_needs_the_affinity_stage(tiny_devkit, tmp_path):
+    with pytest.raises(InputError, match=r"lacks affinity\.yaml"):
+        main([*run_words(EXPERIMENTS / "quickstart", tiny_devkit, tmp_path), "--knowledge=random_walk"])
+    assert not (tmp_path / "steps").exists()

@@ -27,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{option}", type=float, metavar="X", help=f"{text} (default: the preset's)")
     parser.add_argument("--iterations", type=int, default=10, help="mean-field iterations (default: 10)")
     parser.add_argument(
+        "--background_alpha",
+        type=float,
+        metavar="ALPHA",
+        help="first score the background anew, as (1 - largest class score) ** ALPHA (default: as the maps have it)",
+    )
+    parser.add_argument(
         "--write",
         choices=("maps", "masks", "both"),
         default="maps",

@@ -15,6 +15,7 @@ from ssdd_lightning.data.masks import read_image, read_mask, write_mask
 from ssdd_lightning.data.stamp import claim
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.functional.dense_crf import check_run, dense_crf
 
 WRITES = ("maps", "masks", "both")
@@ -30,6 +31,7 @@ class _Job:
     iterations: int
     write: str
     device: torch.device
+    background_alpha: float | None
 
 
 def refine_folder(
@@ -43,6 +45,7 @@ def refine_folder(
     device: str = "cpu",
     settings: CRFSettings | None = None,
     progress: bool = True,
+    background_alpha: float | None = None,
 ) -> int:
     """Refine every score map of a folder by the dense CRF on its image.
 
@@ -61,6 +64,8 @@ def refine_folder(
         device: Where the CRF runs: cpu, cuda, cuda:1, ...
         settings: Own widths and weights, in place of the preset.
         progress: Whether to show a bar.
+        background_alpha: Score the background as (1 - largest class score) ** background_alpha, in place of the maps'
+            own; None keeps theirs.
 
     Returns:
         How many maps were refined by this run, those skipped not counted.
@@ -74,10 +79,14 @@ def refine_folder(
         raise InputError(f"unknown kind of CRF output {write!r}; choose one of {', '.join(WRITES)}.")
     if num_workers is not None and num_workers < 1:
         raise InputError(f"the number of CRF workers must be 1 or more; found {num_workers}.")
+    if background_alpha is not None and not background_alpha > 0:
+        raise InputError(f"the background's exponent must be more than 0; found {background_alpha}.")
     names = _map_names(maps, out)
     chosen = resolve_settings(preset) if settings is None else settings
-    job = _Job(_image_paths(images, names), maps, out, chosen, iterations, write, _checked_device(device))
-    claim(out / STAMP, {**asdict(chosen), "iterations": iterations}, "a CRF")
+    job = _Job(
+        _image_paths(images, names), maps, out, chosen, iterations, write, _checked_device(device), background_alpha
+    )
+    claim(out / STAMP, _settings(job), "a CRF")
     done = in_threads(lambda name: _refine(job, name), names, num_workers or cores())
     return sum(tqdm(done, "CRF", len(names), unit="image", disable=not progress))
 
@@ -112,6 +121,12 @@ def _checked_device(device: str) -> torch.device:
         raise InputError(f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]}).") from error
 
 
+def _settings(job: _Job) -> dict[str, float]:
+    """What the results depend on, kept beside them."""
+    alpha = {} if job.background_alpha is None else {"background_alpha": job.background_alpha}
+    return {**asdict(job.settings), "iterations": job.iterations, **alpha}
+
+
 def _refine(job: _Job, name: str) -> bool:
     """Refine one map; False where the result was there already."""
     source = map_path(job.maps, name)
@@ -124,6 +139,8 @@ def _refine(job: _Job, name: str) -> bool:
             f"map {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {job.images[name]} "
             f"{image.shape[1]} x {image.shape[0]}; write the map at the image's size."
         )
+    if job.background_alpha is not None:
+        classes, scores = _with_background(classes, scores, job.background_alpha, source)
     refined = dense_crf(
         torch.from_numpy(image).permute(2, 0, 1)[None].to(job.device),
         torch.from_numpy(_normalised(scores))[None].to(job.device),
@@ -132,6 +149,17 @@ def _refine(job: _Job, name: str) -> bool:
     )[0]
     _write(job, name, classes, refined.cpu().numpy())
     return True
+
+
+def _with_background(
+    classes: list[int], scores: npt.NDArray[np.float32], alpha: float, source: Path
+) -> tuple[list[int], npt.NDArray[np.float32]]:
+    """Maps whose background is made from the classes' scores; one is put in front where there was none."""
+    foreground = scores[classes[0] == 0 :]
+    if not len(foreground):
+        raise InputError(f"map {source} holds the background alone, so there is nothing to score it by.")
+    background = cam_background(torch.from_numpy(foreground)[None], alpha)[0].numpy()
+    return [0, *classes[classes[0] == 0 :]], np.concatenate((background, foreground))
 
 
 def _normalised(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

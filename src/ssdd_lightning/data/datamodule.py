@@ -19,6 +19,7 @@ from ssdd_lightning.data.dataset import (
     select_records,
 )
 from ssdd_lightning.data.guides import find_guide
+from ssdd_lightning.data.maps import map_path
 from ssdd_lightning.data.transforms import PlainTransform
 from ssdd_lightning.errors import InputError
 
@@ -45,6 +46,7 @@ class WeakDataModule(LightningDataModule, ABC):
         train_transform: Augmentation of training samples.
         batch_size: Training images a batch.
         num_workers: Loader processes; 0 loads in the main process.
+        maps: Folder of score maps that reach prediction batches as scores (`maps`); None for none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class WeakDataModule(LightningDataModule, ABC):
         train_transform: Transform,
         batch_size: int,
         num_workers: int,
+        maps: Path | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
@@ -65,6 +68,7 @@ class WeakDataModule(LightningDataModule, ABC):
         self.train_transform = train_transform
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.maps = maps
         self.datasets: dict[Phase, FolderDataset] = {}
 
     @property
@@ -136,6 +140,8 @@ class WeakDataModule(LightningDataModule, ABC):
         check_exist(masks, "mask", "complete the folder, or name another one with `truth`")
         if not scored:
             records = self._add_guides(records)
+        if phase == "predict" and self.maps is not None:
+            records = _add_maps(records, self.maps)
         transform = self.train_transform if phase == "train" else PlainTransform()
         return FolderDataset(records, self.table, transform)
 
@@ -163,3 +169,12 @@ class WeakDataModule(LightningDataModule, ABC):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _add_maps(records: list[Record], folder: Path) -> list[Record]:
+    if not folder.is_dir():
+        raise InputError(f"maps folder {folder} does not exist; run the stage that writes it first")
+    records = [replace(record, maps=map_path(folder, record.name)) for record in records]
+    paths = [record.maps for record in records if record.maps is not None]
+    check_exist(paths, "map", f"expected the score maps <name>.map.png of every image in {folder}")
+    return records

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.guides import Guide, check_values, read_guides
+from ssdd_lightning.data.guides import Guide, check_values, read_guides, read_scores
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.data.masks import read_image, read_mask
 from ssdd_lightning.data.transforms import View
@@ -40,6 +40,7 @@ class Record:
         labels: Dataset indices of its foreground classes, ascending.
         mask: Ground truth, for scoring only; None in training and prediction.
         guides: `knowledge` and `advice` -> file of maps or mask.
+        maps: Score maps to be handed on as they are, in prediction only.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Record:
     labels: Labels
     mask: Path | None = None
     guides: dict[str, Path] = field(default_factory=dict)
+    maps: Path | None = None
 
 
 class FolderDataset(Dataset[Sample]):
@@ -55,7 +57,8 @@ class FolderDataset(Dataset[Sample]):
     A sample holds `image` and `image_raw` (3 x H x W uint8 RGB: augmented, and the same without colour
     jitter), `image_labels` (C bool, background true), `name`, and if the record has them `knowledge`,
     `advice` and `mask` (H x W long in network indices, 255 ignore or padding). Training samples have `inside`
-    too (H x W bool, false on padding).
+    too (H x W bool, false on padding). A record with `maps` adds them as C x H x W float in [0, 1]; they are not
+    transformed.
 
     Args:
         records: One entry an image.
@@ -91,6 +94,10 @@ class FolderDataset(Dataset[Sample]):
             sample["inside"] = torch.from_numpy(view["inside"].astype(bool))
         if record.mask is not None:
             sample["mask"] = self._read_truth(record.mask, image, record)
+        if record.maps is not None:
+            scores = read_scores(record.maps, self.table, record.labels)
+            _check_size(scores.shape[1:], image, "map", record.maps, record.image)
+            sample["maps"] = torch.from_numpy(scores)
         return {**sample, "image_labels": self._label_vector(present), "name": record.name}
 
     def _read_truth(self, path: Path, image: npt.NDArray[np.uint8], record: Record) -> Tensor:

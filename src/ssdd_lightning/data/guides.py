@@ -68,6 +68,28 @@ def read_guides(paths: Mapping[str, Path], table: ClassTable, labels: Sequence[i
     }
 
 
+def read_scores(path: Path, table: ClassTable, labels: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Read score maps of one image as scores, for stages that need more than their argmax.
+
+    Args:
+        path: File of maps, see `read_map`.
+        table: The dataset's classes and the network's choice of them.
+        labels: Dataset indices of the image's foreground classes.
+
+    Returns:
+        C x H x W in [0, 1], one channel for each network output; 0 for classes that the labels do not name.
+
+    Raises:
+        InputError: The file is unreadable, holds a class that the dataset does not have, or lacks a class that the
+            image shows.
+    """
+    present = [0, *labels]
+    channels = _present_channels(*read_map(path), present, path, table)
+    scores = np.zeros((table.num_classes, *channels.shape[:2]), np.float32)
+    scores[table.to_network()[present]] = channels.transpose(2, 0, 1)
+    return scores
+
+
 def guide_to_mask(guide: Guide, present: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Decide every pixel of a guide: argmax over the present classes; a mask stays as it is.
 

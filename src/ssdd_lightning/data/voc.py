@@ -44,6 +44,7 @@ class VOCDataModule(WeakDataModule):
             The network has one output for each and one for background. None learns all.
         knowledge: Folder of knowledge for training and prediction, <name>.map.png or <name>.png.
         advice: Folder of advice for training and prediction, <name>.map.png or <name>.png.
+        maps: Folder of score maps for prediction alone, <name>.map.png, handed on as scores (affinity stage).
         truth: Folder of ground-truth masks inside VOC2012 (SegmentationClassAug for SBD's), for scoring only.
         resize: Smallest and largest longest side of training images in pixels; none keeps their size.
         keep_aspect: Keep the aspect ratio in that; false makes squares, as the authors' code does.
@@ -65,6 +66,7 @@ class VOCDataModule(WeakDataModule):
         classes: list[str] | None = None,
         knowledge: Path | str | None = None,
         advice: Path | str | None = None,
+        maps: Path | str | None = None,
         truth: str = "SegmentationClass",
         resize: tuple[int, int] | None = None,
         keep_aspect: bool = True,
@@ -82,6 +84,7 @@ class VOCDataModule(WeakDataModule):
             train_transform=TrainTransform(crop_size, resize, keep_aspect, flip, color_jitter),
             batch_size=batch_size,
             num_workers=num_workers,
+            maps=None if maps is None else Path(maps),
         )
         self.root = Path(root)
         self.labels = None if labels is None else Path(labels)

@@ -1,8 +1,16 @@
 """The arithmetic of SSDD as pure functions: batched, device-agnostic, without a loop over images or classes."""
 
+from ssdd_lightning.functional.affinity import (
+    affinity_loss,
+    confident_labels,
+    half_plane_offsets,
+    pair_affinity,
+    pair_labels,
+)
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
 from ssdd_lightning.functional.dense_crf import dense_crf
 from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
+from ssdd_lightning.functional.random_walk import random_walk
 from ssdd_lightning.functional.refinement import (
     bad_samples,
     difference_target,
@@ -14,15 +22,21 @@ from ssdd_lightning.functional.refinement import (
 )
 
 __all__ = [
+    "affinity_loss",
     "bad_samples",
     "cam_background",
+    "confident_labels",
     "dense_crf",
     "difference_loss",
     "difference_target",
     "failed_classes",
+    "half_plane_offsets",
     "merge_bias",
     "normalize_cam",
+    "pair_affinity",
+    "pair_labels",
     "present_argmax",
+    "random_walk",
     "segmentation_loss",
     "ssdd_merge",
     "sum_cams",

@@ -1,5 +1,6 @@
-"""Plain torch modules: backbones, segmentation and classification networks, DD-Net and SSDD. No Lightning here."""
+"""Plain torch modules: backbones, networks of classes, masks and affinities, DD-Net and SSDD. No Lightning here."""
 
+from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.ddnet import DDNet
@@ -8,6 +9,7 @@ from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput
 
 __all__ = [
     "SSDD",
+    "AffinityNet",
     "Backbone",
     "ClassificationNetwork",
     "DDNet",

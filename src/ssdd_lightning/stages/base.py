@@ -9,13 +9,14 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 
 Batch = dict[str, Any]
 """Keys: `image` and `image_raw` uint8 B x 3 x H x W, `image_labels` B x C bool, `name` list of str; where the stage
 asks for them `knowledge` and `advice` B x H x W long; `inside` B x H x W bool (false on padding) in training; `mask`
-(truth) in validation and test only."""
+(truth) in validation and test only; `maps` B x C x H x W float in prediction, where a folder is given."""
 
 
 class Stage(LightningModule):
@@ -37,11 +38,11 @@ class Stage(LightningModule):
         double_bias_rate: biases learn at twice the rate and without weight decay, as in PSA's code.
     """
 
-    network: SegmentationNetwork | ClassificationNetwork
+    network: SegmentationNetwork | ClassificationNetwork | AffinityNet
 
     def __init__(
         self,
-        network: SegmentationNetwork | ClassificationNetwork,
+        network: SegmentationNetwork | ClassificationNetwork | AffinityNet,
         backbone_weights: str | None = "imagenet",
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,

@@ -1,0 +1,125 @@
+"""Between stages 1 and 2: pixel affinities, and the random walk that spreads activation maps along them (PSA)."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional.affinity import affinity_loss, confident_labels, pair_labels
+from ssdd_lightning.functional.cam import cam_background
+from ssdd_lightning.functional.random_walk import random_walk
+from ssdd_lightning.nn.affinity import AffinityNet
+from ssdd_lightning.nn.ssdd import resize_mask
+from ssdd_lightning.stages.base import Batch, Stage
+
+
+class AffinityModule(Stage):
+    """Train AffinityNet on confident labels; `predict` writes random-walked maps (PSA, Ahn & Kwak, CVPR 2018).
+
+    The data is three folders, all made from one folder CAM of class activation maps:
+
+    - `data.knowledge`: CRF with a low background exponent, `ssdd crf --maps CAM --background_alpha 4`; what is still
+      foreground there is confident foreground;
+    - `data.advice`: CRF with a high one, `ssdd crf --maps CAM --background_alpha 32`; what is background even there is
+      confident background, and the rest teaches nothing;
+    - `data.maps`: CAM itself, for `predict`, which makes its background anew.
+
+    Args:
+        num_classes: C, background included; comes from the data, as in every stage, though affinities know no classes.
+        network: the network; called without arguments.
+        background_alpha: background score (1 - max CAM) ** alpha of the scores that walk.
+        beta: exponent of the affinities; a larger one keeps the walk within tighter borders.
+        steps: length of the walk.
+        backbone_weights: weights the backbone starts from: "imagenet", "offline", a file, or null.
+        learning_rate: of the backbone.
+        new_learning_rate: of the four new layers.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        schedule: "poly" (PSA) or "cosine".
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        network: Callable[[], AffinityNet] = AffinityNet,
+        background_alpha: float = 16.0,
+        beta: float = 8.0,
+        steps: int = 256,
+        backbone_weights: str | None = "imagenet",
+        learning_rate: float = 1e-2,
+        new_learning_rate: float = 1e-1,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        schedule: Literal["cosine", "poly"] = "poly",
+    ) -> None:
+        super().__init__(
+            network(), backbone_weights, learning_rate, new_learning_rate, momentum, weight_decay, schedule
+        )
+        self.save_hyperparameters()
+        self.network: AffinityNet
+        self.background_alpha = background_alpha
+        self.beta = beta
+        self.steps = steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Cross entropy of the affinities of confident pairs."""
+        labels = confident_labels(_given(batch, "knowledge"), _given(batch, "advice"))
+        loss = self.loss(batch["image"], labels)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/confident", (labels != IGNORE)[batch["inside"]].float().mean())
+        shown = {"image": batch["image_raw"], "knowledge": batch["knowledge"], "advice": batch["advice"]}
+        self._pictures = {**shown, "refined": labels}
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The same loss on the pairs of the truth."""
+        loss = self.loss(batch["image"], batch["mask"])
+        self.log("val/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
+
+    def loss(self, image: Tensor, labels: Tensor) -> Tensor:
+        """Loss of the affinities of an image B x 3 x H x W against labels B x H x W long, 255 = unknown."""
+        affinity = self.network(image)
+        pairs = pair_labels(resize_mask(labels, affinity.shape[-2:]), self.network.radius)
+        return affinity_loss(affinity, pairs)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Random-walked scores of background and the image's own classes, at image size."""
+        labels = batch["image_labels"]
+        shown = labels.any(0)  # a walk of the other classes would be a walk of zeros
+        walked = self.walk(batch["image_raw"], _given(batch, "maps")[:, shown][:, 1:])
+        return {
+            "name": batch["name"],
+            "map": [scores[present] for scores, present in zip(walked, labels[:, shown], strict=True)],
+            "map_classes": [present.nonzero()[:, 0] for present in labels],
+        }
+
+    @torch.no_grad()
+    def walk(self, image: Tensor, cam: Tensor) -> Tensor:
+        """Spread activation maps along the image's affinities.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB.
+            cam: B x n x H x W float in [0, 1], foreground classes only.
+
+        Returns:
+            B x (1 + n) x H x W float in [0, 1], background in front; the channels sum to one.
+        """
+        scores = torch.cat((cam_background(cam, self.background_alpha), cam), 1)
+        pooled = F.interpolate(scores, self.network.size(image), mode="area")
+        walked = random_walk(pooled, self.network(image), self.beta, self.steps, self.network.radius).clamp(min=0)
+        walked = F.interpolate(walked, image.shape[-2:], mode="bilinear", align_corners=False)
+        return walked / walked.sum(1, keepdim=True).clamp(min=torch.finfo(walked.dtype).tiny)
+
+
+def _given(batch: Batch, key: str) -> Tensor:
+    if key not in batch:
+        raise InputError(
+            f"the affinity stage needs the folder `data.{key}`, found none; see the docstring of AffinityModule for "
+            "what it should hold and which command writes it."
+        )
+    tensor: Tensor = batch[key]
+    return tensor
