@@ -190,9 +190,11 @@ class Pipeline:
         """Write masks under the testing protocol."""
         _ssdd(["test", *self.common(stage, folder), f"--ckpt_path={self.checkpoint(folder)}"])
 
-    def crf(self, knowledge: Path, advice: Path, *options: str) -> None:
-        """Turn knowledge maps into advice maps by the dense CRF at image size."""
-        _ssdd(["crf", f"--images={self.devkit / 'JPEGImages'}", f"--maps={knowledge}", f"--out={advice}", *options])
+    def crf(self, maps: Path, out: Path, *options: str) -> None:
+        """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
+        chosen = self.config("static")["model"].get("init_args", {}).get("crf") or {}
+        words = [f"--images={self.devkit / 'JPEGImages'}", f"--maps={maps}", f"--out={out}"]
+        _ssdd(["crf", *words, *(f"--{name}={value}" for name, value in chosen.items()), *options])
 
     def common(self, stage: str, folder: str) -> list[str]:
         """Options of every stage command."""
