@@ -419,6 +419,7 @@ WRONG = [
     ("--model.init_args.backbone_weights=none.pt", "none.pt"),
     ("--model.init_args.network.init_args.head=largefow", "'largefow'"),
     ("--model.init_args.network.init_args.backbone=resnet5", "did you mean resnet50"),
+    ("--model.init_args.crf={preset: psb}", "unknown CRF preset 'psb'"),
 ]
 
 
@@ -435,6 +436,15 @@ def test_bad_input_is_one_line_and_status_2(flow, tmp_path, monkeypatch, capsys,
     assert len(error_lines(text)) == 1
     assert found in error_lines(text)[0]
     assert text.splitlines()[-1] == error_lines(text)[0]
+
+
+def test_a_checkpoint_of_other_classes_is_bad_input(flow, tmp_path, monkeypatch, capsys):
+    options = [f"--trainer.default_root_dir={tmp_path}", "--data.classes=[cat,cow,dog,sheep]"]
+    assert as_process(monkeypatch, flow.words("test", "segmentation", *options, trained=True)) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"ssdd: error: the checkpoint {flow.checkpoint('segmentation')} does not fit")
+    assert "use the classes and the network it was trained with" in line
+    assert not list(tmp_path.rglob("*.png"))
 
 
 def test_unknown_command_is_bad_input(monkeypatch, capsys):

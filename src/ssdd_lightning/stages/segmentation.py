@@ -46,7 +46,8 @@ class SegmentationStage(Stage):
         self.mask_stride = mask_stride
         self.test_scales = list(test_scales)
         self.test_flip = test_flip
-        self.test_crf = DenseCRF(iterations=10, **(crf or {})) if test_crf else None
+        checked = DenseCRF(iterations=10, **(crf or {}))  # a wrong preset is told also where no CRF follows
+        self.test_crf = checked if test_crf else None
         self.val_iou = SegmentationIoU(num_classes)
         self.test_iou = SegmentationIoU(num_classes)
 
