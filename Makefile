@@ -24,7 +24,7 @@ test: .venv/test.stamp  ## lint, types, tests
 	touch $@
 
 .venv/test.stamp: setup.cfg pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable '.[offline,dev]'
+	$(BIN)/pip install --quiet --editable '.[offline,coco,dev]'
 	touch $@ .venv/demo.stamp
 
 clean:  ## remove what the commands above made

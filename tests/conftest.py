@@ -1,14 +1,20 @@
 """What all rooms share: a tiny devkit, and settings that keep two cores and the network out of trouble."""
 
+import json
 import os
+import shutil
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.entry_point
 os.environ["WANDB_MODE"] = "offline"
 
+import numpy as np
 import pytest
 import torch
 
+from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.data.synthetic import write_synthetic_devkit
+from ssdd_lightning.prepare.coco import prepare_coco
+from ssdd_lightning.prepare.download import Obtaining
 
 torch.set_num_threads(1)
 
@@ -19,3 +25,47 @@ def tiny_devkit(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny_devkit")
     write_synthetic_devkit(root, num_train=12, num_val=4, image_size=64, seed=0)
     return root
+
+
+COCO_IDS = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
+ANIMALS = {8: ("cat", 17), 10: ("cow", 21), 12: ("dog", 18), 17: ("sheep", 20)}  # VOC's index -> COCO's category
+
+
+@pytest.fixture(scope="session")
+def coco_source(tiny_devkit, tmp_path_factory):
+    """The tiny devkit as COCO 2014 hands out its own: train2014, val2014, annotations; 80 categories, ids with gaps."""
+    voc = tiny_devkit / "VOCdevkit" / "VOC2012"
+    source = tmp_path_factory.mktemp("coco")
+    (source / "annotations").mkdir()
+    known = {number: name for name, number in ANIMALS.values()}
+    categories = [{"id": number, "name": known.get(number, f"thing {number}")} for number in COCO_IDS]
+    for split in ("train", "val"):
+        (source / f"{split}2014").mkdir()
+        content = {"categories": categories, "images": [], "annotations": []}
+        names = (voc / "ImageSets" / "Segmentation" / f"{split}.txt").read_text().split()
+        for n, name in enumerate(names, start=1):
+            file = f"COCO_{split}2014_{n:012d}.jpg"
+            shutil.copy(voc / "JPEGImages" / f"{name}.jpg", source / f"{split}2014" / file)
+            mask = read_mask(voc / "SegmentationClass" / f"{name}.png")
+            content["images"].append({"id": n, "file_name": file, "height": mask.shape[0], "width": mask.shape[1]})
+            for value in sorted(set(mask.ravel().tolist()) & set(ANIMALS)):
+                rows, columns = np.nonzero(mask == value)
+                top, left, bottom, right = rows.min(), columns.min(), rows.max() + 1, columns.max() + 1
+                box = [left, top, right, top, right, bottom, left, bottom]
+                content["annotations"].append(
+                    {
+                        "image_id": n,
+                        "category_id": ANIMALS[value][1],
+                        "iscrowd": 0,
+                        "segmentation": [[float(x) for x in box]],
+                    }
+                )
+        (source / "annotations" / f"instances_{split}2014.json").write_text(json.dumps(content))
+    return source
+
+
+@pytest.fixture(scope="session")
+def tiny_coco(coco_source, tmp_path_factory):
+    """Folder COCO2014 that `ssdd prepare coco` makes of it, read-only by agreement."""
+    out = tmp_path_factory.mktemp("prepared")
+    return prepare_coco(out, Obtaining(out / "downloads", progress=False), coco_source).devkit

@@ -12,6 +12,7 @@ _HOMES = {
     "DynamicRefinementModule": "stages",
     "SegmentationModule": "stages",
     "VOCDataModule": "data.voc",
+    "COCODataModule": "data.coco",
     "FolderDataModule": "data.folder",
     "DDNet": "nn",
     "SSDD": "nn",

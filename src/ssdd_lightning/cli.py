@@ -16,11 +16,14 @@ STAGE_COMMANDS = {
     "predict": "write a stage's product: activation maps, seed masks or masks for retraining",
 }
 FILE_COMMANDS = {
+    "prepare": ("ssdd_lightning.prepare.command", "make VOC 2012, COCO 2014 or your own photos ready for the stages"),
+    "doctor": ("ssdd_lightning.doctor.command", "check a devkit: counts, images, masks, labels, splits"),
     "run": ("ssdd_lightning.pipeline", "run all stages of an experiment folder, in order; resumes where it stopped"),
     "crf": ("ssdd_lightning.crf.command", "refine a folder of score maps by the dense CRF"),
     "merge": ("ssdd_lightning.merge.merge_command", "merge two folders of masks by their difference maps"),
     "sweep": ("ssdd_lightning.merge.sweep_command", "score that merge for a grid of biases"),
     "evaluate": ("ssdd_lightning.evaluation.command", "score a folder of masks against the truth"),
+    "submit": ("ssdd_lightning.evaluation.submit_command", "build or check an archive for the VOC server"),
     "convert-weights": ("ssdd_lightning.weights.command", "convert weights of MXNet, PSA, IRN or SSDD"),
     "import": ("ssdd_lightning.interop.import_command", "read other projects' files (PSA, IRN, arrays, masks)"),
     "export": ("ssdd_lightning.interop.export_command", "write score maps as files of PSA or IRN"),

@@ -12,8 +12,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from ssdd_lightning.callbacks import PredictionWriter
+from ssdd_lightning.data.choice import OPTION, chosen_dataset, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
-from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages import Stage
 
@@ -45,6 +45,8 @@ class SSDDCommandLine(LightningCLI):
 
         `checkpoints/last.ckpt` is the end of the last epoch: choosing a best one would need pixel truth.
         """
+        help_text = "dataset: voc, coco, or folder for your own photos; decides the options of `data`"
+        parser.add_argument(OPTION, type=str | None, default=dataset_name(self.datamodule_class), help=help_text)
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -91,12 +93,13 @@ def _checkpoint_folder(root: str | Path | None) -> str:
     return str(Path(root or ".") / "checkpoints")
 
 
-def run_stage(args: Sequence[str], data: type[WeakDataModule] = VOCDataModule) -> SSDDCommandLine:
+def run_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> SSDDCommandLine:
     """Run `fit`, `validate`, `test` or `predict`.
 
     Args:
         args: the subcommand and its options.
-        data: class of the data module, whose arguments are the options of `data`.
+        data: class of the data module, whose arguments are the options of `data`; None goes by `--dataset`, or the
+            `dataset` of a YAML file, or else takes VOC's.
 
     Returns:
         The command line object, with the trainer and the model that ran.
@@ -113,7 +116,7 @@ def run_stage(args: Sequence[str], data: type[WeakDataModule] = VOCDataModule) -
         warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
         return SSDDCommandLine(
             Stage,
-            data,
+            data or data_module_class(chosen_dataset(args)),
             subclass_mode_model=True,
             save_config_callback=SaveRunConfig,
             auto_configure_optimizers=False,

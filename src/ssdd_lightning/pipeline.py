@@ -91,13 +91,22 @@ class Pipeline:
     args: argparse.Namespace
 
     def __post_init__(self) -> None:
-        from ssdd_lightning.data.voc import VOCDataModule, find_devkit
+        from ssdd_lightning.data.choice import data_module_class
+        from ssdd_lightning.data.devkit import DevkitDataModule
+        from ssdd_lightning.data.layout import find_devkit
 
         self.out: Path = self.args.out
         self.devkit = find_devkit(self.args.root)
-        data = self.config("static").get("data", {})
+        config = self.config("static")
+        data = config.get("data", {})
         options = {"labels": self.args.labels, "truth": self.args.truth, "classes": data.get("classes")}
-        self.data = VOCDataModule(self.args.root, **options)
+        module = data_module_class(config.get("dataset") or "voc")
+        if not issubclass(module, DevkitDataModule):
+            raise InputError(
+                "`ssdd run` works on devkits, such as VOC's and COCO's; for photos of your own run stage by stage, see "
+                "docs/howto/own_photos.md"
+            )
+        self.data = module(root=self.args.root, **options)
         self.val_split = str(data.get("test_split", "val"))
         if self.args.knowledge == "random_walk":
             self.config_path("affinity")  # complains now rather than after the classifier
@@ -227,9 +236,10 @@ class Pipeline:
         from ssdd_lightning.evaluation.folder import evaluate_folders
 
         truth = self.devkit / self.args.truth
+        classes = dict(enumerate(self.data.table.names))
         seed_names, val_names = self.names(self.args.seed_split), self.names(self.val_split)
-        card = evaluate_folders(self.knowledge, truth, seed_names, advice=self.advice)
-        seeds = evaluate_folders(self.masks["seeds"], truth, seed_names)
+        card = evaluate_folders(self.knowledge, truth, seed_names, classes, advice=self.advice)
+        seeds = evaluate_folders(self.masks["seeds"], truth, seed_names, classes)
         split = self.args.seed_split
         made = SOURCES[self.args.knowledge]
         rows = [
@@ -242,7 +252,7 @@ class Pipeline:
             rows += self.other_source(truth, seed_names)
         models = [(f"baseline on {s}", f"baseline_{s}") for s in self.args.baselines] + [("dynamic model", "dynamic")]
         for what, folder in models:
-            scored = evaluate_folders(self.out / folder / "test", truth, val_names)
+            scored = evaluate_folders(self.out / folder / "test", truth, val_names, classes)
             rows.append(score_row(what, self.val_split, scored, self.seconds(f"fit_{folder}", f"test_{folder}")))
         return rows
 
@@ -253,7 +263,8 @@ class Pipeline:
         titles = {"cam": "activation maps", "random_walk": "random walk"}
         (other,) = set(SOURCES) - {self.args.knowledge}
         maps, refined = self.folders(other)
-        card = evaluate_folders(maps, truth, names, advice=refined)
+        classes = dict(enumerate(self.data.table.names))
+        card = evaluate_folders(maps, truth, names, classes, advice=refined)
         split, title = self.args.seed_split, titles[other]
         return [
             score_row(title, split, card, self.seconds(maps.name)),

@@ -6,8 +6,9 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 
+from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.maps import write_map
-from ssdd_lightning.data.voc import VOCDataModule, find_devkit
+from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 
 

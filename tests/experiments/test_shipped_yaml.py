@@ -11,9 +11,13 @@ import yaml
 
 from ssdd_lightning import nn
 from ssdd_lightning.cli import main
+from ssdd_lightning.data.classes import VOC_CLASSES
+from ssdd_lightning.data.labels import read_annotations
 from ssdd_lightning.data.maps import map_path, write_map
 from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.prepare.folder import FolderOptions, prepare_folder
+from ssdd_lightning.prepare.voc import VOC, label_csv
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -28,7 +32,6 @@ SMALL = {
     "data.resize": "[32,48]",
     "data.batch_size": 2,
     "data.num_workers": 0,
-    "data.classes": "[cat,cow,dog,sheep]",
     "model.init_args.backbone_weights": "null",
     "model.init_args.network.init_args.backbone": "test_efficientnet",
     "model.init_args.network.init_args.frozen_layers": "[]",
@@ -39,31 +42,52 @@ def words(options):
     return [f"--{key}={value}" for key, value in options.items()]
 
 
-@pytest.fixture
-def guides(tiny_devkit, tmp_path):
-    """Knowledge maps for the training images: the label's own square of confidence."""
-    folder = tmp_path / "knowledge"
-    voc = tiny_devkit / "VOCdevkit" / "VOC2012"
-    for name in (voc / "ImageSets" / "Segmentation" / "trainaug.txt").read_text().split():
-        truth = read_mask(voc / "SegmentationClass" / f"{name}.png")
+CLASSES = {"data.classes": "[cat,cow,dog,sheep]"}
+
+
+def write_guides(folder, masks):
+    """Knowledge maps for images with true masks: the label's own square of confidence."""
+    for path in masks:
+        truth = read_mask(path)
         classes = sorted({0} | (set(np.unique(truth).tolist()) - {255}))
         scores = np.full((len(classes), *truth.shape), 0.2, np.float32)
         scores[0] += 0.3
         scores[1:, 16:48, 16:48] += 0.5
-        write_map(map_path(folder, name), classes, scores)
+        write_map(map_path(folder, path.stem), classes, scores)
     return folder
 
 
+@pytest.fixture(scope="session")
+def datasets(tiny_devkit, tiny_coco, tmp_path_factory):
+    """Dataset of a YAML -> options that name its tiny counterpart, and its true masks."""
+    voc = tiny_devkit / "VOCdevkit" / "VOC2012"
+    out = tmp_path_factory.mktemp("own_photos")
+    labels = read_annotations(voc / "Annotations", [path.stem for path in (voc / "JPEGImages").iterdir()], VOC)
+    (out / "labels.csv").write_text(label_csv(labels))
+    (out / "names.txt").write_text("\n".join(VOC_CLASSES))
+    options = FolderOptions(voc / "JPEGImages", out / "labels.csv", out, str(out / "names.txt"))
+    prepare_folder(options, progress=False)
+    return {
+        None: ({"data.root": tiny_devkit, **CLASSES}, voc / "SegmentationClass"),
+        "coco": ({"data.root": tiny_coco}, tiny_coco / "SegmentationClass"),
+        "folder": ({"config": out / "data.yaml", **CLASSES}, voc / "SegmentationClass"),
+    }
+
+
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_fits_on_the_tiny_devkit(path, tiny_devkit, guides, tmp_path):
-    stage = yaml.safe_load(path.read_text())["model"]["class_path"]
-    options = {**SMALL, "data.root": tiny_devkit, "trainer.default_root_dir": tmp_path / "run"}
+def test_fits_on_the_tiny_devkit(path, datasets, tmp_path):
+    content = yaml.safe_load(path.read_text())
+    stage = content["model"]["class_path"]
+    data, masks = datasets[content.get("dataset")]
+    options = {**SMALL, **data, "trainer.default_root_dir": tmp_path / "run"}
+    guides = write_guides(tmp_path / "knowledge", masks.glob("*.png"))
     if not stage.endswith("ClassificationModule"):
         options["data.knowledge"] = guides
     if stage.endswith(("StaticRefinementModule", "AffinityModule")):
         options["data.advice"] = guides
     main(["fit", f"--config={path}", *words(options)])
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert saved["hyper_parameters"]["num_classes"] == (81 if content.get("dataset") == "coco" else 5)
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/*.yaml")), ids=lambda p: f"{p.parent.name}-{p.stem}")
@@ -73,24 +97,27 @@ def test_its_own_network_exists(path):
     with torch.device("meta"):
         build = getattr(nn, options["class_path"].rpartition(".")[2])
         network = build(**({} if build is nn.AffinityNet else {"num_classes": 21}), **options["init_args"])
-    if path.parent.name == "voc2012":
+    if path.parent.name in ("voc2012", "coco2014"):
         assert network.backbone.channels == [128, 256, 512, 1024, 4096]
         assert not any(p.requires_grad for p in network.backbone.encoder.conv1a.parameters())
         norms = [m for m in network.backbone.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         assert not any(norm.training or norm.weight.requires_grad for norm in norms)
 
 
-def run_words(experiment, devkit, out):
+def run_words(experiment, data, out):
     """A whole run of the smallest networks, one step of training each."""
-    small = {k: v for k, v in SMALL.items() if k != "model.init_args.backbone_weights"}
+    small = {**SMALL, **{key: value for key, value in data.items() if key != "data.root"}}
+    del small["model.init_args.backbone_weights"]
     sets = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     # weights of the tiny test network are on no hub that a test may ask: the classifier starts from nothing
-    command = ["run", str(experiment), f"--root={devkit}", f"--out={out}", *sets]
+    command = ["run", str(experiment), f"--root={data['data.root']}", f"--out={out}", *sets]
     return [*command, "--classifier_weights=null", "--pictures=2"]
 
 
-def test_run_goes_through_all_stages_once(tiny_devkit, tmp_path, capsys):
-    command = run_words(EXPERIMENTS / "quickstart", tiny_devkit, tmp_path)
+@pytest.mark.parametrize("experiment", ["quickstart", "coco2014"])
+def test_run_goes_through_all_stages_once(experiment, datasets, tmp_path, capsys):
+    data, _ = datasets["coco" if experiment == "coco2014" else None]  # 81 classes, and 5
+    command = run_words(EXPERIMENTS / experiment, data, tmp_path)
     assert main(command) == 0
     rows = json.loads((tmp_path / "results.json").read_text())
     assert [row["what"] for row in rows] == [
@@ -113,11 +140,11 @@ def test_run_goes_through_all_stages_once(tiny_devkit, tmp_path, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in seeds.glob("*.png")}
 
 
-def test_run_with_an_affinity_stage_refines_its_random_walk(tiny_devkit, tmp_path):
+def test_run_with_an_affinity_stage_refines_its_random_walk(datasets, tmp_path):
     experiment, out = tmp_path / "experiment", tmp_path / "out"
     shutil.copytree(EXPERIMENTS / "quickstart", experiment)
     shutil.copy(EXPERIMENTS / "voc2012_animals" / "affinity.yaml", experiment)
-    command = [*run_words(experiment, tiny_devkit, out), "--baselines"]
+    command = [*run_words(experiment, datasets[None][0], out), "--baselines"]
     assert main([*command, "--knowledge=random_walk"]) == 0
     rows = {row["what"]: row for row in json.loads((out / "results.json").read_text())}
     assert list(rows) == [
@@ -142,7 +169,41 @@ def test_run_with_an_affinity_stage_refines_its_random_walk(tiny_devkit, tmp_pat
         main(command)
 
 
-def test_a_random_walk_needs_the_affinity_stage(tiny_devkit, tmp_path):
+def test_a_random_walk_needs_the_affinity_stage(datasets, tmp_path):
     with pytest.raises(InputError, match=r"lacks affinity\.yaml"):
-        main([*run_words(EXPERIMENTS / "quickstart", tiny_devkit, tmp_path), "--knowledge=random_walk"])
+        main([*run_words(EXPERIMENTS / "quickstart", datasets[None][0], tmp_path), "--knowledge=random_walk"])
     assert not (tmp_path / "steps").exists()
+
+
+def test_photos_of_ones_own_go_through_all_stages_without_truth(datasets, tiny_devkit, tmp_path):
+    data, _ = datasets["folder"]
+    images = tiny_devkit / "VOCdevkit" / "VOC2012" / "JPEGImages"
+
+    def run(command, stage, *more):
+        options = {**SMALL, **data, "trainer.default_root_dir": tmp_path / stage}
+        main([command, f"--config={EXPERIMENTS / 'own_photos' / stage}.yaml", *words(options), *map(str, more)])
+        return f"--ckpt_path={tmp_path / stage / 'checkpoints' / 'last.ckpt'}"
+
+    knowledge, advice, seeds, masks = (tmp_path / name for name in ("knowledge", "advice", "seeds", "masks"))
+    run("predict", "classification", run("fit", "classification"), f"--output.output_dir={knowledge}")
+    main(["crf", f"--images={images}", f"--maps={knowledge}", f"--out={advice}", "--num_workers=1"])
+    guides = (f"--data.knowledge={knowledge}", f"--data.advice={advice}")
+    run("predict", "static", run("fit", "static", *guides), *guides, f"--output.output_dir={seeds}")
+    guide = f"--data.knowledge={seeds}"
+    for stage in ("baseline", "dynamic"):
+        unseen = yaml.safe_load(data["config"].read_text())["data"]["val_split"]
+        words_of_howto = (
+            f"--data.predict_split={unseen}",
+            "--data.knowledge=null",
+            f"--output.output_dir={masks / stage}",
+        )
+        run("predict", stage, run("fit", stage, guide), *words_of_howto)
+        written = {path.stem for path in (masks / stage).glob("*.png")}
+        assert written == set(Path(unseen).read_text().split())
+        assert not written & {path.stem for path in seeds.glob("*.png")}
+        assert written
+
+
+def test_run_sends_photos_of_ones_own_elsewhere(tmp_path, tiny_devkit):
+    with pytest.raises(InputError, match=r"works on devkits.*own_photos\.md"):
+        main(["run", str(EXPERIMENTS / "own_photos"), f"--root={tiny_devkit}", f"--out={tmp_path}"])

@@ -36,7 +36,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = temporary.open("xb")  # not tempfile: its files are readable by their owner only
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         with stream:
             yield stream
@@ -44,7 +44,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _TARGET_ERRORS:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         raise
 
 
@@ -52,11 +52,24 @@ def _replace(temporary: Path, path: Path) -> None:
     try:
         os.replace(temporary, path)  # noqa: PTH105 - the name of the system call says what is promised
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError) -> InputError:
+    """Say in one sentence why a file cannot be written."""
     return InputError(f"cannot write {path}: {error.strerror or error}; choose a folder that is writable and has room")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text in UTF-8, whole or not at all; a file that holds just this is left alone."""
+    if not holds(path, text):
+        with atomic_write(path) as stream:
+            stream.write(text.encode())
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file exists and holds just this text in UTF-8."""
+    return path.is_file() and path.read_bytes() == text.encode()
 
 
 def is_current(path: Path, source: Path) -> bool:

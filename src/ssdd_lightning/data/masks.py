@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,17 @@ def read_mask(path: Path) -> npt.NDArray[np.uint8]:
         raise InputError(
             f"cannot read mask {path} ({error}); expected an indexed PNG: write or download it again"
         ) from error
+
+
+def odd_colours(image: Image.Image, values: Sequence[int]) -> list[int]:
+    """Find the mask values whose colour is not the VOC palette's.
+
+    Args:
+        image: An open PNG of mode P.
+        values: Mask values that it holds.
+    """
+    stored = b"" if image.palette is None else bytes(image.palette.palette)
+    return [value for value in values if stored[3 * value : 3 * value + 3] != VOC_PALETTE[value].tobytes()]
 
 
 def write_mask(path: Path, mask: npt.NDArray[np.integer]) -> None:

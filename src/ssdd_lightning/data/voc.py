@@ -1,36 +1,13 @@
-"""PASCAL VOC 2012: its folders, its labels, and the data module over them."""
+"""PASCAL VOC 2012."""
 
 from pathlib import Path
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
-from ssdd_lightning.data.datamodule import WeakDataModule
-from ssdd_lightning.data.dataset import Record
-from ssdd_lightning.data.labels import Labels, read_annotations, read_label_file
-from ssdd_lightning.data.splits import find_list, read_list
+from ssdd_lightning.data.devkit import DevkitDataModule
 from ssdd_lightning.data.transforms import TrainTransform
-from ssdd_lightning.errors import InputError
 
 
-def find_devkit(root: Path) -> Path:
-    """Find the folder that holds JPEGImages and ImageSets.
-
-    Args:
-        root: That folder itself, or one that holds it as `VOC2012` or `VOCdevkit/VOC2012`.
-
-    Raises:
-        InputError: There is none.
-    """
-    for folder in (root, root / "VOC2012", root / "VOCdevkit" / "VOC2012"):
-        if (folder / "JPEGImages").is_dir():
-            return folder
-    found = "the folder does not exist" if not root.is_dir() else "found none of them"
-    raise InputError(
-        f"root {root} should hold JPEGImages, VOC2012/JPEGImages or VOCdevkit/VOC2012/JPEGImages, {found}; "
-        "unpack VOCtrainval_11-May-2012.tar there or correct `root`"
-    )
-
-
-class VOCDataModule(WeakDataModule):
+class VOCDataModule(DevkitDataModule):
     """Photos of PASCAL VOC 2012 with image-level labels; ground-truth masks reach scoring only.
 
     Args:
@@ -76,48 +53,15 @@ class VOCDataModule(WeakDataModule):
         batch_size: int = 16,
         num_workers: int = 2,
     ) -> None:
-        folders = {"knowledge": knowledge, "advice": advice}
         super().__init__(
             table=ClassTable.select(VOC_CLASSES, classes),
+            root=root,
+            labels=labels,
+            truth=truth,
             splits={"train": train_split, "val": val_split, "test": test_split, "predict": predict_split},
-            guides={key: Path(folder) for key, folder in folders.items() if folder is not None},
+            guides={"knowledge": knowledge, "advice": advice},
             train_transform=TrainTransform(crop_size, resize, keep_aspect, flip, color_jitter),
             batch_size=batch_size,
             num_workers=num_workers,
-            maps=None if maps is None else Path(maps),
+            maps=maps,
         )
-        self.root = Path(root)
-        self.labels = None if labels is None else Path(labels)
-        self.truth = truth
-
-    def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
-        """Find the images of a split; see `WeakDataModule.find_records`."""
-        devkit = find_devkit(self.root)
-        names = read_list(find_list(split, devkit / "ImageSets" / "Segmentation"))
-        labels, source = self._read_labels(devkit, names)
-        folder = devkit / self.truth
-        if truth and not folder.is_dir():
-            raise InputError(f"truth folder {folder} does not exist; name another one with `truth`")
-        records = [
-            Record(
-                name=name,
-                image=devkit / "JPEGImages" / f"{name}.jpg",
-                labels=labels[name],
-                mask=folder / f"{name}.png" if truth else None,
-            )
-            for name in names
-        ]
-        return records, source
-
-    def _read_labels(self, devkit: Path, names: list[str]) -> tuple[dict[str, Labels], str]:
-        if self.labels is None:
-            folder = devkit / "Annotations"
-            return read_annotations(folder, names, self.table), str(folder)
-        labels = read_label_file(self.labels, self.table)
-        missing = [name for name in names if name not in labels]
-        if missing:
-            raise InputError(
-                f"label file {self.labels} does not name image {missing[0]} ({len(missing)} of {len(names)} "
-                "are missing); add them or choose another split"
-            )
-        return labels, str(self.labels)

@@ -1,0 +1,7 @@
+"""How many images the splits of public datasets have."""
+
+VOC_COUNTS = {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "test": 1456}
+"""VOC 2012's segmentation splits (its development kit), and trainaug: train and all of SBD that is not in val."""
+
+COCO_COUNTS = {"train": 82081, "val": 40137}
+"""COCO 2014's images with at least one annotation: 82,783 and 40,504 with the others."""

@@ -1,0 +1,1 @@
+"""What is wrong with a devkit, before a training finds out."""

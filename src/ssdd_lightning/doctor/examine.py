@@ -1,0 +1,174 @@
+"""Examine a devkit: lists, photos, masks, labels, and what is in two splits."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import product
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.data.labels import Labels, read_label_file
+from ssdd_lightning.data.layout import find_devkit
+from ssdd_lightning.data.official import COCO_COUNTS, VOC_COUNTS
+from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.data.threads import cores, in_threads
+from ssdd_lightning.doctor.image import Examination, Found, Patient
+from ssdd_lightning.doctor.report import Report, collect
+from ssdd_lightning.errors import InputError
+
+CLASS_FILE = "classes.txt"
+LABEL_FILES = ("labels.csv", "labels.json")
+TRUTHS = ("SegmentationClass", "SegmentationClassAug")
+AUGMENTED = "trainaug"
+SCORED = ("val", "test")
+TRAINED = ("train", AUGMENTED)
+
+
+def examine(
+    root: Path,
+    labels: Path | None = None,
+    truths: Iterable[str] | None = None,
+    classes: str | None = None,
+    subset: bool = False,
+    num_workers: int | None = None,
+    progress: bool = True,
+) -> Report:
+    """Read every listed photo, mask and label of a devkit, in parallel.
+
+    Args:
+        root: See `find_devkit`.
+        labels: Label file; None takes `labels.csv` or `labels.json` in the devkit, else Annotations.
+        truths: Folders of masks in the devkit; None takes SegmentationClass and SegmentationClassAug, as there are.
+        classes: File of class names or their number; None takes `classes.txt` in the devkit, else VOC's.
+        subset: The devkit is a selection on purpose: sizes of its splits are no findings.
+        num_workers: Threads; None means one a core.
+        progress: Whether to show a bar.
+
+    Raises:
+        InputError: There is no devkit, or an option names something that does not exist or cannot be read.
+    """
+    devkit = find_devkit(root)
+    table = _table(devkit, classes)
+    given, source = _labels(devkit, labels, table)
+    folders = _truths(devkit, truths)
+    lists, found = _lists(devkit)
+    official = {len(VOC_CLASSES): VOC_COUNTS, 81: COCO_COUNTS}.get(len(table.names), {})
+    if not subset:
+        found += _counts({split: len(names) for split, names in lists.items()}, official)
+    if given is not None:
+        photos = {path.stem for path in (devkit / "JPEGImages").glob("*.jpg")}
+        found += [("label without photo", name) for name in given if name not in photos]
+    job = Examination(devkit, folders, table, given, annotated=source is not None)
+    patients = _patients(lists, folders)
+    digests: dict[str, str] = {}
+    grey = 0
+    done = in_threads(job.examine, patients, num_workers or cores())
+    bar = tqdm(done, "doctor", len(patients), unit="image", disable=not progress)
+    for patient, (digest, problems, is_grey) in zip(patients, bar, strict=True):
+        found += problems
+        grey += is_grey
+        digests[patient.name] = digest
+    found += [*_overlaps(lists), *_same_photos(lists, digests)]
+    notes = _notes(lists, folders, source, grey)
+    splits = {split: len(names) for split, names in lists.items()}
+    return Report(str(devkit), splits, official, str(source or "none"), collect(found), notes)
+
+
+def _table(devkit: Path, classes: str | None) -> ClassTable:
+    if classes is None and not (devkit / CLASS_FILE).is_file():
+        return ClassTable.select(VOC_CLASSES, None)
+    return class_table(classes or devkit / CLASS_FILE)
+
+
+def _labels(devkit: Path, labels: Path | None, table: ClassTable) -> tuple[Mapping[str, Labels] | None, Path | None]:
+    """Labels of a file if there is one, and where labels come from if there are any."""
+    own = [devkit / name for name in LABEL_FILES if (devkit / name).is_file()]
+    path = labels or (own[0] if own else None)
+    if path is not None:
+        return read_label_file(path, table), path
+    return None, devkit / "Annotations" if (devkit / "Annotations").is_dir() else None
+
+
+def _truths(devkit: Path, truths: Iterable[str] | None) -> tuple[str, ...]:
+    if truths is None:
+        return tuple(folder for folder in TRUTHS if (devkit / folder).is_dir())
+    chosen = tuple(truths)
+    for folder in chosen:
+        if not (devkit / folder).is_dir():
+            raise InputError(f"folder of masks {devkit / folder} does not exist; correct `--truth`")
+    return chosen
+
+
+def _lists(devkit: Path) -> tuple[dict[str, list[str]], Found]:
+    folder = devkit / "ImageSets" / "Segmentation"
+    order = {split: n for n, split in enumerate(VOC_COUNTS)}
+    paths = sorted(folder.glob("*.txt"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
+    lists: dict[str, list[str]] = {}
+    found: Found = []
+    for path in paths:
+        try:
+            lists[path.stem] = read_list(path)
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except InputError as error:
+            found.append(("list", str(error)))
+            continue
+        found += [("list", f"{path.name} leads elsewhere: {line}") for line in lines if ".." in line.split("/")]
+    absent = [split for split in ("train", "val") if not (folder / f"{split}.txt").is_file()]
+    return lists, [*found, *(("list", f"{folder / split}.txt does not exist") for split in absent)]
+
+
+def _counts(splits: Mapping[str, int], official: Mapping[str, int]) -> Found:
+    return [
+        ("count", f"{split}: {count} images, officially {official[split]}")
+        for split, count in splits.items()
+        if official.get(split, count) != count
+    ]
+
+
+def _patients(lists: Mapping[str, list[str]], folders: tuple[str, ...]) -> list[Patient]:
+    """Every listed image once, with the masks and labels that its splits need."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for split, names in lists.items():
+        for name in names:
+            splits[name].add(split)
+    bare = {"test", AUGMENTED} if folders == TRUTHS[:1] else {"test"}  # SBD's masks are in the other folder
+    return [
+        Patient(
+            name=name,
+            truths=frozenset(folders) if within & {"train", "val", "trainval"} else frozenset(),
+            any_truth=bool(within - bare),
+            labelled=bool(within - {"test"}),
+        )
+        for name, within in splits.items()
+    ]
+
+
+def _overlaps(lists: Mapping[str, list[str]]) -> Found:
+    trained = {split: set(lists[split]) for split in TRAINED if split in lists}
+    scored = {split: lists[split] for split in SCORED if split in lists}
+    found: dict[str, set[str]] = defaultdict(set)
+    for (one, names), (other, more) in product(trained.items(), scored.items()):
+        for name in names.intersection(more):
+            found[name].update((one, other))
+    return [("overlap", f"{name}: {', '.join(sorted(splits))}") for name, splits in sorted(found.items())]
+
+
+def _same_photos(lists: Mapping[str, list[str]], digests: Mapping[str, str]) -> Found:
+    trained = {name for split in TRAINED for name in lists.get(split, ())}
+    first = {digests[name]: name for name in sorted(trained) if digests[name]}
+    scored = sorted({name for split in SCORED for name in lists.get(split, ())} - trained)
+    return [("same photo", f"{name}: {first[digests[name]]}") for name in scored if digests[name] in first]
+
+
+def _notes(lists: Mapping[str, list[str]], folders: tuple[str, ...], source: Path | None, grey: int) -> tuple[str, ...]:
+    notes = []
+    if source is None:
+        notes.append("no labels were found, so none were checked: give a file with `--labels`")
+    if not folders:
+        notes.append("no folder of masks was found, so none were checked: name one with `--truth`")
+    if folders == TRUTHS[:1] and AUGMENTED in lists:
+        notes.append("there is no SegmentationClassAug: masks of trainaug were not looked for")
+    if grey:
+        notes.append(f"{grey} masks are grey PNGs: every command reads them, but the VOC server would not")
+    return tuple(notes)

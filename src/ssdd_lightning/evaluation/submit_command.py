@@ -1,0 +1,54 @@
+"""`ssdd submit`: archives for the VOC server."""
+
+import argparse
+from pathlib import Path
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.submission import (
+    COMPETITIONS,
+    Expected,
+    SubmissionError,
+    build_submission,
+    check_submission,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `ssdd submit`."""
+    add = parser.add_argument
+    add("--root", type=Path, required=True, metavar="DIR", help="folder that holds VOCdevkit/VOC2012, with test images")
+    add("--split", default="test", help="name of a split, or its list (default: test)")
+    add("--predictions", type=Path, metavar="DIR", help="masks <name>.png or maps <name>.map.png to pack")
+    add("--out", type=Path, metavar="FILE", help="archive to write, .tgz")
+    add("--competition", choices=COMPETITIONS, default=COMPETITIONS[0], help="comp5: trained on VOC's data alone")
+    add("--check", type=Path, metavar="FILE", help="instead: check this archive")
+    add("--num_workers", type=int, help="threads (default: all cores)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Build or check an archive; say what is wrong with it.
+
+    Returns:
+        The exit status: 0 if the archive is right, 1 if the server would refuse it; it is not written then.
+
+    Raises:
+        InputError: Options contradict each other, or the devkit is incomplete.
+    """
+    building = args.predictions is not None and args.out is not None
+    if building == (args.check is not None) or (args.check is not None and (args.predictions or args.out)):
+        raise InputError("expected either --predictions and --out, to build an archive, or --check, to check one")
+    expected = Expected.of(args.root, args.split)
+    count = len(expected.names)
+    try:
+        if building:
+            build_submission(args.predictions, expected, args.out, args.competition, args.num_workers)
+            print(f"{count} masks for {args.competition} in {args.out}")
+        else:
+            print(
+                f"{args.check} is right: {count} masks for {check_submission(args.check, expected, args.num_workers)}"
+            )
+    except SubmissionError as error:
+        print("\n".join(error.problems))
+        print(f"{len(error.problems)} problems" + ("; nothing was written" if building else ""))
+        return 1
+    return 0

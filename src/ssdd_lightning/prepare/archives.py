@@ -1,0 +1,118 @@
+"""Files out of archives that nobody vouches for: nothing is extracted, bytes of wanted files are handed out.
+
+Whoever writes them chooses the path. So links and devices cannot lead anywhere; where a wanted file should be they are
+refused, as is any archive with an entry that points outside of its folder.
+"""
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, cast
+
+from tqdm import tqdm
+
+from ssdd_lightning.errors import InputError
+
+Wanted = Callable[[PurePosixPath], bool]
+LARGEST = 64 << 20
+"""Bytes that a wanted file may hold; the largest photo of VOC and COCO has less than one million."""
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    NotImplementedError,
+    RuntimeError,
+)
+"""What the standard library raises on archives that are truncated, damaged, encrypted or none."""
+
+
+def tar_files(
+    path: Path, wanted: Wanted, largest: int = LARGEST, progress: bool = True
+) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Read the wanted files of a tar archive, compressed or not, in one pass and constant memory.
+
+    Args:
+        path: The archive.
+        wanted: Whether to read the file of this name.
+        largest: Bytes that a wanted file may hold.
+        progress: Whether to show a bar.
+
+    Yields:
+        Name in the archive, without a leading `./`, and content.
+
+    Raises:
+        InputError: The archive is missing, truncated, damaged, or dangerous.
+    """
+    try:
+        with path.open("rb") as raw, tqdm.wrapattr(raw, "read", **_bar(path, progress)) as stream:
+            yield from _tar_files(cast(IO[bytes], stream), path, wanted, largest)
+    except DAMAGED as error:
+        raise _damaged(path, error) from error
+
+
+def zip_files(
+    path: Path, wanted: Wanted, largest: int = LARGEST, progress: bool = True
+) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Read the wanted files of a zip archive; see `tar_files`."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            for entry in tqdm(entries, path.name, unit="file", disable=not progress, delay=1, leave=False):
+                name = safe_name(entry.filename, path)
+                if not entry.is_dir() and wanted(name):
+                    _check_size(name, entry.file_size, largest, path)
+                    yield name, archive.read(entry)
+    except DAMAGED as error:
+        raise _damaged(path, error) from error
+
+
+def safe_name(name: str, path: Path) -> PurePosixPath:
+    """Parse the name of an entry.
+
+    Raises:
+        InputError: It is absolute or leads out of the folder that the archive would be unpacked in.
+    """
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+        raise InputError(f"archive {path} holds an entry {name!r} outside of its own folder; do not trust this file")
+    return pure
+
+
+def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> Iterator[tuple[PurePosixPath, bytes]]:
+    with tarfile.open(fileobj=stream, mode="r|*") as archive:
+        for member in archive:
+            name = safe_name(member.name, path)
+            if member.isdir() or not wanted(name):
+                continue
+            if not member.isreg():
+                raise InputError(f"archive {path} holds {member.name} as a link or device; do not trust this file")
+            _check_size(name, member.size, largest, path)
+            content = archive.extractfile(member)
+            yield name, b"" if content is None else content.read()
+
+
+def _check_size(name: PurePosixPath, size: int, largest: int, path: Path) -> None:
+    if size > largest:
+        raise InputError(f"archive {path}: {name} holds {size} bytes, expected at most {largest}; do not trust it")
+
+
+def _bar(path: Path, progress: bool) -> dict[str, Any]:
+    return {
+        "desc": path.name,
+        "total": path.stat().st_size,
+        "disable": not progress,
+        "delay": 1,
+        "leave": False,
+    }
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"cannot read archive {path} ({error}): it is truncated, damaged or none; copy or download it again"
+    )

@@ -1,0 +1,190 @@
+"""COCO 2014 in the layout of VOC: photos, masks of classes, lists, image-level labels, class names."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from ssdd_lightning.data.files import atomic_write, write_text
+from ssdd_lightning.data.images import image_size
+from ssdd_lightning.data.labels import Labels
+from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.data.threads import cores, in_threads
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.prepare.archives import zip_files
+from ssdd_lightning.prepare.coco_masks import Photo, Split, draw_mask, read_split, require_pycocotools
+from ssdd_lightning.prepare.download import Obtaining, Remote
+from ssdd_lightning.prepare.folders import place, whole_folder
+
+SITE = "http://images.cocodataset.org"
+PHOTOS = {
+    "train": Remote("train2014.zip", f"{SITE}/zips/train2014.zip", "0da8c0bd3d6becc4dcb32757491aca88"),
+    "val": Remote("val2014.zip", f"{SITE}/zips/val2014.zip", "a3d79f5ed8d289b7a7554ce06a5782b3"),
+}
+ANNOTATIONS = Remote(
+    "annotations_trainval2014.zip",
+    f"{SITE}/annotations/annotations_trainval2014.zip",
+    "0a379cfc70b0e71301e0f377548639bd",
+)
+LARGEST_JSON = 2 << 30
+REPORT = "left_out.json"
+
+
+@dataclass(frozen=True)
+class PreparedCoco:
+    """What a preparation made.
+
+    Args:
+        devkit: The folder `COCO2014`.
+        splits: Split -> number of images with labels.
+        classes: Number of classes, background included.
+        left_out: Split -> number of images without labels.
+    """
+
+    devkit: Path
+    splits: dict[str, int]
+    classes: int
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the lists and the label file need of a split.
+
+    Args:
+        names: Class names, background first.
+        labels: Image name -> labels, of images with labels.
+        left_out: Reason -> names of the other images.
+    """
+
+    names: tuple[str, ...]
+    labels: dict[str, Labels]
+    left_out: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, split: Split) -> "Summary":
+        """Forget the segmentations."""
+        photos = sorted(split.photos.items())
+        bare = {name: bool(photo.crowds) for name, photo in photos if not photo.labels}
+        left_out = {
+            "without annotation": [name for name, crowded in bare.items() if not crowded],
+            "crowds alone": [name for name, crowded in bare.items() if crowded],
+        }
+        return cls(split.names, {name: photo.labels for name, photo in photos if photo.labels}, left_out)
+
+
+def prepare_coco(
+    out: Path, obtaining: Obtaining, source: Path | None = None, num_workers: int | None = None
+) -> PreparedCoco:
+    """Make `COCO2014` from COCO's archives; it appears when it is complete.
+
+    It holds `JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation/{train,val}.txt`, `labels.json`, `classes.txt`,
+    and `left_out.json`, which names the images that no object is annotated in: none at all, or crowd regions alone.
+
+    Args:
+        out: Folder that receives `COCO2014`.
+        obtaining: How archives are come by.
+        source: Folder of the archives, or of what was unpacked from them (train2014, val2014, annotations); photos of
+            folders are linked, not copied.
+        num_workers: Threads; None means one a core.
+
+    Raises:
+        InputError: An archive is missing, damaged, dangerous or incomplete, the target cannot be written, or
+            pycocotools is not installed.
+    """
+    devkit = out / "COCO2014"
+    if not devkit.is_dir():
+        require_pycocotools()
+        annotations = _obtain(ANNOTATIONS, "annotations", source, obtaining)
+        with whole_folder(devkit, source or obtaining.folder) as part:
+            summaries = {}
+            for split in PHOTOS:  # one after the other: the annotations of train alone fill some GB of memory
+                content = _read_annotations(annotations, split, obtaining.progress)
+                given = _obtain(PHOTOS[split], f"{split}2014", source, obtaining)
+                photos = {name: photo for name, photo in content.photos.items() if photo.labels}
+                _write_photos(part, split, photos, given, obtaining.progress)
+                _write_masks(part, photos, num_workers or cores(), obtaining.progress)
+                summaries[split] = Summary.of(content)
+            _write_texts(part, summaries)
+    left_out = json.loads((devkit / REPORT).read_text())
+    lists = {split: devkit / "ImageSets" / "Segmentation" / f"{split}.txt" for split in PHOTOS}
+    return PreparedCoco(
+        devkit,
+        {split: len(path.read_text().split()) for split, path in lists.items()},
+        len((devkit / "classes.txt").read_text().splitlines()),
+        {split: sum(map(len, names.values())) for split, names in left_out.items()},
+    )
+
+
+def _obtain(remote: Remote, unpacked: str, source: Path | None, obtaining: Obtaining) -> Path:
+    """The archive or its unpacked folder in the user's folder, else a download."""
+    if source is not None and not source.is_dir():
+        raise InputError(f"--coco: folder {source} does not exist; give the one that holds {remote.name}")
+    found = [path for path in (source / remote.name, source / unpacked) if path.exists()] if source else []
+    if source is not None and not found and not obtaining.available(remote, None):
+        raise InputError(f"{source} holds neither {remote.name} nor {unpacked}; complete it, or add `--download`")
+    return obtaining.obtain(remote, found[0] if found else None, "--coco")
+
+
+def _read_annotations(source: Path, split: str, progress: bool) -> Split:
+    name = f"instances_{split}2014.json"
+    if source.is_dir():
+        if not (source / name).is_file():
+            raise InputError(f"{source} lacks {name}; unpack {ANNOTATIONS.name} there")
+        return read_split((source / name).read_bytes(), str(source / name))
+    for _, content in zip_files(source, lambda path: path.name == name, LARGEST_JSON, progress):
+        return read_split(content, f"{source}/{name}")
+    raise InputError(f"{source} lacks {name}; expected {ANNOTATIONS.name}")
+
+
+def _write_photos(devkit: Path, split: str, photos: Mapping[str, Photo], source: Path, progress: bool) -> None:
+    folder = devkit / "JPEGImages"
+
+    def wanted(path: PurePosixPath) -> bool:
+        labelled = path.parts[-2:-1] == (f"{split}2014",) and path.suffix == ".jpg" and path.stem in photos
+        return labelled and not (folder / path.name).is_file()
+
+    if source.is_dir():
+        present = [photo.file for photo in photos.values() if (source / photo.file).is_file()]
+        for file in tqdm(present, f"link {split}", unit="file", disable=not progress, delay=1, leave=False):
+            place(source / file, folder / file)
+    else:
+        for path, content in zip_files(source, wanted, progress=progress):
+            with atomic_write(folder / path.name) as stream:
+                stream.write(content)
+    missing = [photo.file for photo in photos.values() if not (folder / photo.file).is_file()]
+    if missing:
+        raise InputError(f"{source} lacks {len(missing)} of {len(photos)} photos of {split}, such as {missing[0]}")
+
+
+def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progress: bool) -> None:
+    def write(name: str) -> None:
+        target, photo = mask_path(devkit / "SegmentationClass", name), photos[name]
+        if target.is_file():
+            return
+        size = image_size(devkit / "JPEGImages" / photo.file)
+        if size != (photo.height, photo.width):
+            raise InputError(
+                f"photo {photo.file} is {size[1]} x {size[0]} pixels, its annotation says {photo.width} x "
+                f"{photo.height}; they come from different releases"
+            )
+        write_mask(target, draw_mask(photo))
+
+    done = in_threads(write, photos, workers)
+    for _ in tqdm(done, "masks", len(photos), unit="image", disable=not progress, leave=False):
+        pass
+
+
+def _write_texts(devkit: Path, splits: Mapping[str, Summary]) -> None:
+    names = {split.names for split in splits.values()}
+    if len(names) > 1:
+        raise InputError("the annotations of train and val have different categories; get both from one release")
+    for split, content in splits.items():
+        path = devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
+        write_text(path, "".join(f"{name}\n" for name in content.labels))
+    write_text(devkit / "classes.txt", "\n".join(names.pop()) + "\n")
+    write_text(devkit / "labels.json", json.dumps({k: v for split in splits.values() for k, v in split.labels.items()}))
+    write_text(devkit / REPORT, json.dumps({split: content.left_out for split, content in splits.items()}, indent=1))

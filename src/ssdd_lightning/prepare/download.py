@@ -1,0 +1,186 @@
+"""Archives given, downloaded before, or downloaded now: with progress, resume and checksum."""
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm import tqdm
+
+from ssdd_lightning.data.files import unwritable
+from ssdd_lightning.errors import InputError
+
+CHUNK = 1 << 20
+TIMEOUT = 60.0  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Remote:
+    """An archive at its public address.
+
+    Args:
+        name: File name.
+        url: Address.
+        md5: Checksum in hexadecimal digits.
+    """
+
+    name: str
+    url: str
+    md5: str
+
+
+@dataclass(frozen=True)
+class Obtaining:
+    """How archives are come by.
+
+    Args:
+        folder: Where downloads go.
+        download: Whether to download what is not given.
+        checksum: Whether given archives must have the published checksum; downloaded ones must in any case.
+        progress: Whether to show bars.
+    """
+
+    folder: Path
+    download: bool = False
+    checksum: bool = True
+    progress: bool = True
+
+    def available(self, remote: Remote, given: Path | None) -> bool:
+        """Whether `obtain` has anything to go by."""
+        return given is not None or self.download or (self.folder / remote.name).is_file()
+
+    def obtain(self, remote: Remote, given: Path | None, option: str) -> Path:
+        """Find an archive, or the folder of an unpacked one.
+
+        Args:
+            remote: What is wanted.
+            given: The archive, a folder that holds it under its own name, or what was unpacked from it; None if the
+                user named nothing.
+            option: What the user would have named it with.
+
+        Returns:
+            An archive of the right checksum, or the folder.
+
+        Raises:
+            InputError: It does not exist, is another file, or cannot be downloaded.
+        """
+        if given is None:
+            return self._obtain_remote(remote, option)
+        path = given / remote.name if (given / remote.name).is_file() else given
+        if not path.exists():
+            raise InputError(f"{option}: {given} does not exist; give {remote.name}, or the folder unpacked from it")
+        if path.is_file() and self.checksum:
+            found = md5_of(path, self.progress)
+            if found != remote.md5:
+                raise InputError(
+                    f"{path} has the MD5 {found}, expected {remote.md5} of {remote.name}: it is truncated, damaged or "
+                    "another file; get it again, or accept it as it is with `--no-checksum`"
+                )
+        return path
+
+    def _obtain_remote(self, remote: Remote, option: str) -> Path:
+        path = self.folder / remote.name
+        if path.is_file():
+            return path  # it got this name after its checksum was right
+        if not self.download:
+            raise InputError(f"{remote.name} is needed: give it with `{option}`, or download it with `--download`")
+        return fetch(remote, self.folder, self.progress)
+
+
+def md5_of(path: Path, progress: bool = True) -> str:
+    """Compute the MD5 of a file in constant memory."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as stream:
+        for chunk in _chunks(stream, f"checksum of {path.name}", path.stat().st_size, progress):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fetch(remote: Remote, folder: Path, progress: bool = True) -> Path:
+    """Download a file; an interrupted download goes on where it stopped.
+
+    Args:
+        remote: What to download.
+        folder: Where to put it. Until its checksum is right it is called `<name>.part`.
+        progress: Whether to show a bar.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: The server does not answer, stops answering, or sends something else; or the disk is full.
+    """
+    target, part = folder / remote.name, folder / f"{remote.name}.part"
+    if target.is_file():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part.touch()
+    except OSError as error:
+        raise unwritable(part, error) from error
+    while not _receive(remote.url, part, progress):
+        pass
+    found = md5_of(part, progress)
+    if found != remote.md5:
+        part.unlink()
+        raise InputError(
+            f"what {remote.url} sent has the MD5 {found}, expected {remote.md5}; it was removed: run the same command "
+            "again, or get the file elsewhere"
+        )
+    os.replace(part, target)  # noqa: PTH105 - in one step
+    return target
+
+
+def _receive(url: str, part: Path, progress: bool) -> bool:
+    """Receive what is missing.
+
+    Returns:
+        Whether the file is complete; false if the connection broke after some progress.
+    """
+    start = part.stat().st_size
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    done, total, reason = start, None, "the connection broke"
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+            resumed = answer.status == http.client.PARTIAL_CONTENT
+            done = start if resumed else 0
+            length = answer.headers.get("Content-Length")
+            total = None if length is None else done + int(length)
+            for chunk in _chunks(answer, part.name.removesuffix(".part"), total, progress, done):
+                _append(part, chunk, fresh=done == 0)
+                done += len(chunk)
+    except urllib.error.HTTPError as error:
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            return True  # nothing is missing; the checksum will tell
+        reason = f"the server answers {error.code} {error.reason}"
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(getattr(error, "reason", error)) or type(error).__name__
+    else:
+        if total is None or done >= total:
+            return True
+    if done > start:
+        return False
+    of = "" if total is None else f" of {total}"
+    raise InputError(f"download of {url} stopped at {done}{of} bytes ({reason}); run the same command again to go on")
+
+
+def _append(part: Path, chunk: bytes, fresh: bool) -> None:
+    try:
+        with part.open("wb" if fresh else "ab", buffering=0) as stream:
+            stream.write(chunk)
+    except OSError as error:
+        raise unwritable(part, error) from error
+
+
+def _chunks(stream: BinaryIO | Any, what: str, total: int | None, progress: bool, start: int = 0) -> Iterator[bytes]:  # noqa: ANN401
+    with tqdm(
+        desc=what, total=total, initial=start, unit="B", unit_scale=True, disable=not progress, delay=1, leave=False
+    ) as bar:
+        while chunk := stream.read(CHUNK):
+            yield chunk
+            bar.update(len(chunk))

@@ -1,0 +1,264 @@
+"""Photos of one's own and a file of labels, checked and made ready for `FolderDataModule`."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from ssdd_lightning.data.classes import ClassTable, class_table
+from ssdd_lightning.data.files import holds, unwritable, write_text
+from ssdd_lightning.data.guides import check_values
+from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
+from ssdd_lightning.data.labels import Labels, read_label_file
+from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.masks import read_image, read_mask
+from ssdd_lightning.data.threads import cores, in_threads
+from ssdd_lightning.errors import InputError
+
+CONFIG = "data.yaml"
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """What to prepare, and how.
+
+    Args:
+        images: Folder of .jpg, .jpeg, .bmp or .png photos.
+        labels: Label file, see `read_label_file`.
+        out: Folder for lists, labels and class names.
+        classes: File of class names, background first, or their number; None takes them from the labels.
+        truth: Folder of true masks `<name>.png`, of all or some photos, for scoring only.
+        val: Share of the photos to keep out of training.
+        seed: Another seed, another choice of them.
+        skip_missing: Go on without photos that have no labels, and labels that have no photo.
+    """
+
+    images: Path
+    labels: Path
+    out: Path
+    classes: str | None = None
+    truth: Path | None = None
+    val: float = 0.1
+    seed: int = 0
+    skip_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val < 1:
+            raise InputError(f"val: expected a share of the photos in 0..1, found {self.val}")
+        if self.truth is not None and not self.truth.is_dir():
+            raise InputError(f"folder of true masks {self.truth} does not exist; correct `--truth` or leave it out")
+
+
+@dataclass(frozen=True)
+class PreparedFolder:
+    """What a preparation made.
+
+    Args:
+        config: File with the options of the data, for `--config`.
+        classes: The classes.
+        train: Names of the photos to train on.
+        val: Names of the photos kept out of training.
+        left_out: Photos without labels and labels without photo.
+    """
+
+    config: Path
+    classes: ClassTable
+    train: list[str]
+    val: list[str]
+    left_out: list[str]
+
+
+def prepare_folder(options: FolderOptions, num_workers: int | None = None, progress: bool = True) -> PreparedFolder:
+    """Check photos, labels and true masks; write `labels.json`, `classes.txt`, `train.txt`, `val.txt`, `data.yaml`.
+
+    `data.yaml`, which is written last, holds the options of the data for every stage: `--config data.yaml`.
+
+    Args:
+        options: What to prepare.
+        num_workers: Threads; None means one a core.
+        progress: Whether to show a bar.
+
+    Raises:
+        InputError: A photo, a label or a mask is missing, damaged or wrong. Nothing is written then.
+    """
+    photos = find_images(options.images)
+    _check_names(options.images, photos)
+    table = class_table(options.classes) if options.classes is not None else find_classes(options.labels)
+    labels = read_label_file(options.labels, table)
+    names, left_out = _labelled(photos, labels, options)
+    masks = {name for name in names if options.truth is not None and mask_path(options.truth, name).is_file()}
+    if options.truth is not None and not masks:
+        raise InputError(f"folder {options.truth} holds a true mask <name>.png of none of the {len(names)} photos")
+    _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
+    train, val = split_names({name: labels[name] for name in names}, options.val, options.seed, masks)
+    _write(options, table, {name: labels[name] for name in names}, train, val)
+    return PreparedFolder(options.out / CONFIG, table, train, val, left_out)
+
+
+def find_classes(path: Path) -> ClassTable:
+    """Name the classes by a label file alone: its names in alphabetical order, or as many as its highest index.
+
+    Raises:
+        InputError: The file is wrong, or mixes names with indices.
+    """
+    from ssdd_lightning.data.folder import table_of_labels  # here: it loads torch
+
+    entries = set(_entries(path)) if path.is_file() and path.suffix in (".csv", ".json") else set()
+    indices = {entry for entry in entries if entry.isdecimal()}
+    if not entries or entries == indices:
+        return table_of_labels(path)
+    if indices:
+        raise InputError(
+            f"label file {path} mixes names with indices, such as {min(entries - indices)!r} and {min(indices)!r}; "
+            "name the classes with `--classes`"
+        )
+    return ClassTable.select(["background", *sorted(entries - {"background"})], None)
+
+
+def split_names(
+    labels: Mapping[str, Labels], share: float, seed: int, preferred: Iterable[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Draw photos to keep out of training, leaving at least one photo of every class in it.
+
+    Args:
+        labels: Name -> labels.
+        share: Share of the photos to keep out, rounded to the nearest number.
+        seed: Another seed, another choice.
+        preferred: If any, only these can be kept out: the photos that can be scored.
+
+    Returns:
+        Names to train on and names kept out, each in the order of `labels`.
+    """
+    candidates = sorted(set(preferred) or labels)
+    order = np.random.default_rng(seed).permutation(len(candidates))
+    left = Counter(index for shown in labels.values() for index in shown)
+    val: set[str] = set()
+    for position in order.tolist():
+        name = candidates[position]
+        if len(val) < round(share * len(labels)) and all(left[index] > 1 for index in labels[name]):
+            val.add(name)
+            left.subtract(labels[name])
+    return [name for name in labels if name not in val], [name for name in labels if name in val]
+
+
+def _entries(path: Path) -> list[str]:
+    """All labels of a CSV or JSON file as text; nothing of a file that is wrong, which its reader says."""
+    try:
+        if path.suffix == ".json":
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+            return [str(entry).strip() for shown in content.values() for entry in shown]
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            fields = [row[1] for row in csv.reader(stream) if len(row) == 2][1:]
+        parts = (part.strip() for text in fields for part in (text.split(";") if ";" in text else text.split()))
+        return [part for part in parts if part]
+    except (ValueError, TypeError, AttributeError, RecursionError, csv.Error):
+        return []
+
+
+def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
+    files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."]
+    photographs = [path.stem for path in files if path.suffix.lower() in (".jpg", ".jpeg", ".bmp")]
+    twice = sorted(name for name, count in Counter(photographs).items() if count > 1)
+    if twice:
+        raise InputError(
+            f"{len(twice)} names in {folder} belong to two photos, such as {twice[0]!r}; rename one of them"
+        )
+    odd = [name for name in photos if name != name.strip() or not name.isprintable()]
+    if odd:
+        raise InputError(
+            f"the photo {odd[0]!r} in {folder} begins or ends with a space or holds a line break; rename it"
+        )
+
+
+def _labelled(
+    photos: Mapping[str, Path], labels: Mapping[str, Labels], options: FolderOptions
+) -> tuple[list[str], list[str]]:
+    """Names of the photos with labels, and of what lacks one or the other."""
+    lacking = {
+        "photos without label": [name for name in photos if not labels.get(name)],
+        "labels without photo": [name for name in labels if name not in photos],
+    }
+    listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in lacking.items() if names)
+    names = [name for name in photos if labels.get(name)]
+    if listed and not options.skip_missing:
+        raise InputError(f"{listed} in {options.images} and {options.labels}; complete them, or give `--skip-missing`")
+    if not names:
+        raise InputError(f"no photo in {options.images} has a label in {options.labels}; do they name files alike?")
+    return names, sorted({name for some in lacking.values() for name in some})
+
+
+def _check_files(
+    names: Sequence[str],
+    photos: Mapping[str, Path],
+    masks: set[str],
+    table: ClassTable,
+    options: FolderOptions,
+    workers: int,
+    progress: bool,
+) -> None:
+    """Read every photo and every true mask once."""
+
+    def check(name: str) -> str | None:
+        try:
+            image = read_image(photos[name])
+            if name in masks and options.truth is not None:
+                path = mask_path(options.truth, name)
+                mask = read_mask(path)
+                check_values(mask, path, table)
+                if mask.shape != image.shape[:2]:
+                    raise InputError(
+                        f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its photo {image.shape[1]} x "
+                        f"{image.shape[0]}"
+                    )
+        except InputError as error:
+            return str(error)
+        return None
+
+    done = in_threads(check, names, workers)
+    bad = [text for text in tqdm(done, "check", len(names), unit="image", disable=not progress) if text]
+    if bad:
+        raise InputError(f"{len(bad)} of {len(names)} photos or masks are wrong, first: {bad[0]}")
+
+
+def _write(
+    options: FolderOptions, table: ClassTable, labels: Mapping[str, Labels], train: list[str], val: list[str]
+) -> None:
+    out = options.out
+    splits = {"train": "train", "predict": "train", "val": "val" if val else "train", "test": "val" if val else "train"}
+    data = {
+        "images": str(options.images.resolve()),
+        "labels": str((out / "labels.json").resolve()),
+        "class_names": str((out / "classes.txt").resolve()),
+        **{f"{phase}_split": str((out / f"{split}.txt").resolve()) for phase, split in splits.items()},
+        **({"truth": str(options.truth.resolve())} if options.truth is not None and val else {}),
+    }
+    texts = {
+        # with a suffix, for readers of label files drop the last one if it is an image's
+        "labels.json": json.dumps({f"{name}.jpg": shown for name, shown in labels.items()}),
+        "classes.txt": "".join(f"{name}\n" for name in table.names),
+        "train.txt": "".join(f"{name}\n" for name in train),
+        "val.txt": "".join(f"{name}\n" for name in val),
+    }
+    config = yaml.safe_dump({"dataset": "folder", "data": data}, sort_keys=False, allow_unicode=True)
+    if (out / CONFIG).is_file() and not all(holds(out / file, text) for file, text in texts.items()):
+        _remove(out / CONFIG)  # it must not name half of the new files if this run is interrupted
+    for file, text in (*texts.items(), (CONFIG, config)):
+        write_text(out / file, text)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

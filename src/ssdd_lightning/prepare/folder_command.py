@@ -1,0 +1,42 @@
+"""`ssdd prepare folder`."""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `ssdd prepare folder`."""
+    add = parser.add_argument
+    add("images", type=Path, help="folder of .jpg, .jpeg, .bmp or .png photos of any names")
+    add("--labels", type=Path, required=True, metavar="FILE", help="image-level labels (.csv, .json, .npy)")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for lists, labels and class names")
+    add("--classes", metavar="FILE|N", help="class names, background first, or how many (default: as the labels say)")
+    add("--truth", type=Path, metavar="DIR", help="true masks <name>.png of all or some photos, for scoring only")
+    add("--val", type=float, default=0.1, help="share of the photos to keep out of training (default: 0.1)")
+    add("--seed", type=int, default=0, help="another seed, another choice of them (default: 0)")
+    add("--skip-missing", action="store_true", help="go on without photos that lack labels, and the other way round")
+    add("--num_workers", type=int, help="threads (default: all cores)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare the folder and say what there is.
+
+    Returns:
+        The exit status, 0.
+    """
+    from ssdd_lightning.data.labels import read_label_file
+    from ssdd_lightning.prepare.folder import FolderOptions, prepare_folder
+
+    options = FolderOptions(**{name: getattr(args, name) for name in FolderOptions.__dataclass_fields__})
+    made = prepare_folder(options, args.num_workers)
+    labels = read_label_file(args.out / "labels.json", made.classes)
+    print(f"{'class':<30}{'train':>7}{'val':>7}")
+    counts = [Counter(index for name in names for index in labels[name]) for names in (made.train, made.val)]
+    for index, name in enumerate(made.classes.names[1:], start=1):
+        print(f"{name:<30}{counts[0][index]:>7}{counts[1][index]:>7}")
+    print(f"{'photos':<30}{len(made.train):>7}{len(made.val):>7}")
+    if made.left_out:
+        print(f"left out: {len(made.left_out)} without photo or label, such as {made.left_out[0]}")
+    print(f"options for every stage: --config {made.config}")
+    return 0

@@ -1,0 +1,206 @@
+"""VOC 2012 and SBD: the devkit, SegmentationClassAug, the list `trainaug`, and a file of image-level labels."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tqdm import tqdm
+
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
+from ssdd_lightning.data.files import atomic_write, write_text
+from ssdd_lightning.data.images import image_size
+from ssdd_lightning.data.labels import Labels, read_annotations
+from ssdd_lightning.data.layout import find_devkit
+from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.data.threads import cores, in_threads
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.prepare.archives import tar_files
+from ssdd_lightning.prepare.download import Obtaining, Remote
+from ssdd_lightning.prepare.folders import place, whole_folder
+from ssdd_lightning.prepare.sbd import read_mat, sbd_files
+
+VOC_ARCHIVE = Remote(
+    "VOCtrainval_11-May-2012.tar",
+    "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    "6cd6e144f989b92b3379bac3b3de84fd",
+)
+SBD_ARCHIVE = Remote(
+    "benchmark.tgz",
+    "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    "82b4d87ceb2ed10f6038a1cba92111cb",
+)
+LABEL_FILE = "labels.csv"
+AUGMENTED = "SegmentationClassAug"
+VOC = ClassTable.select(VOC_CLASSES, None)
+_FOLDERS = ("Annotations", "ImageSets", "JPEGImages", "SegmentationClass", "SegmentationObject")
+_FILE = re.compile(rf"({'|'.join(_FOLDERS)})(/[A-Za-z]+)?/[A-Za-z0-9_]+\.(jpg|png|txt|xml)")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a preparation made.
+
+    Args:
+        devkit: The folder `VOC2012`.
+        splits: Split -> number of images.
+        labelled: Number of images in the label file.
+    """
+
+    devkit: Path
+    splits: dict[str, int]
+    labelled: int
+
+
+def prepare_voc(
+    out: Path, obtaining: Obtaining, voc: Path | None = None, sbd: Path | None = None, num_workers: int | None = None
+) -> Prepared:
+    """Make `VOCdevkit/VOC2012` from VOC's and SBD's archives; what is there already stays.
+
+    Everything appears when it is complete: `VOC2012` with all of VOC, in it `SegmentationClassAug` with a mask for each
+    image of VOC or SBD (VOC's own where both have one), `labels.csv`, and last `trainaug.txt`, which lists VOC's train
+    and all of SBD that is not in VOC's val. Without SBD there is neither SegmentationClassAug nor `trainaug`.
+
+    Args:
+        out: Folder that receives `VOCdevkit`.
+        obtaining: How archives are come by.
+        voc: VOCtrainval_11-May-2012.tar, or what was unpacked from it: its files are linked, not copied.
+        sbd: benchmark.tgz, or what was unpacked from it.
+        num_workers: Threads; None means one a core.
+
+    Returns:
+        What there is now.
+
+    Raises:
+        InputError: An archive is missing, damaged, dangerous or incomplete, or the target cannot be written.
+    """
+    devkit = out / "VOCdevkit" / "VOC2012"
+    if not devkit.is_dir():
+        source = obtaining.obtain(VOC_ARCHIVE, voc, "--voc")
+        with whole_folder(devkit, source) as part:
+            _fill(part, source, obtaining.progress)
+            check_complete(part)
+    own = check_complete(devkit)
+    if not (devkit / AUGMENTED).is_dir() and obtaining.available(SBD_ARCHIVE, sbd):
+        source = obtaining.obtain(SBD_ARCHIVE, sbd, "--sbd")
+        with whole_folder(devkit / AUGMENTED, source) as part:
+            _augment(part, devkit, source, own, num_workers or cores(), obtaining.progress)
+    augmented = _augmented_names(devkit, own)
+    labels = read_annotations(devkit / "Annotations", sorted({*own["train"], *own["val"], *augmented}), VOC)
+    write_text(devkit / LABEL_FILE, label_csv(labels))
+    lists = devkit / "ImageSets" / "Segmentation"
+    if augmented:
+        trainaug = sorted({*own["train"], *augmented}.difference(own["val"]))
+        write_text(lists / "trainaug.txt", "".join(f"{name}\n" for name in trainaug))
+    found = {split: lists / f"{split}.txt" for split in ("train", "val", "trainval", "trainaug")}
+    return Prepared(
+        devkit, {split: len(read_list(path)) for split, path in found.items() if path.is_file()}, len(labels)
+    )
+
+
+def label_csv(labels: Mapping[str, Labels]) -> str:
+    """Format VOC's labels as `read_label_file` reads them: names of classes, separated by spaces."""
+    lines = [f"{name},{' '.join(VOC.names[index] for index in shown)}" for name, shown in labels.items()]
+    return "\n".join(["name,labels", *lines]) + "\n"
+
+
+def check_complete(devkit: Path) -> dict[str, list[str]]:
+    """Check that every image of VOC's train and val has its photo, mask and annotation.
+
+    Returns:
+        The lists `train` and `val`.
+
+    Raises:
+        InputError: Something is missing.
+    """
+    lists = devkit / "ImageSets" / "Segmentation"
+    own = {split: read_list(lists / f"{split}.txt") for split in ("train", "val")}
+    names = [*own["train"], *own["val"]]
+    for folder, suffix in (("JPEGImages", ".jpg"), ("SegmentationClass", ".png"), ("Annotations", ".xml")):
+        missing = [name for name in names if not (devkit / folder / f"{name}{suffix}").is_file()]
+        if missing:
+            raise InputError(
+                f"{devkit / folder} lacks {len(missing)} of {len(names)} files, such as {missing[0]}{suffix}: what it "
+                f"comes from is incomplete; remove {devkit} and prepare it from {VOC_ARCHIVE.name}"
+            )
+    return own
+
+
+def _fill(devkit: Path, source: Path, progress: bool) -> None:
+    """Unpack VOC's archive, or link the files of an unpacked one."""
+    if source.is_file():
+        for name, content in tar_files(source, lambda path: _is_wanted(path, devkit), progress=progress):
+            with atomic_write(devkit.joinpath(*name.parts[2:])) as stream:
+                stream.write(content)
+    else:
+        given = find_devkit(source)
+        files = [path.relative_to(given) for folder in _FOLDERS for path in sorted((given / folder).rglob("*.*"))]
+        for file in tqdm(files, "link", unit="file", disable=not progress, delay=1, leave=False):
+            if _FILE.fullmatch(file.as_posix()):
+                place(given / file, devkit / file)
+    if not (devkit / "JPEGImages").is_dir():
+        raise InputError(f"{source} holds no VOCdevkit/VOC2012/JPEGImages; expected {VOC_ARCHIVE.name}")
+
+
+def _is_wanted(path: PurePosixPath, devkit: Path) -> bool:
+    inside = path.parts[2:]
+    is_voc = path.parts[:2] == ("VOCdevkit", "VOC2012") and _FILE.fullmatch("/".join(inside)) is not None
+    return is_voc and not devkit.joinpath(*inside).is_file()
+
+
+def _augment(
+    masks: Path, devkit: Path, source: Path, own: Mapping[str, list[str]], workers: int, progress: bool
+) -> None:
+    """Write the mask of every image of VOC or SBD."""
+    voc = {name for names in own.values() for name in names}
+    for name in sorted(voc):
+        place(mask_path(devkit / "SegmentationClass", name), mask_path(masks, name))
+    listed: set[str] = set()
+    found: set[str] = set()
+
+    def unwritten() -> Iterator[tuple[str, bytes]]:
+        for file, content in sbd_files(source, progress):
+            name = file.removesuffix(".mat")
+            if name == file:
+                listed.update(content.decode("ascii", "replace").split())
+                continue
+            found.add(name)
+            if name not in voc and not mask_path(masks, name).is_file():
+                yield name, content
+
+    for _ in in_threads(lambda item: _write_sbd_mask(masks, devkit, *item), unwritten(), workers):
+        pass
+    missing = sorted(listed - found)
+    if missing or not listed:
+        raise InputError(
+            f"{source} lacks {len(missing)} of SBD's {len(listed)} files cls/<name>.mat"
+            + (f", such as {missing[0]}.mat" if missing else ", and its lists train.txt and val.txt")
+            + f"; get {SBD_ARCHIVE.name} again"
+        )
+
+
+def _write_sbd_mask(masks: Path, devkit: Path, name: str, content: bytes) -> None:
+    mask, photo = read_mat(content, f"{name}.mat"), devkit / "JPEGImages" / f"{name}.jpg"
+    size = image_size(photo)
+    if mask.shape != size:
+        raise InputError(
+            f"{name}.mat of SBD is {mask.shape[1]} x {mask.shape[0]} pixels, {photo} is {size[1]} x {size[0]}; "
+            "they come from different releases"
+        )
+    write_mask(mask_path(masks, name), mask)
+
+
+def _augmented_names(devkit: Path, own: Mapping[str, list[str]]) -> set[str]:
+    folder = devkit / AUGMENTED
+    if not folder.is_dir():
+        return set()
+    found = {path.stem for path in folder.glob("*.png") if not path.name.startswith(".")}
+    missing = sorted({name for names in own.values() for name in names} - found)
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} masks of VOC's own, such as {missing[0]}.png; move it away and run the "
+            "same command again with `--sbd`"
+        )
+    return found

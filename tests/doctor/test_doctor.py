@@ -1,0 +1,254 @@
+"""The doctor on a healthy devkit, on deliberately broken ones, and on real photos."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ssdd_lightning.cli import main
+from ssdd_lightning.data.masks import VOC_PALETTE, read_mask, write_mask
+from ssdd_lightning.doctor.examine import examine
+from ssdd_lightning.doctor.report import CHECKS
+from ssdd_lightning.errors import InputError
+
+T1, T2, T3, V1, V2 = "2007_000001", "2007_000002", "2007_000003", "2008_000001", "2008_000002"
+
+
+@pytest.fixture
+def devkit(tiny_devkit, tmp_path):
+    """A devkit of one's own to break: 12 training and 4 validation images, lists train, trainaug and val."""
+    shutil.copytree(tiny_devkit, tmp_path / "root")
+    return tmp_path / "root" / "VOCdevkit" / "VOC2012"
+
+
+def diagnose(devkit, **options):
+    return examine(devkit, **{"subset": True, "num_workers": 2, "progress": False, **options})
+
+
+def mask_path(devkit, name):
+    return devkit / "SegmentationClass" / f"{name}.png"
+
+
+def list_path(devkit, split):
+    return devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def test_a_healthy_devkit(devkit, capsys):
+    report = diagnose(devkit)
+    assert report.findings == {}
+    assert report.splits == {"train": 12, "val": 4, "trainaug": 12}
+    assert main(["doctor", str(devkit), "--subset"]) == 0
+    text = capsys.readouterr().out
+    assert "nothing is wrong" in text
+    assert "labels: " + str(devkit / "Annotations") in text
+
+
+def test_sizes_of_splits(devkit, capsys):
+    assert main(["doctor", str(devkit)]) == 1
+    text = capsys.readouterr().out
+    assert [line.split()[1:] for line in text.splitlines() if line.startswith("train ")] == [["12", "1464"]]
+    assert "train: 12 images, officially 1464" in text
+    assert "val: 4 images, officially 1449" in text
+    assert "trainaug: 12 images, officially 10582" in text
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def crop(devkit):
+    write_mask(mask_path(devkit, T1), read_mask(mask_path(devkit, T1))[:-3])
+
+
+def recolour(devkit):
+    """Save the mask as an image program does: with a palette of the colours that occur, in another order."""
+    mask = read_mask(mask_path(devkit, T1))
+    image = Image.fromarray(mask)
+    image.putpalette(VOC_PALETTE[::-1].tobytes())
+    image.save(mask_path(devkit, T1))
+
+
+def paint(devkit):
+    Image.fromarray(VOC_PALETTE[read_mask(mask_path(devkit, T1))]).save(mask_path(devkit, T1))
+
+
+def strange(devkit):
+    mask = read_mask(mask_path(devkit, T1))
+    mask[:2] = 77
+    mask[2:4] = 254
+    write_mask(mask_path(devkit, T1), mask)
+
+
+def unlabelled_class(devkit):
+    mask = read_mask(mask_path(devkit, T1))
+    mask[:4] = 20
+    write_mask(mask_path(devkit, T1), mask)
+
+
+def append(path, text):
+    path.write_text(path.read_text() + text)
+
+
+def annotate(devkit, content):
+    (devkit / "Annotations" / f"{T1}.xml").write_text(content)
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "ha">]><annotation><object><name>&a;</name></object></annotation>'
+BROKEN = {
+    "no photo": (lambda d: (d / f"JPEGImages/{T1}.jpg").unlink(), "image missing", f"JPEGImages/{T1}.jpg"),
+    "half a photo": (lambda d: truncate(d / f"JPEGImages/{T1}.jpg"), "image unreadable", "truncated"),
+    "no photo but HTML": (
+        lambda d: (d / f"JPEGImages/{V1}.jpg").write_text("<html>"),
+        "image unreadable",
+        "cannot identify",
+    ),
+    "no mask": (lambda d: mask_path(d, V1).unlink(), "mask missing", f"SegmentationClass/{V1}.png"),
+    "half a mask": (lambda d: truncate(mask_path(d, T1)), "mask unreadable", f"SegmentationClass/{T1}.png"),
+    "colours": (paint, "mask unreadable", "has mode RGB"),
+    "size": (crop, "mask size", f"SegmentationClass/{T1}.png: 64 x 61, photo 64 x 64"),
+    "palette": (recolour, "mask palette", "colour of 0, "),
+    "values": (strange, "mask values", f"SegmentationClass/{T1}.png: 77, 254"),
+    "unlabelled class": (unlabelled_class, "label of mask", f"SegmentationClass/{T1}.png: tvmonitor"),
+    "no annotation": (lambda d: (d / f"Annotations/{T1}.xml").unlink(), "label missing", T1),
+    "no object": (lambda d: annotate(d, "<annotation></annotation>"), "label missing", T1),
+    "unknown class": (
+        lambda d: annotate(d, "<annotation><object><name>ox</name></object></annotation>"),
+        "label wrong",
+        "'ox'",
+    ),
+    "XML bomb": (lambda d: annotate(d, BOMB), "label wrong", "EntitiesForbidden"),
+    "half a list": (lambda d: list_path(d, "val").write_text(""), "list", "is empty"),
+    "no list": (lambda d: list_path(d, "val").unlink(), "list", "val.txt does not exist"),
+    "a name twice": (lambda d: append(list_path(d, "val"), f"{V1}\n"), "list", f"names {V1} more than once"),
+    "a binary list": (lambda d: list_path(d, "val").write_bytes(b"\xff\xfe\x00"), "list", "cannot read split list"),
+    "path traversal": (
+        lambda d: list_path(d, "val").write_text(f"../../JPEGImages/{V1}.jpg\n{V2}\n"),
+        "list",
+        "val.txt leads elsewhere: ../../JPEGImages",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_one_thing_broken_is_the_one_thing_found(devkit, case):
+    spoil, check, entry = BROKEN[case]
+    spoil(devkit)
+    report = diagnose(devkit)
+    assert list(report.findings) == [check]
+    assert len(report.findings[check]) == 1
+    assert entry in report.findings[check][0]
+    assert not report.healthy
+
+
+def test_everything_broken_at_once(devkit, tmp_path, capsys):
+    for case in ("half a photo", "values", "path traversal"):
+        BROKEN[case][0](devkit)
+    mask_path(devkit, T2).unlink()
+    path = tmp_path / "report.json"
+    assert main(["doctor", str(devkit), "--json", str(path), "--num_workers=1"]) == 1
+    found = json.loads(path.read_text())
+    assert found["healthy"] is False
+    assert list(found["findings"]) == ["list", "count", "image unreadable", "mask missing", "mask values"]
+    assert f"{sum(map(len, found['findings'].values()))} findings" in capsys.readouterr().out
+
+
+def test_an_image_in_two_splits(devkit):
+    append(list_path(devkit, "val"), f"{T1}\n{T2}\n")
+    report = diagnose(devkit)
+    assert report.findings == {"overlap": [f"{T1}: train, trainaug, val", f"{T2}: train, trainaug, val"]}
+
+
+def test_a_photo_in_two_splits_under_two_names(devkit):
+    shutil.copy(devkit / "JPEGImages" / f"{T3}.jpg", devkit / "JPEGImages" / f"{V2}.jpg")
+    assert diagnose(devkit).findings == {"same photo": [f"{V2}: {T3}"]}
+
+
+def test_a_label_file(devkit, tmp_path):
+    shown = {path.stem: ["cat", "cow", "dog", "sheep"] for path in (devkit / "JPEGImages").iterdir()}
+    shutil.rmtree(devkit / "Annotations")
+    report = diagnose(devkit)
+    assert (report.healthy, report.labels) == (True, "none")
+    assert "no labels were found" in report.notes[0]
+    (devkit / "labels.json").write_text(json.dumps(shown))
+    assert diagnose(devkit).healthy
+    path = tmp_path / "other.json"
+    path.write_text(json.dumps({**shown, T1: [], "2011_000001": ["cat"]}))
+    findings = diagnose(devkit, labels=path).findings
+    assert findings == {"label missing": [T1], "label without photo": ["2011_000001"]}
+
+
+def test_masks_of_sbd(devkit):
+    augmented = devkit / "SegmentationClassAug"
+    shutil.copytree(devkit / "SegmentationClass", augmented)
+    train = list_path(devkit, "trainaug").read_text().split()
+    list_path(devkit, "train").write_text("\n".join(train[:6]))
+    for name in train[6:]:
+        mask_path(devkit, name).unlink()  # only SBD has them
+    assert diagnose(devkit).healthy
+    (augmented / f"{train[6]}.png").unlink()
+    (augmented / f"{train[0]}.png").unlink()
+    assert diagnose(devkit).findings["mask missing"] == [
+        f"SegmentationClassAug/{train[0]}.png",
+        f"SegmentationClass|SegmentationClassAug/{train[6]}.png",
+    ]
+    assert diagnose(devkit, truths=["SegmentationClass"]).healthy
+
+
+def test_test_images_need_neither_masks_nor_labels(devkit):
+    shutil.copy(devkit / "JPEGImages" / f"{T1}.jpg", devkit / "JPEGImages" / "2009_000001.jpg")
+    list_path(devkit, "test").write_text("2009_000001\n")
+    assert diagnose(devkit).findings == {"same photo": [f"2009_000001: {T1}"]}
+
+
+def test_grey_masks_are_noted(devkit):
+    Image.fromarray(read_mask(mask_path(devkit, T1))).save(mask_path(devkit, T1))
+    report = diagnose(devkit)
+    assert report.healthy
+    assert report.notes[-1:] == ("1 masks are grey PNGs: every command reads them, but the VOC server would not",)
+
+
+def test_classes_of_another_dataset(devkit):
+    assert diagnose(devkit, classes="10").findings.keys() >= {"mask values"}
+    (devkit / "classes.txt").write_text("\n".join(["background", *(f"x{n}" for n in range(1, 21))]))
+    (devkit / "labels.json").write_text(
+        json.dumps({p.stem: [8, 10, 12, 17] for p in (devkit / "JPEGImages").iterdir()})
+    )
+    assert diagnose(devkit).healthy
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"truths": ["Masks"]}, r"Masks does not exist; correct `--truth`"),
+        ({"labels": "none.csv"}, r"none\.csv does not exist"),
+        ({"classes": "none.txt"}, r"cannot read class list none\.txt"),
+    ],
+)
+def test_bad_options_are_bad_input(devkit, options, message):
+    options = {key: devkit / value if key == "labels" else value for key, value in options.items()}
+    with pytest.raises(InputError, match=message):
+        diagnose(devkit, **options)
+
+
+def test_no_devkit_is_bad_input(tmp_path):
+    with pytest.raises(InputError, match="should hold JPEGImages"):
+        diagnose(tmp_path)
+
+
+def test_every_check_can_be_made_to_fail():
+    tested = {check for _, check, _ in BROKEN.values()} | {"overlap", "same photo", "label without photo", "count"}
+    assert tested == set(CHECKS)
+
+
+@pytest.mark.real
+def test_real_photos_are_healthy():
+    folder = os.environ.get("SSDD_VOC_ANIMALS")
+    if not folder:
+        pytest.skip("SSDD_VOC_ANIMALS is not set: no real photos here")
+    voc_animals = Path(folder)
+    report = diagnose(voc_animals, labels=voc_animals / "cls_labels.npy", num_workers=None)
+    assert report.findings == {}
+    assert report.splits == {"train": 370, "val": 200, "trainaug": 1300}

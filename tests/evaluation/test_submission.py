@@ -1,0 +1,284 @@
+"""Archives for the VOC server: built, taken apart by other means, and broken in every way."""
+
+import errno
+import io
+import shutil
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssdd_lightning.cli import main
+from ssdd_lightning.data.maps import map_path, write_map
+from ssdd_lightning.data.masks import VOC_PALETTE, write_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.submission import Expected, SubmissionError, build_submission, check_submission
+
+SIZES = {"2008_000001": (20, 30), "2008_000002": (30, 20), "2008_000003": (25, 25)}
+FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A devkit of three test images, and `predictions` beside it."""
+    devkit = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "ImageSets/Segmentation"):
+        (devkit / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in SIZES.items():
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(devkit / "JPEGImages" / f"{name}.jpg")
+        write_mask(tmp_path / "predictions" / f"{name}.png", rng.integers(0, 21, size))
+    (devkit / "ImageSets/Segmentation/test.txt").write_text("\n".join(SIZES))
+    return tmp_path
+
+
+@pytest.fixture
+def expected(root):
+    return Expected.of(root)
+
+
+def build(root, expected, **options):
+    out = root / "results.tgz"
+    build_submission(root / "predictions", expected, out, progress=False, **options)
+    return out
+
+
+def unpacked(path):
+    """Name -> content, by the standard library."""
+    with tarfile.open(path, "r:gz") as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive}
+
+
+def packed(path, files, mode="w:gz", members=()):
+    with tarfile.open(path, mode) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for member in members:
+            archive.addfile(member)
+    return path
+
+
+def problems(path, expected):
+    with pytest.raises(SubmissionError) as caught:
+        check_submission(path, expected, progress=False)
+    return list(caught.value.problems)
+
+
+def test_what_is_built(root, expected):
+    files = unpacked(build(root, expected, num_workers=2))
+    assert list(files) == [f"{FOLDER}/{name}.png" for name in sorted(SIZES)]
+    for name, size in SIZES.items():
+        with Image.open(io.BytesIO(files[f"{FOLDER}/{name}.png"])) as image:
+            assert (image.mode, image.size) == ("P", size[::-1])
+            assert image.getpalette() == VOC_PALETTE.ravel().tolist()
+            with Image.open(root / "predictions" / f"{name}.png") as given:
+                np.testing.assert_array_equal(np.array(image), np.array(given))
+    assert check_submission(root / "results.tgz", expected, progress=False) == "comp6"
+
+
+def test_the_same_predictions_give_the_same_bytes(root, expected):
+    first = build(root, expected, num_workers=1).read_bytes()
+    for path in (root / "predictions").iterdir():
+        path.touch()
+    assert build(root, expected, num_workers=3).read_bytes() == first
+    assert int.from_bytes(first[4:8], "little") == 0  # gzip's time
+
+
+def test_comp5(root, expected):
+    out = build(root, expected, competition="comp5")
+    assert {name.split("/")[3] for name in unpacked(out)} == {"comp5_test_cls"}
+    assert check_submission(out, expected, progress=False) == "comp5"
+
+
+def test_score_maps_and_grey_masks_are_packed_as_masks(root, expected):
+    one, two, _ = SIZES
+    (root / "predictions" / f"{one}.png").unlink()
+    scores = np.zeros((2, *SIZES[one]))
+    scores[1] = 0.9
+    write_map(map_path(root / "predictions", one), [0, 12], scores)
+    Image.fromarray(np.full(SIZES[two], 5, np.uint8)).save(root / "predictions" / f"{two}.png")
+    out = build(root, expected)
+    assert check_submission(out, expected, progress=False) == "comp6"
+    masks = [np.array(Image.open(io.BytesIO(unpacked(out)[f"{FOLDER}/{name}.png"]))) for name in (one, two)]
+    assert [np.unique(mask).tolist() for mask in masks] == [[12], [5]]
+
+
+def test_predictions_the_server_would_refuse_are_listed_and_not_packed(root, expected):
+    one, two, three = SIZES
+    write_mask(root / "predictions" / f"{one}.png", np.full((20, 29), 255))
+    (root / "predictions" / f"{two}.png").unlink()
+    Image.new("RGB", (25, 25)).save(root / "predictions" / f"{three}.png")
+    with pytest.raises(SubmissionError) as caught:
+        build(root, expected)
+    found = caught.value.problems
+    assert found[:2] == (
+        f"{one}.png is 29 x 20 pixels, its image 30 x 20",
+        f"{one}.png holds the value 255, expected 0..20",
+    )
+    assert f"{two}.map.png" in found[2]
+    assert "has mode RGB" in found[3]
+    assert len(found) == 4
+    assert "\n" not in str(caught.value)
+    assert sorted(path.name for path in root.iterdir()) == ["VOCdevkit", "predictions"]
+
+
+def test_a_refused_build_keeps_the_archive_before_it(root, expected):
+    before = build(root, expected).read_bytes()
+    (root / "predictions" / "2008_000001.png").unlink()
+    with pytest.raises(SubmissionError):
+        build(root, expected)
+    assert (root / "results.tgz").read_bytes() == before
+
+
+@pytest.fixture
+def files(root, expected):
+    """Entries of a right archive, to spoil."""
+    return unpacked(build(root, expected))
+
+
+def test_a_repacked_archive_is_right(root, expected, files):
+    folder = tarfile.TarInfo("./results")
+    folder.type = tarfile.DIRTYPE
+    path = packed(root / "x.tgz", {f"./{name}": content for name, content in files.items()}, members=[folder])
+    assert check_submission(path, expected, progress=False) == "comp6"
+
+
+def encode(mask, palette=VOC_PALETTE, mode="P"):
+    image = Image.fromarray(mask.astype(np.uint8))
+    if mode == "P":
+        image.putpalette(np.ascontiguousarray(palette).tobytes())
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+FIRST = f"{FOLDER}/2008_000001.png"
+BROKEN = {
+    "grey": (encode(np.zeros((20, 30)), mode="L"), "2008_000001.png has mode L, expected an indexed PNG (mode P)"),
+    "colours": (encode(np.zeros((20, 30, 3)), mode="RGB"), "has mode RGB"),
+    "palette": (encode(np.full((20, 30), 3), VOC_PALETTE[::-1]), "paints class 3 in another colour"),
+    "short palette": (encode(np.full((20, 30), 9), VOC_PALETTE[:5]), "paints class 9 in another colour"),
+    "ignore": (encode(np.full((20, 30), 255)), "holds the value 255, expected 0..20"),
+    "values": (encode(np.full((20, 30), 21)), "holds the value 21, expected 0..20"),
+    "size": (encode(np.zeros((30, 20))), "2008_000001.png is 20 x 30 pixels, its image 30 x 20"),
+    "truncated": (encode(np.arange(600).reshape(20, 30) % 21)[:-40], "cannot be read"),
+    "no PNG": (b"GIF89a", "cannot be read"),
+    "empty": (b"", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_one_bad_mask(root, expected, files, case):
+    content, message = BROKEN[case]
+    (found,) = problems(packed(root / "x.tgz", {**files, FIRST: content}), expected)
+    assert message in found
+    assert "2008_000001.png" in found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2008_000009.png",
+        "/etc/passwd",
+        "../evil.png",
+        f"{FOLDER}/../../evil.png",
+        f"{FOLDER}/sub/2008_000001.png",
+        f"{FOLDER}/2008_000001.jpg",
+        "results/VOC2012/Segmentation/comp6_val_cls/2008_000001.png",
+        "__MACOSX/results/x.png",
+    ],
+)
+def test_strange_entries(root, expected, files, name):
+    assert problems(packed(root / "x.tgz", {**files, name: b"x"}), expected) == [
+        f"entry {name!r} is no file {FOLDER}/<name>.png"
+    ]
+
+
+def test_links(root, expected, files):
+    link = tarfile.TarInfo(FIRST)
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    del files[FIRST]
+    assert problems(packed(root / "x.tgz", files, members=[link]), expected) == [
+        f"entry {FIRST!r} is no file {FOLDER}/<name>.png",
+        "1 of 3 images are missing: 2008_000001",
+    ]
+
+
+def test_incomplete_double_and_foreign(root, expected, files):
+    path = packed(root / "x.tgz", {FIRST: files[FIRST], f"./{FIRST}": files[FIRST], f"{FOLDER}/2011_1.png": b""})
+    assert problems(path, expected) == [
+        "2008_000001.png is there twice",
+        "2011_1.png is not in the split",
+        "2 of 3 images are missing: 2008_000002, 2008_000003",
+    ]
+
+
+def test_two_competitions(root, expected, files):
+    files[FIRST.replace("comp6", "comp5")] = files.pop(FIRST)
+    found = problems(packed(root / "x.tgz", files), expected)
+    assert found == ["it holds the competitions comp5 and comp6, expected one"]
+
+
+def test_a_bomb_stays_packed(root, expected, files):
+    path = packed(root / "x.tgz", {**files, FIRST: bytes(20 << 20)})
+    assert problems(path, expected) == [f"2008_000001.png holds {20 << 20} bytes, which no mask does"]
+
+
+@pytest.mark.parametrize("spoil", ["truncate", "plain tar", "text", "empty"])
+def test_no_archive(root, expected, files, spoil):
+    path = packed(root / "x.tgz", files, "w" if spoil == "plain tar" else "w:gz")
+    if spoil == "truncate":
+        path.write_bytes(path.read_bytes()[:-60])
+    elif spoil != "plain tar":
+        path.write_bytes(b"hello" if spoil == "text" else b"")
+    assert any("it is truncated, damaged or no gzip-compressed tar" in found for found in problems(path, expected))
+
+
+def test_the_command(root, capsys):
+    out = root / "results.tgz"
+    base = ["submit", f"--root={root}"]
+    assert main([*base, f"--predictions={root / 'predictions'}", f"--out={out}"]) == 0
+    assert main([*base, f"--check={out}"]) == 0
+    assert "results.tgz is right: 3 masks for comp6" in capsys.readouterr().out
+    write_mask(root / "predictions" / "2008_000001.png", np.full((20, 30), 255))
+    bad = root / "bad.tgz"
+    assert main([*base, f"--predictions={root / 'predictions'}", f"--out={bad}"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "2008_000001.png holds the value 255, expected 0..20",
+        "1 problems; nothing was written",
+    ]
+    assert not bad.exists()
+    out.write_bytes(out.read_bytes()[:100])
+    assert main([*base, f"--check={out}"]) == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--predictions=x"], ["--predictions=x", "--out=y.tgz", "--check=z"]])
+def test_either_build_or_check(root, words):
+    with pytest.raises(InputError, match="expected either --predictions and --out"):
+        main(["submit", f"--root={root}", *words])
+
+
+def test_what_is_missing_is_named(root, expected):
+    with pytest.raises(InputError, match=r"archive .*none\.tgz does not exist"):
+        check_submission(root / "none.tgz", expected)
+    with pytest.raises(InputError, match=r"takes \.tgz archives, found .*x\.zip"):
+        build_submission(root / "predictions", expected, root / "x.zip")
+    (root / "VOCdevkit/VOC2012/JPEGImages/2008_000002.jpg").unlink()
+    with pytest.raises(InputError, match=r"lacks 1 of 3 photos of test, such as 2008_000002\.jpg; unpack VOC2012test"):
+        Expected.of(root)
+    shutil.rmtree(root / "VOCdevkit/VOC2012/ImageSets")
+    with pytest.raises(InputError, match=r"test\.txt does not exist"):
+        Expected.of(root)
+
+
+def test_a_full_disk_leaves_no_archive(root, expected, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssdd_lightning.data.files.os.replace", full)
+    with pytest.raises(InputError, match=r"cannot write .*results\.tgz: No space left"):
+        build(root, expected)
+    assert sorted(path.name for path in root.iterdir()) == ["VOCdevkit", "predictions"]

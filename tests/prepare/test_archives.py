@@ -1,0 +1,97 @@
+import tarfile
+import zipfile
+from pathlib import PurePosixPath
+
+import numpy as np
+import pytest
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.prepare.archives import tar_files, zip_files
+
+FILES = {"a/b.txt": b"hello", "a/skip.txt": b"no", "./a/c.bin": np.random.default_rng(0).bytes(50_000)}
+
+
+def wanted(path):
+    return path.name != "skip.txt"
+
+
+def read(path, reader=tar_files, **options):
+    return dict(reader(path, wanted, progress=False, **options))
+
+
+def write_zip(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2"])
+def test_reads_what_is_wanted(tmp_path, make, mode):
+    found = read(make.tar(tmp_path / "x.tar", FILES, mode))
+    assert found == {PurePosixPath("a/b.txt"): FILES["a/b.txt"], PurePosixPath("a/c.bin"): FILES["./a/c.bin"]}
+
+
+def test_reads_zip(tmp_path):
+    found = read(write_zip(tmp_path / "x.zip", FILES), zip_files)
+    assert {str(path): content for path, content in found.items()} == {
+        "a/b.txt": b"hello",
+        "a/c.bin": FILES["./a/c.bin"],
+    }
+
+
+@pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil"])
+def test_entries_outside_are_refused_even_if_nobody_wants_them(tmp_path, make, name):
+    for path, reader in (
+        (make.tar(tmp_path / "x.tar", {name: b"x"}), tar_files),
+        (write_zip(tmp_path / "x.zip", {name: b"x"}), zip_files),
+    ):
+        with pytest.raises(InputError, match="outside of its own folder; do not trust this file"):
+            list(reader(path, lambda path: False, progress=False))
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
+def test_links_and_devices_are_no_files(tmp_path, make, kind):
+    member = tarfile.TarInfo("a/link")
+    member.type, member.linkname = kind, "/etc/passwd"
+    path = make.tar(tmp_path / "x.tar", FILES, extra=[member])
+    with pytest.raises(InputError, match="a/link as a link or device"):
+        read(path)
+    assert len(list(tar_files(path, lambda path: path.name == "b.txt", progress=False))) == 1
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_truncated(tmp_path, make, mode):
+    path = make.tar(tmp_path / "x.tar", FILES, mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar .*: it is truncated, damaged or none"):
+        read(path)
+
+
+@pytest.mark.parametrize(("reader", "name"), [(tar_files, "x.tar"), (zip_files, "x.zip")])
+def test_no_archive_at_all(tmp_path, reader, name):
+    (tmp_path / name).write_bytes(b"<html>503 Service unavailable</html>" * 50)
+    with pytest.raises(InputError, match="cannot read archive"):
+        read(tmp_path / name, reader)
+    with pytest.raises(InputError, match="cannot read archive"):
+        read(tmp_path / "nowhere", reader)
+
+
+def test_a_damaged_zip(tmp_path):
+    path = write_zip(tmp_path / "x.zip", FILES)
+    content = bytearray(path.read_bytes())
+    content[2000:2100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot read archive"):
+        read(path, zip_files)
+
+
+def test_bombs_stay_packed(tmp_path, make):
+    files = {"a/bomb": bytes(2_000_000)}
+    for path, reader in (
+        (make.tar(tmp_path / "x.tgz", files, "w:gz"), tar_files),
+        (write_zip(tmp_path / "x.zip", files), zip_files),
+    ):
+        assert path.stat().st_size < 10_000
+        with pytest.raises(InputError, match="a/bomb holds 2000000 bytes, expected at most 1000000"):
+            read(path, reader, largest=1_000_000)

@@ -1,0 +1,226 @@
+import json
+import os
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from ssdd_lightning.cli import main
+from ssdd_lightning.data.folder import FolderDataModule
+from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.prepare.folder import FolderOptions, find_classes, prepare_folder, split_names
+
+FILES = ("my cat.jpg", "a.b.c.JPEG", "été.bmp", "x 1.png", "2007_1.jpg", "-.jpg")
+LABELS = {
+    "my cat.jpg": ["owl"],
+    "a.b.c": ["owl", "kea"],
+    "été": ["kea"],
+    "x 1": ["great auk"],
+    "2007_1": ["owl"],
+    "-": ["owl", "great auk"],
+}
+SIZE = (30, 40)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Six photos of odd names; `labels.json` beside them."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for file in FILES:
+        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(folder / file)
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS))
+    return folder
+
+
+def prepare(photos, **options):
+    options = {"images": photos, "labels": photos.parent / "labels.json", "out": photos.parent / "out", **options}
+    return prepare_folder(FolderOptions(**options), num_workers=2, progress=False)
+
+
+def module(made):
+    content = yaml.safe_load(made.config.read_text())
+    assert content["dataset"] == "folder"
+    return FolderDataModule(**content["data"], crop_size=16, batch_size=2, num_workers=0)
+
+
+def test_what_is_written_is_what_the_data_module_takes(photos):
+    made = prepare(photos, val=0.3)
+    assert made.classes.names == ("background", "great auk", "kea", "owl")
+    data = module(made)
+    assert data.class_names == ["background", "great auk", "kea", "owl"]
+    data.setup("fit")
+    data.setup("predict")
+    names = {record.name for record in data.datasets["train"].records}
+    assert names == set(made.train) == {record.name for record in data.datasets["predict"].records}
+    assert len(made.val) == 2
+    assert names | set(made.val) == {file.rpartition(".")[0] for file in FILES}
+    assert data.val_dataloader() == []
+    labels = {record.name: record.labels for phase in ("train", "val") for record in data.datasets[phase].records}
+    assert labels["a.b.c"] == (2, 3)
+    assert labels["my cat"] == (3,)
+
+
+def test_relative_paths_work_from_everywhere(photos, monkeypatch, capsys):
+    monkeypatch.chdir(photos.parent)
+    assert main(["prepare", "folder", "photos", "--labels=labels.json", "--out=out", "--val=0"]) == 0
+    text = capsys.readouterr().out
+    assert "options for every stage: --config out/data.yaml" in text
+    assert [line.split() for line in text.splitlines() if line.startswith("owl")] == [["owl", "4", "0"]]
+    monkeypatch.chdir("/")
+    data = FolderDataModule(**yaml.safe_load((photos.parent / "out" / "data.yaml").read_text())["data"])
+    data.setup("fit")
+    assert len(data.datasets["train"]) == 6
+
+
+def test_truth_scores_only_what_has_it(photos):
+    truth = photos.parent / "truth"
+    for name in ("my cat", "2007_1", "été"):
+        write_mask(truth / f"{name}.png", np.full(SIZE, 3))
+    made = prepare(photos, truth=truth, val=0.5)
+    assert set(made.val) <= {"my cat", "2007_1", "été"}
+    assert len(made.val) == 3
+    data = module(made)
+    data.setup("validate")
+    assert [batch["mask"].unique().tolist() for batch in data.val_dataloader()] == [[3]] * 3
+
+
+def test_twice_is_once_and_another_seed_is_another_split(photos):
+    made = prepare(photos, val=0.5)
+    before = {path: path.stat().st_mtime_ns for path in (photos.parent / "out").iterdir()}
+    assert prepare(photos, val=0.5).val == made.val
+    assert before == {path: path.stat().st_mtime_ns for path in (photos.parent / "out").iterdir()}
+    assert len({tuple(prepare(photos, val=0.5, seed=seed).val) for seed in range(6)}) > 1
+
+
+def test_an_interrupted_second_run_leaves_no_options_behind(photos, monkeypatch):
+    made = prepare(photos, val=0.5)
+    real = os.replace
+
+    def fail(source, target):
+        if str(target).endswith("train.txt"):
+            raise KeyboardInterrupt
+        real(source, target)
+
+    monkeypatch.setattr("ssdd_lightning.data.files.os.replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(photos, val=0.2)
+    assert not made.config.exists()
+
+
+def test_every_class_keeps_a_photo_to_train_on():
+    labels = {f"n{i}": (1,) if i < 18 else (2,) for i in range(20)}
+    for seed in range(20):
+        train, val = split_names(labels, 0.5, seed)
+        assert len(val) == 10
+        assert {index for name in train for index in labels[name]} == {1, 2}
+        assert sorted([*train, *val]) == sorted(labels)
+    assert split_names({"a": (1,), "b": (2,)}, 0.9, 0) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("name,labels\na,zebra yak\nb,yak\n", ("background", "yak", "zebra")),
+        ("name,labels\na,great auk;yak\n", ("background", "great auk", "yak")),
+        ("name,labels\na,2 5\n", ("background", *(f"class {n}" for n in range(1, 6)))),
+    ],
+)
+def test_classes_by_the_labels(tmp_path, content, names):
+    (tmp_path / "labels.csv").write_text(content)
+    assert find_classes(tmp_path / "labels.csv").names == names
+
+
+def test_as_many_classes_as_anybody_wants(photos):
+    labels = {name: [f"species {n}", f"species {n + 100:03d}"] for n, name in enumerate(LABELS)}
+    (photos.parent / "labels.json").write_text(json.dumps(labels))
+    (photos.parent / "names.txt").write_text(
+        "\n".join(["background", *(f"species {n}" for n in range(6)), *(f"species {n:03d}" for n in range(100, 200))])
+    )
+    made = prepare(photos, classes=str(photos.parent / "names.txt"), val=0)
+    assert module(made).num_classes == 107
+
+
+def test_a_csv_with_spaces_and_accents(photos):
+    lines = [f"{name},{';'.join(shown)}{';' if len(shown) == 1 else ''}" for name, shown in LABELS.items()]
+    (photos.parent / "labels.csv").write_text("\n".join(["name,labels", *lines]))
+    made = prepare(photos, labels=photos.parent / "labels.csv")
+    assert made.classes.names == ("background", "great auk", "kea", "owl")
+
+
+def relabel(photos, **changes):
+    (photos.parent / "labels.json").write_text(json.dumps({**LABELS, **changes}))
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+BROKEN = {
+    "half a photo": (lambda p: truncate(p / "my cat.jpg"), r"1 of 6 photos or masks are wrong, first: .*my cat\.jpg"),
+    "no photo": (lambda p: (p / "my cat.jpg").unlink(), r"1 labels without photo \(my cat\) in .*`--skip-missing`"),
+    "no label": (lambda p: relabel(p, été=[]), r"1 photos without label \(été\)"),
+    "names and indices": (lambda p: relabel(p, été=[3]), "mixes names with indices, such as 'great auk' and '3'"),
+    "two of a name": (
+        lambda p: (p / "my cat.JPEG").write_bytes((p / "my cat.jpg").read_bytes()),
+        "belong to two photos",
+    ),
+    "a space": (lambda p: (p / "my cat.jpg").rename(p / " my cat.jpg"), "begins or ends with a space"),
+    "a line break": (lambda p: (p / "my cat.jpg").rename(p / "my\ncat.jpg"), "holds a line break"),
+    "no labels": (lambda p: (p.parent / "labels.json").unlink(), r"labels\.json does not exist"),
+    "broken labels": (lambda p: (p.parent / "labels.json").write_text("{"), r"cannot read label file .*labels\.json"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_input_writes_nothing(photos, case):
+    spoil, message = BROKEN[case]
+    spoil(photos)
+    with pytest.raises(InputError, match=message):
+        prepare(photos)
+    assert not (photos.parent / "out").exists()
+
+
+def test_skip_missing(photos):
+    (photos / "my cat.jpg").unlink()
+    relabel(photos, été=[])
+    made = prepare(photos, skip_missing=True, val=0)
+    assert made.left_out == ["my cat", "été"]
+    assert len(made.train) == 4
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [(np.zeros((30, 41)), r"is 41 x 30 pixels, its photo 40 x 30"), (np.full(SIZE, 9), "holds the value 9")],
+)
+def test_wrong_truth(photos, mask, message):
+    write_mask(photos.parent / "truth" / "my cat.png", mask.astype(int))
+    with pytest.raises(InputError, match=message):
+        prepare(photos, truth=photos.parent / "truth")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"val": 1.0}, "val: expected a share"),
+        ({"truth": "nowhere"}, "folder of true masks .*nowhere does not exist"),
+        ({"truth": "photos"}, "holds a true mask .* of none"),
+        ({"classes": "2"}, "names the class 'owl', expected one of class 1"),
+    ],
+)
+def test_wrong_options(photos, options, message):
+    if "truth" in options:
+        (photos / "x 1.png").unlink()
+        (photos / "x 1.jpg").write_bytes((photos / "my cat.jpg").read_bytes())
+        options = {"truth": photos.parent / options["truth"]}
+    with pytest.raises(InputError, match=message):
+        prepare(photos, **options)
+
+
+def test_an_unwritable_target(photos):
+    (photos.parent / "out").write_text("a file")
+    with pytest.raises(InputError, match="cannot write"):
+        prepare(photos)

@@ -1,0 +1,248 @@
+import errno
+import os
+import tarfile
+
+import numpy as np
+import pytest
+
+from ssdd_lightning.cli import main
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
+from ssdd_lightning.data.labels import read_annotations, read_label_file
+from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.data.voc import VOCDataModule
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.prepare import voc as module
+from ssdd_lightning.prepare.download import Remote, md5_of
+from ssdd_lightning.prepare.voc import prepare_voc
+
+TABLE = ClassTable.select(VOC_CLASSES, None)
+TRAINAUG = ["2007_000001", "2007_000002", "2008_000001", "2008_000002", "2008_000003"]
+VOC_TOP, SBD_TOP = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def check(devkit):
+    assert (devkit / "ImageSets/Segmentation/trainaug.txt").read_text().split() == TRAINAUG
+    masks = {path.stem for path in (devkit / "SegmentationClassAug").glob("*.png")}
+    assert masks == {*TRAINAUG, "2007_000003", "2007_000004"}
+    labels = read_label_file(devkit / "labels.csv", TABLE)
+    assert labels["2008_000002"] == (8, 12)
+    assert labels == read_annotations(devkit / "Annotations", sorted(masks), TABLE)
+
+
+def test_from_both_archives(archives, obtaining, tmp_path, make):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd, num_workers=2)
+    assert made.splits == {"train": 2, "val": 2, "trainval": 4, "trainaug": 5}
+    assert made.labelled == 7
+    check(made.devkit)
+    masks = made.devkit / "SegmentationClassAug"
+    np.testing.assert_array_equal(read_mask(masks / "2008_000002.png"), make.mask(["dog", "cat"], shift=4))
+    np.testing.assert_array_equal(read_mask(masks / "2007_000001.png"), make.mask(["cat"]))  # VOC's own wins
+    assert not list(tmp_path.glob("out/**/*.part"))
+    assert not list(tmp_path.glob("out/**/README"))
+
+
+def test_the_stages_read_it(archives, obtaining, tmp_path):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    data = VOCDataModule(
+        tmp_path / "out",
+        labels=made.devkit / "labels.csv",
+        truth="SegmentationClassAug",
+        crop_size=16,
+        batch_size=5,
+        num_workers=0,
+    )
+    data.setup("fit")
+    assert sorted(next(iter(data.train_dataloader()))["name"]) == TRAINAUG
+    assert {batch["name"][0] for batch in data.val_dataloader()} == {"2007_000003", "2007_000004"}
+
+
+def test_twice_is_once(archives, obtaining, tmp_path):
+    prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    before = tree(tmp_path / "out")
+    archives.voc.unlink()
+    archives.sbd.unlink()
+    prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    assert tree(tmp_path / "out") == before
+
+
+def test_from_unpacked_folders(archives, obtaining, tmp_path):
+    for path in (archives.voc, archives.sbd):
+        with tarfile.open(path) as archive:
+            archive.extractall(tmp_path / "unpacked", filter="data")
+    given = tmp_path / "unpacked"
+    made = prepare_voc(tmp_path / "out", obtaining, given, given)
+    check(made.devkit)
+    photo = "JPEGImages/2008_000001.jpg"
+    assert (made.devkit / photo).samefile(given / VOC_TOP / photo)
+    before = tree(given / VOC_TOP)
+    check(prepare_voc(given, obtaining, None, given).devkit)  # in its own place
+    assert before.items() <= tree(given / VOC_TOP).items()
+
+
+def test_sbd_may_come_later(archives, obtaining, tmp_path):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    assert made.splits == {"train": 2, "val": 2, "trainval": 4}
+    assert made.labelled == 4
+    assert not (made.devkit / "SegmentationClassAug").exists()
+    check(prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd).devkit)
+
+
+def test_masks_of_sbd_that_somebody_else_made(archives, obtaining, tmp_path, make):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    folder = made.devkit / "SegmentationClassAug"
+    folder.mkdir()
+    (folder / "2008_000001.png").write_bytes(make.png(make.mask(["cat"])))
+    with pytest.raises(InputError, match=r"SegmentationClassAug lacks 4 masks of VOC's own, such as 2007_000001\.png"):
+        prepare_voc(tmp_path / "out", obtaining)
+    assert not (made.devkit / "ImageSets/Segmentation/trainaug.txt").exists()
+    for path in (made.devkit / "SegmentationClass").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    assert prepare_voc(tmp_path / "out", obtaining).splits["trainaug"] == 3
+
+
+def test_download(archives, server, tmp_path, monkeypatch, capsys):
+    for name, path in (("VOC_ARCHIVE", archives.voc), ("SBD_ARCHIVE", archives.sbd)):
+        os.link(path, server.folder / path.name)
+        monkeypatch.setattr(module, name, Remote(path.name, f"{server.url}/{path.name}", md5_of(path, False)))
+    with pytest.raises(InputError, match=r"VOCtrainval_11-May-2012\.tar is needed: give it with `--voc`"):
+        main(["prepare", "voc", f"--out={tmp_path / 'out'}"])
+    assert main(["prepare", "voc", f"--out={tmp_path / 'out'}", "--download"]) == 0
+    check(tmp_path / "out" / VOC_TOP)
+    text = capsys.readouterr().out
+    assert "trainaug        5   officially 10582" in text
+    assert "labels of 7 images" in text
+    assert len(server.asked) == 2
+    assert main(["prepare", "voc", f"--out={tmp_path / 'out'}", "--download"]) == 0
+    assert len(server.asked) == 2
+
+
+def test_the_published_checksums_are_asked_for(archives, tmp_path):
+    with pytest.raises(InputError, match="expected 6cd6e144f989b92b3379bac3b3de84fd of VOCtrainval"):
+        main(["prepare", "voc", f"--out={tmp_path / 'out'}", f"--voc={archives.voc}"])
+    assert not (tmp_path / "out" / "VOCdevkit").exists()
+    main(["prepare", "voc", f"--out={tmp_path / 'out'}", f"--voc={archives.voc}", "--no-checksum"])
+    with pytest.raises(InputError, match=r"expected 82b4d87ceb2ed10f6038a1cba92111cb of benchmark\.tgz"):
+        main(["prepare", "voc", f"--out={tmp_path / 'out'}", f"--sbd={archives.sbd}"])
+
+
+def drop(files, name):
+    return {key: content for key, content in files.items() if key != name}
+
+
+BOMB = b"""<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>
+<annotation><object><name>&b;</name></object></annotation>"""
+BROKEN_VOC = {
+    "a photo is missing": (lambda f: drop(f, f"{VOC_TOP}/JPEGImages/2007_000003.jpg"), "lacks 1 of 4 files, such as"),
+    "a list is missing": (lambda f: drop(f, f"{VOC_TOP}/ImageSets/Segmentation/val.txt"), "cannot read split list"),
+    "another archive": (lambda f: {"README": b"x"}, "holds no VOCdevkit/VOC2012/JPEGImages"),
+    "path traversal": (lambda f: {**f, f"{VOC_TOP}/JPEGImages/../../../../evil.jpg": b"x"}, "do not trust this file"),
+    "absolute path": (lambda f: {**f, "/evil.jpg": b"x"}, "do not trust this file"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_VOC)
+def test_a_broken_voc_archive_leaves_no_devkit(obtaining, tmp_path, make, case):
+    spoil, message = BROKEN_VOC[case]
+    path = make.tar(tmp_path / "voc.tar", spoil(make.voc_files()))
+    with pytest.raises(InputError, match=message):
+        prepare_voc(tmp_path / "out", obtaining, path)
+    assert not (tmp_path / "out" / VOC_TOP).exists()
+    assert not list(tmp_path.rglob("evil*"))
+    make.tar(path, make.voc_files())  # the right one under the same name: nothing of the broken one is in the way
+    os.utime(path)
+    assert prepare_voc(tmp_path / "out", obtaining, path).splits["train"] == 2
+
+
+BROKEN_SBD = {
+    "a .mat is missing": (
+        lambda f, m: drop(f, f"{SBD_TOP}/cls/2008_000003.mat"),
+        r"lacks 1 of SBD's 5 .*2008_000003\.mat",
+    ),
+    "no lists": (lambda f, m: {k: v for k, v in f.items() if "txt" not in k}, r"and its lists train\.txt and val\.txt"),
+    "a damaged .mat": (
+        lambda f, m: {**f, f"{SBD_TOP}/cls/2008_000001.mat": b"x" * 300},
+        r"cannot read 2008_000001\.mat",
+    ),
+    "another size": (
+        lambda f, m: {**f, f"{SBD_TOP}/cls/2008_000001.mat": m.mat(np.zeros((24, 35), np.uint8))},
+        r"2008_000001\.mat of SBD is 35 x 24 pixels, .*2008_000001\.jpg is 36 x 24",
+    ),
+    "strange classes": (
+        lambda f, m: {**f, f"{SBD_TOP}/cls/2008_000001.mat": m.mat(np.full((24, 36), 21, np.uint8))},
+        r"2008_000001\.mat of SBD: expected H x W class indices 0\.\.20",
+    ),
+    "an image that VOC lacks": (
+        lambda f, m: {**f, f"{SBD_TOP}/cls/2011_000009.mat": m.mat(np.zeros((24, 36), np.uint8))},
+        r"2011_000009\.jpg",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_SBD)
+def test_a_broken_sbd_archive_leaves_no_masks(archives, obtaining, tmp_path, make, case):
+    spoil, message = BROKEN_SBD[case]
+    path = make.tar(tmp_path / "sbd.tgz", spoil(make.sbd_files(), make), "w:gz")
+    with pytest.raises(InputError, match=message):
+        prepare_voc(tmp_path / "out", obtaining, archives.voc, path)
+    devkit = tmp_path / "out" / VOC_TOP
+    assert not (devkit / "SegmentationClassAug").exists()
+    assert not (devkit / "ImageSets/Segmentation/trainaug.txt").exists()
+    check(prepare_voc(tmp_path / "out", obtaining, None, archives.sbd).devkit)
+
+
+def test_an_xml_bomb_is_refused(obtaining, tmp_path, make):
+    files = {**make.voc_files(), f"{VOC_TOP}/Annotations/2007_000001.xml": BOMB}
+    with pytest.raises(InputError, match=r"cannot read annotation .*2007_000001\.xml"):
+        prepare_voc(tmp_path / "out", obtaining, make.tar(tmp_path / "voc.tar", files))
+    assert not (tmp_path / "out" / VOC_TOP / "labels.csv").exists()
+
+
+def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
+    written = []
+    real = module.atomic_write
+
+    def interrupted(path):
+        if len(written) == 8:
+            raise KeyboardInterrupt
+        written.append(path)
+        return real(path)
+
+    monkeypatch.setattr(module, "atomic_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    part = tmp_path / "out" / f"{VOC_TOP}.part"
+    kept = tree(part)
+    assert len(kept) == 9  # with the stamp
+    assert not (tmp_path / "out" / VOC_TOP).exists()
+    monkeypatch.setattr(module, "atomic_write", real)
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    assert kept.items() <= tree(made.devkit).items()
+
+
+def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("ssdd_lightning.data.files.os.replace", full)
+    with pytest.raises(InputError, match=r"cannot write .*No space left on device; choose a folder that is writable"):
+        prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    assert not (tmp_path / "out" / VOC_TOP).exists()
+
+
+def test_an_unwritable_target_is_a_sentence(archives, obtaining, tmp_path):
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot write .*prepare\.json"):
+        prepare_voc(tmp_path / "out", obtaining, archives.voc)
+
+
+def test_somebody_elses_folder_is_not_touched(archives, obtaining, tmp_path):
+    part = tmp_path / "out" / f"{VOC_TOP}.part"
+    part.mkdir(parents=True)
+    (part / "mine").write_text("")
+    with pytest.raises(InputError, match=r"VOC2012\.part is in the way"):
+        prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    assert (part / "mine").exists()
