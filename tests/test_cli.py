@@ -1,6 +1,7 @@
 """The command line: every stage through `main([...])` on the tiny devkit, and what the documentation promises of it."""
 
 import functools
+import json
 import shutil
 import subprocess
 import sys
@@ -207,6 +208,64 @@ def test_predict_keeps_nothing_in_memory(flow, tmp_path, monkeypatch):
     assert list((tmp_path / "predictions").glob("*.map.png"))
 
 
+@pytest.fixture
+def segmented(monkeypatch):
+    """Counts the images that a network is asked about."""
+    seen, original = [], ssdd_lightning.SegmentationModule.segment
+    for stage in (ssdd_lightning.SegmentationModule, ssdd_lightning.DynamicRefinementModule):
+        monkeypatch.setattr(stage, "segment", lambda self, *images: seen.append(1) or original(self, *images))
+    return seen
+
+
+def test_an_interrupted_test_goes_on_and_scores_everything(flow, tmp_path, segmented):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    whole = flow.run("test", "segmentation", root, trained=True).trainer.callback_metrics["test/miou"]
+    masks = sorted((tmp_path / "test").glob("*.png"))
+    assert len(segmented) == len(masks) > 1
+    before = {path.name: path.read_bytes() for path in masks}
+    masks[0].unlink()
+    masks[1].write_bytes(masks[1].read_bytes()[:60])
+    again = flow.run("test", "segmentation", root, trained=True).trainer.callback_metrics["test/miou"]
+    assert len(segmented) == len(masks) + 2
+    assert again == whole
+    assert before == {path.name: path.read_bytes() for path in masks}
+    record = json.loads((tmp_path / "test" / "test.json").read_text())
+    assert record["image_labels"] is False
+    assert "not used" in record["note"]
+    assert record["images"] == len(masks)
+    assert record["finished_earlier"] == len(masks) - 2
+    assert record["scores"]["test/miou"] == pytest.approx(float(whole))
+    assert record["made_by"]["protocol"] == {"scales": [1.0], "flip": False, "crf": None}
+    assert record["made_by"]["classes"] == [0, CAT, DOG]
+    assert record["made_by"]["checkpoint"]["file"] == "last.ckpt"
+
+
+def test_masks_of_another_checkpoint_are_made_anew(flow, tmp_path, segmented):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("test", "segmentation", root, trained=True)
+    flow.run("test", "dynamic", root, trained=True)
+    masks = list((tmp_path / "test").glob("*.png"))
+    assert len(segmented) == 2 * len(masks)
+    flow.run("test", "dynamic", root, trained=True)
+    assert len(segmented) == 2 * len(masks)
+
+
+@pytest.mark.parametrize(("stage", "suffix"), [("classification", ".map.png"), ("static", ".png")])
+def test_an_interrupted_prediction_goes_on(flow, tmp_path, stage, suffix):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("predict", stage, root, trained=True)
+    files = sorted(path for path in (tmp_path / "predictions").rglob(f"*{suffix}"))
+    times = {path: path.stat().st_mtime_ns for path in files}
+    files[-1].unlink()
+    flow.run("predict", stage, root, trained=True)
+    changed = [path for path in files if path.stat().st_mtime_ns != times[path]]
+    assert files[-1] in changed
+    assert {path.name for path in changed} == {files[-1].name}
+    record = json.loads((tmp_path / "predictions" / "predict.json").read_text())
+    assert record["image_labels"] is True
+    assert "were used" in record["note"]
+
+
 # --- weights and checkpoints -----------------------------------------------------------------------------------------
 
 
@@ -250,6 +309,23 @@ def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(
         assert Path(done.trainer.default_root_dir) == tmp_path
     fresh = flow.run("fit", "classification", *options, "--model.init_args.background_alpha=9")
     assert (fresh.model.background_alpha, fresh.model.scales) == (9.0, [2.0])
+
+
+def test_a_checkpoint_keeps_its_classes_and_refuses_others(flow, tmp_path):
+    stored = torch.load(flow.checkpoint("segmentation"), weights_only=True)["ssdd_classes"]
+    assert stored["indices"] == [0, CAT, DOG]
+    assert [stored["names"][index] for index in stored["indices"]] == ["background", "cat", "dog"]
+    other = [f"--trainer.default_root_dir={tmp_path}", "--data.classes=[cow,sheep]"]
+    with pytest.raises(InputError, match=r"trained on the classes \['background', 'cat', 'dog'\], but the data has"):
+        flow.run("test", "segmentation", *other, trained=True)
+
+
+def test_a_checkpoint_from_before_classes_were_kept_still_works(flow, tmp_path):
+    content = torch.load(flow.checkpoint("segmentation"), weights_only=True)
+    del content["ssdd_classes"]
+    torch.save(content, tmp_path / "old.ckpt")
+    options = [f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={tmp_path / 'old.ckpt'}"]
+    assert flow.run("test", "segmentation", *options).model.classes is None
 
 
 def test_the_class_in_a_checkpoint_wins_too(flow, tmp_path):

@@ -19,6 +19,7 @@ FILE_COMMANDS = {
     "prepare": ("ssdd_lightning.prepare.command", "make VOC 2012, COCO 2014 or your own photos ready for the stages"),
     "doctor": ("ssdd_lightning.doctor.command", "check a devkit: counts, images, masks, labels, splits"),
     "run": ("ssdd_lightning.pipeline", "run all stages of an experiment folder, in order; resumes where it stopped"),
+    "segment": ("ssdd_lightning.segment.segment_command", "segment any photos by a checkpoint, without a dataset"),
     "crf": ("ssdd_lightning.crf.command", "refine a folder of score maps by the dense CRF"),
     "merge": ("ssdd_lightning.merge.merge_command", "merge two folders of masks by their difference maps"),
     "sweep": ("ssdd_lightning.merge.sweep_command", "score that merge for a grid of biases"),

@@ -1,11 +1,14 @@
 import argparse
+import csv
 import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from ssdd_lightning.data.maps import map_path, write_map
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.command import add_arguments, read_classes, run
@@ -29,9 +32,9 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     target = tmp_path / "new" / "scores.json"
     assert call(*folders, "--split", str(tmp_path / "split.txt"), "--json", str(target)) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["background", "50.00"] in rows
-    assert ["cat", "33.33"] in rows
-    assert ["mIoU", "41.67"] in rows
+    assert ["background", "50.00", "100.00", "50.00", "0.00", "50.00"] in rows
+    assert ["cat", "33.33", "50.00", "50.00", "33.33", "33.33"] in rows
+    assert ["mIoU,", "means", "41.67", "75.00", "50.00", "16.67", "41.67"] in rows
     assert ["coverage", "75.00"] in rows
     assert json.loads(target.read_text())["coverage"] == 0.75
 
@@ -42,6 +45,32 @@ def test_advice_and_classes(folders, tmp_path, capsys):
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == ["class", "knowledge", "advice", "oracle"]
     assert ["kite", "33.33", "100.00", "100.00"] in rows
+
+
+def test_all_measures_into_all_files(tmp_path, capsys):
+    scores = np.random.default_rng(0).random((3, 20, 30))
+    write_map(map_path(tmp_path / "p", "a"), [0, 8, 12], scores)
+    write_mask(tmp_path / "t" / "a.png", scores.argmax(axis=0) * 4 + (scores.argmax(axis=0) > 0) * 4)
+    files = {kind: tmp_path / f"scores.{kind}" for kind in ("json", "csv", "png")}
+    words = [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
+    words += ["--predictions", str(tmp_path / "p"), "--truth", str(tmp_path / "t"), "--boundary", "--curves"]
+    assert call(*words) == 0
+    text = capsys.readouterr().out
+    assert "boundary" in text.splitlines()[0]
+    assert "bands around true contours: 1 px" in text
+    assert "best background: constant" in text
+    content = json.loads(files["json"].read_text(), parse_constant=pytest.fail)
+    best = content["background"]["constant"]["best"]
+    assert [best["value"], best["miou"]] in content["background"]["constant"]["curve"]
+    assert len(list(csv.DictReader(files["csv"].open()))) == 22
+    with Image.open(files["png"]) as picture:
+        assert picture.size[0] == 1280
+        assert len(picture.getcolors(1000)) > 10
+
+
+def test_curves_need_maps(folders):
+    with pytest.raises(InputError, match=r"no a\.map\.png \(1 of 1 are missing\)"):
+        call(*folders, "--curves")
 
 
 def test_bad_input_writes_nothing(folders, tmp_path):

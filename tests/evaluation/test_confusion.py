@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
+import torch
+from torchmetrics.functional.classification import multiclass_jaccard_index, multiclass_precision, multiclass_recall
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.evaluation.confusion import best_of_both, confusion_matrix, intersection_over_union
+from ssdd_lightning.evaluation.confusion import best_of_both, class_rates, confusion_matrix, intersection_over_union
 
 
 def loops(prediction, truth, num_classes):
@@ -59,3 +61,39 @@ def test_best_of_both():
     knowledge = np.uint8([1, 0, 2, 255, 2])
     advice = np.uint8([0, 1, 0, 2, 1])
     assert best_of_both(knowledge, advice, truth).tolist() == [1, 1, 2, 255, 2]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("num_classes", [2, 21, 81])
+def test_rates_agree_with_torchmetrics(num_classes):
+    rng = np.random.default_rng(num_classes)
+    truth = random_mask(rng, num_classes, (40, 50))
+    prediction = np.where(rng.random(truth.shape) < 0.5, truth, rng.integers(0, num_classes, truth.shape))
+    prediction = np.where(prediction == 255, 0, prediction).astype(np.uint8)  # torchmetrics refuses 255 in predictions
+    rates = class_rates(confusion_matrix(prediction, truth, num_classes))
+    pair = torch.from_numpy(prediction).long(), torch.from_numpy(truth).long()
+    options = {"num_classes": num_classes, "average": "none", "ignore_index": 255}
+    np.testing.assert_allclose(rates.iou, multiclass_jaccard_index(*pair, **options), rtol=1e-6)
+    np.testing.assert_allclose(rates.precision, multiclass_precision(*pair, **options), rtol=1e-6)
+    np.testing.assert_allclose(rates.recall, multiclass_recall(*pair, **options), rtol=1e-6)
+
+
+def test_shares_of_false_pixels_are_mctformers():
+    """From its three counts, pixel by pixel: P, T and TP over what the truth does not ignore."""
+    rng = np.random.default_rng(0)
+    prediction, truth = random_mask(rng, 5), random_mask(rng, 5)
+    rates = class_rates(confusion_matrix(prediction, truth, 5))
+    for label in range(5):
+        scored = truth != 255
+        p, t = ((mask == label)[scored].sum() for mask in (prediction, truth))
+        tp = ((prediction == label) & (truth == label)).sum()
+        assert rates.fp[label] == pytest.approx((p - tp) / (t + p - tp))
+        assert rates.fn[label] == pytest.approx((t - tp) / (t + p - tp))
+        assert rates.iou[label] + rates.fp[label] + rates.fn[label] == pytest.approx(1)
+
+
+def test_undefined_rates():
+    rates = class_rates(confusion_matrix(np.uint8([[0, 1]]), np.uint8([[0, 2]]), 4))
+    assert rates.precision[:3].tolist() == [1, 0, 0]
+    assert rates.recall[:3].tolist() == [1, 0, 0]
+    assert all(np.isnan(values[3]) for values in rates)

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import math
 
@@ -5,6 +7,7 @@ import numpy as np
 import pytest
 
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.evaluation.table import scores_csv
 
 NAMES = {0: "background", 1: "cat", 2: "sofa", 3: "yak"}
 CONFUSION = np.array([[6, 1, 0, 0, 1], [2, 5, 0, 0, 1], [0, 0, 0, 0, 0], [0, 4, 0, 0, 0]])
@@ -47,6 +50,10 @@ def test_json_is_strict_and_complete(card):
         "index": 1,
         "name": "cat",
         "iou": 5 / 13,
+        "precision": 5 / 10,
+        "recall": 5 / 8,
+        "fp": 5 / 13,
+        "fn": 3 / 13,
         "truth_pixels": 8,
         "predicted_pixels": 10,
     }
@@ -55,9 +62,10 @@ def test_json_is_strict_and_complete(card):
 
 def test_table(card):
     lines = card.table().splitlines()
-    assert lines[0].split() == ["class", "IoU"]
-    assert ["cat", "38.46"] in [line.split() for line in lines]
-    assert ["mIoU", "32.82"] in [line.split() for line in lines]
+    assert lines[0].split() == ["class", "IoU", "precision", "recall", "FP", "FN"]
+    assert ["cat", "38.46", "50.00", "62.50", "38.46", "23.08"] in [line.split() for line in lines]
+    assert ["yak", "0.00", "0.00", "0.00", "0.00", "100.00"] in [line.split() for line in lines]
+    assert ["mIoU,", "means", "32.82", "41.67", "45.83", "19.49", "47.69"] in [line.split() for line in lines]
     assert ["coverage", "90.00"] in [line.split() for line in lines]
     assert "nobody shows them: sofa" in card.table()
     assert lines[-1] == "a note"
@@ -72,3 +80,30 @@ def test_companions_become_columns_and_entries():
     assert ["sofa", "-", "0.00"] in rows
     assert ["cat", "38.46", "-"] in rows
     assert json.loads(card.to_json())["advice"]["miou"] == 0
+
+
+def test_boundaries_become_a_column_a_row_and_a_curve():
+    counts = np.array([[3, 1, 0, 0], [4, 2, 0, 1], [5, 2, 0, 0]])
+    trimap = np.stack([CONFUSION] * 6)
+    card = Scorecard(CONFUSION, NAMES, 3, boundary=counts, trimap=trimap)
+    rows = [line.split() for line in card.table().splitlines()]
+    assert rows[0][-1] == "boundary"
+    assert next(row for row in rows if row[:1] == ["cat"])[-1] == "33.33"
+    assert next(row for row in rows if row[:1] == ["mIoU,"])[-1] == "27.78"
+    assert "bands around true contours: 1 px 32.82, 2 px 32.82" in card.table()
+    content = json.loads(card.to_json(), parse_constant=pytest.fail)
+    assert content["means"]["boundary_iou"] == pytest.approx((3 / 6 + 1 / 3 + 0) / 3)
+    assert content["trimap"][5] == [32, pytest.approx(card.miou)]
+    beside = Scorecard(CONFUSION, NAMES, 3, {"advice": card}, boundary=counts, trimap=trimap)
+    assert ["mean", "boundary", "27.78", "27.78"] in [line.split() for line in beside.table("K").splitlines()]
+
+
+def test_csv(card):
+    beside = Scorecard(CONFUSION, NAMES, 3, {"advice": Scorecard(CONFUSION * 0, NAMES, 3)})
+    rows = list(csv.DictReader(io.StringIO(scores_csv(beside, "mine"))))
+    assert [row["what"] for row in rows] == ["mine"] * 5 + ["advice"] * 5
+    assert float(rows[1]["iou"]) == 5 / 13
+    assert rows[2]["name"] == "sofa"
+    assert rows[2]["iou"] == ""
+    assert (rows[4]["name"], rows[4]["index"], float(rows[4]["iou"])) == ("mean", "", card.miou)
+    assert rows[9]["iou"] == ""

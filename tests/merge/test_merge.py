@@ -79,6 +79,14 @@ def test_the_commands(folders, capsys):
     assert main(["merge", *parts, f"--out={root / 'm'}", "--class_bias=0"]) == 0
     assert sorted(p.name for p in (root / "m").iterdir()) == [f"{name}.png" for name in NAMES]
     assert main(["sweep", *parts, f"--truth={root / 'truth'}", f"--json={root / 's.json'}"]) == 0
+    names = root / "names.txt"
+    names.write_text("\n".join(f"class {index}" for index in range(13)))
+    same = ["sweep", *parts, f"--truth={root / 'truth'}", f"--classes={names}", f"--json={root / 't.json'}"]
+    assert main(same) == 0
+    assert (root / "t.json").read_text() == (root / "s.json").read_text()
+    names.write_text("background\nkite\n")
+    with pytest.raises(InputError, match=r"holds the value \d+, expected 0\.\.1"):
+        main(same)
     assert "b_dd 0.4" in capsys.readouterr().out
     assert '"auc"' in (root / "s.json").read_text()
 

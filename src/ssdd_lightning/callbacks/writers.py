@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
+from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from ssdd_lightning.callbacks.indices import dataset_indices, to_dataset
+from ssdd_lightning.callbacks.record import LABELS_USED, Resumable, RunRecord, open_record, product_path
 from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.data.maps import map_path, mask_path, write_map
+from ssdd_lightning.data.maps import write_map
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
 
@@ -33,6 +35,8 @@ class PredictionWriter(BasePredictionWriter):
       `<output_dir>/d_knowledge/<name>.png` and `<output_dir>/d_advice/<name>.png`.
     Files carry the dataset's own class indices, taken from the data module. No file is ever half written, and
     in distributed runs each process writes its own images. `ssdd test` writes what its step returns, if any.
+    Beside the files lies `predict.json` or `test.json`: checkpoint, settings, whether image-level labels were used, and
+    the scores of a test. Images that an interrupted run of the same finished are not computed again; see `RunRecord`.
 
     Args:
         output_dir: Folder to write to; created where it does not exist, files of the same name are replaced. None
@@ -43,6 +47,7 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self._chosen = None if output_dir is None else Path(output_dir)
         self.output_dir = self._chosen or Path("predictions")
+        self._record: RunRecord | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fail before the work rather than after it: the folder must be one, and the classes known."""
@@ -52,6 +57,22 @@ class PredictionWriter(BasePredictionWriter):
             folder = "predictions" if stage == "predict" else "test"
             self.output_dir = self._chosen or Path(trainer.default_root_dir) / folder
             _make_folder(self.output_dir)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out what an earlier run finished."""
+        self._record = open_record(trainer, pl_module, "predict", self.output_dir)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find out what an earlier run finished."""
+        self._record = open_record(trainer, pl_module, "test", self.output_dir)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Complete the record."""
+        self._close(trainer, pl_module, "predict")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Complete the record by the scores."""
+        self._close(trainer, pl_module, "test")
 
     def write_on_batch_end(
         self,
@@ -73,7 +94,7 @@ class PredictionWriter(BasePredictionWriter):
                 f"{type(pl_module).__name__}.predict_step should return a dict with 'name' and any of "
                 f"{', '.join(CONTENTS)} for PredictionWriter, found {_describe(prediction)}"
             )
-        self._write(prediction, dataset_indices(trainer))
+        self._write(prediction, trainer)
 
     def on_test_batch_end(
         self,
@@ -86,22 +107,38 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Write one batch of `test`, if the step returned something to write."""
         if _is_writable(outputs):
-            self._write(outputs, dataset_indices(trainer))  # type: ignore[arg-type]
+            self._write(outputs, trainer)  # type: ignore[arg-type]
 
-    def _write(self, prediction: Mapping[str, Any], indices: npt.NDArray[np.uint8]) -> None:
+    def _close(self, trainer: Trainer, pl_module: LightningModule, command: str) -> None:
+        record, self._record = self._record, None
+        if isinstance(pl_module, Resumable):
+            pl_module.earlier = None
+        if record is None or not trainer.is_global_zero:
+            return
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items()} if command == "test" else {}
+        record.finish(scores)
+        earlier = f", {record.reused} of them by an earlier run" if record.reused else ""
+        rank_zero_info(f"{len(record.records)} images in {self.output_dir}{earlier}; {LABELS_USED[command]}")
+
+    def _write(self, prediction: Mapping[str, Any], trainer: Trainer) -> None:
+        indices = dataset_indices(trainer)
         names = prediction["name"]
+        if not names:
+            return
+        if self._record is not None and trainer.is_global_zero:
+            self._record.begin(key for key in CONTENTS if key in prediction)
         for key in CONTENTS:
             if len(prediction.get(key, names)) != len(names):
                 raise InputError(f"a prediction has {len(names)} names but {len(prediction[key])} of {key!r}")
         for name, mask in zip(names, prediction.get("mask", ()), strict=False):
-            write_mask(mask_path(self.output_dir, name), to_dataset(_array(mask), indices))
+            write_mask(product_path(self.output_dir, "mask", name), to_dataset(_array(mask), indices))
         if "map" in prediction:
             for name, scores, channels in zip(names, prediction["map"], prediction["map_classes"], strict=True):
                 classes = to_dataset(_array(channels), indices).tolist()
-                write_map(map_path(self.output_dir, name), classes, _array(scores).astype(np.float32))
+                write_map(product_path(self.output_dir, "map", name), classes, _array(scores).astype(np.float32))
         for key in DIFFERENCES:
             for name, difference in zip(names, prediction.get(key, ()), strict=False):
-                write_difference(mask_path(self.output_dir / key, name), _array(difference))
+                write_difference(product_path(self.output_dir, key, name), _array(difference))
 
 
 def write_difference(path: Path, difference: npt.NDArray[np.floating]) -> None:

@@ -139,7 +139,7 @@ def read_names(path: Path) -> list[str]:
 def table_of_labels(path: Path) -> ClassTable:
     """Find out the classes from a label file alone.
 
-    VOC's names, and vectors of 20 entries, mean VOC's 21 classes. Vectors of another length n mean n + 1 classes
+    VOC's names, and vectors as long as VOC's, mean VOC's classes. Vectors of another length n mean n + 1 classes
     without names; indices mean as many as the highest one says.
 
     Args:

@@ -1,5 +1,6 @@
 """A folder of results knows the settings that made it."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,3 +32,19 @@ def claim(path: Path, settings: Mapping[str, Any], what: str, free: bool = False
         same = False
     if not same:
         raise InputError(f"{path} says that this folder holds {what} of other settings; choose another.")
+
+
+def fingerprint(path: Path) -> dict[str, str]:
+    """Name of a file and the SHA-256 of its bytes, as `sha256sum` prints it: the same wherever the file lies.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or error}); check the path") from error
+    return {"file": path.name, "sha256": digest.hexdigest()}

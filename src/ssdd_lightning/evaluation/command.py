@@ -6,9 +6,9 @@ from pathlib import Path
 from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.evaluation.chart import write_chart
 from ssdd_lightning.evaluation.folder import evaluate_folders
-
-DESCRIPTION = "score a folder of masks or score maps: pooled mIoU as PASCAL VOC counts it, per class, and coverage"
+from ssdd_lightning.evaluation.table import scores_csv
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,13 +39,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="class names of the dataset, one a line, background first, or a JSON object of index to name; "
-        "default: the 21 of PASCAL VOC",
+        "default: those of PASCAL VOC",
+    )
+    parser.add_argument(
+        "--boundary",
+        action="store_true",
+        help="measure boundary IoU, and the mIoU within bands of a few pixels around true contours, too",
+    )
+    parser.add_argument(
+        "--curves",
+        action="store_true",
+        help="measure the mIoU of score maps by background too: a constant, and (1 - max) ** alpha",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all scores, as fractions, to this file")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the scores of the classes to this file")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="also draw bars of the classes, and the curves")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print the table and write the JSON file if asked to.
+    """Score, print the table and write the files that are asked for.
 
     Returns:
         The exit status, 0.
@@ -59,9 +71,20 @@ def run(args: argparse.Namespace) -> int:
         names=None if args.split is None else read_list(args.split),
         classes=None if args.classes is None else read_classes(args.classes),
         advice=args.advice,
+        boundary=args.boundary,
+        curves=args.curves,
     )
-    print(card.table("knowledge" if args.advice else "IoU"))
+    title = "knowledge" if args.advice else "predictions"
+    print(card.table(title))
     if args.json is not None:
-        with atomic_write(args.json) as stream:
-            stream.write(card.to_json().encode())
+        _write(args.json, card.to_json())
+    if args.csv is not None:
+        _write(args.csv, scores_csv(card, title))
+    if args.png is not None:
+        write_chart(args.png, card, title)
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as stream:
+        stream.write(text.encode())

@@ -1,5 +1,7 @@
 """Confusion counts between predicted and true masks; the sum over a split is all that scoring needs."""
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -58,19 +60,58 @@ def confusion_matrix(
     return pairs[:num_classes, [*range(num_classes), IGNORE]]
 
 
-def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """IoU = TP / (GT + Pred - TP) of every class, as the VOC devkit counts it.
+class ClassRates(NamedTuple):
+    """What one pooled confusion says of every class, from TP, T (pixels of the truth) and P (of the prediction).
+
+    All are C float64 in [0, 1], NaN where neither truth nor prediction shows the class. Where only one of them does,
+    precision or recall, else 0 / 0, is 0.
+
+    Attributes:
+        iou: TP / (T + P - TP), as the VOC devkit counts it.
+        precision: TP / P.
+        recall: TP / T.
+        fp: (P - TP) / (T + P - TP), the share of the union that is predicted wrongly (MCTformer, CVPR 2022).
+        fn: (T - TP) / (T + P - TP), the share of the union that is missed; iou + fp + fn = 1.
+    """
+
+    iou: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    fp: npt.NDArray[np.float64]
+    fn: npt.NDArray[np.float64]
+
+
+def class_rates(confusion: npt.NDArray[np.integer]) -> ClassRates:
+    """Work out the scores of every class.
 
     Args:
         confusion: C x (C+1), see `confusion_matrix`.
-
-    Returns:
-        C float64 in [0, 1]; NaN where neither truth nor prediction shows the class.
     """
-    classes = len(confusion)
     hits = confusion.diagonal()
-    union = confusion.sum(axis=1) + confusion[:, :classes].sum(axis=0) - hits
-    return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
+    truth, predicted = confusion.sum(axis=1), confusion[:, : len(confusion)].sum(axis=0)
+    union = truth + predicted - hits
+
+    def share(part: npt.NDArray[np.integer], whole: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        return np.where(union > 0, part / np.maximum(whole, 1), np.nan)
+
+    return ClassRates(
+        iou=share(hits, union),
+        precision=share(hits, predicted),
+        recall=share(hits, truth),
+        fp=share(predicted - hits, union),
+        fn=share(truth - hits, union),
+    )
+
+
+def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """IoU of every class, C float64; see `ClassRates`."""
+    return class_rates(confusion).iou
+
+
+def shown_mean(values: npt.NDArray[np.float64]) -> float:
+    """Mean over the classes that truth or prediction show, those that are not NaN; NaN if there is none."""
+    shown = values[~np.isnan(values)]
+    return float(shown.mean()) if shown.size else float("nan")
 
 
 def best_of_both(

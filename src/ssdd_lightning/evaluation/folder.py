@@ -4,7 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,14 @@ from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES
 from ssdd_lightning.data.maps import SUFFIX, map_path, mask_path, read_map
 from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.background import BackgroundCurves, foreground_counts
+from ssdd_lightning.evaluation.boundary import boundary_counts, trimap_counts
 from ssdd_lightning.evaluation.confusion import best_of_both, joint_histogram
 from ssdd_lightning.evaluation.scorecard import Scorecard
 
 CHUNK = 16  # images per task: about 10 ms of work against some 0.1 ms to hand it to another process
+Mask = npt.NDArray[np.uint8]
+Counts = dict[str, npt.NDArray[np.int64]]
 NO_SPLIT = "no split was given: every prediction found was scored, and images without a prediction cannot be known"
 
 
@@ -30,6 +34,8 @@ def evaluate_folders(
     advice: Path | None = None,
     workers: int | None = None,
     progress: bool = True,
+    boundary: bool = False,
+    curves: bool = False,
 ) -> Scorecard:
     """Score a folder of masks or score maps.
 
@@ -40,11 +46,13 @@ def evaluate_folders(
         predictions: Folder of predictions, by the dataset's own class indices.
         truth: Folder of true masks `<name>.png`; pixels of 255 are not counted.
         names: Images of the split. None scores every prediction found, and the scorecard says so.
-        classes: Name of every class by its index, background included. None: the 21 of PASCAL VOC.
+        classes: Name of every class by its index, background included. None: those of PASCAL VOC.
         advice: A second folder of predictions. Its scores and those of the oracle merge (the better
             of the two in each pixel) become the scorecard's companions "advice" and "oracle".
         workers: Number of processes; None: one a core, fewer for few images, one where none can fork.
         progress: Whether to show a bar.
+        boundary: Measure the boundary IoU and the mIoU in bands around true contours too (of advice and oracle too).
+        curves: Measure the mIoU by background too, which needs score maps in `predictions`.
 
     Returns:
         The scorecard of `predictions`.
@@ -58,13 +66,19 @@ def evaluate_folders(
     for folder in folders:
         if not folder.is_dir():
             raise InputError(f"folder {folder} does not exist; expected a folder of PNG masks or score maps")
-    job = _Job(predictions, truth, advice, tuple(sorted(table)))
+    job = _Job(predictions, truth, advice, tuple(sorted(table)), boundary, curves)
     scored = list(names) if names is not None else predicted_names(predictions)
     _check_complete(job, scored)
     total = _pooled(job, scored, _workers(workers, len(scored)), progress)
-    cards = [Scorecard(counts, table, len(scored)) for counts in total]
+    cards = [_card(total, number, table, len(scored)) for number in range(len(total["confusion"]))]
     companions = dict(zip(("advice", "oracle"), cards[1:], strict=False))
-    return Scorecard(total[0], table, len(scored), companions, () if names is not None else (NO_SPLIT,))
+    known = None if not curves else BackgroundCurves(total["foreground"], total["confusion"][0].sum(axis=1))
+    return replace(cards[0], companions=companions, notes=() if names is not None else (NO_SPLIT,), curves=known)
+
+
+def _card(total: Counts, number: int, classes: Mapping[int, str], images: int) -> Scorecard:
+    parts = {key: total[key][number] for key in ("boundary", "trimap") if key in total}
+    return Scorecard(total["confusion"][number], classes, images, **parts)
 
 
 def predicted_names(folder: Path) -> list[str]:
@@ -103,34 +117,66 @@ class _Job:
     truth: Path
     advice: Path | None
     classes: tuple[int, ...]
+    boundary: bool
+    curves: bool
 
-    def score(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Pooled confusions, 1 or 3 x C x (C+1): predictions, and with advice also advice and oracle."""
-        return np.sum([self._score_one(name) for name in names], axis=0)
+    @property
+    def size(self) -> int:
+        """C: one more than the highest class index."""
+        return self.classes[-1] + 1
 
-    def _score_one(self, name: str) -> npt.NDArray[np.int64]:
-        true_path = mask_path(self.truth, name)
-        truth = read_mask(true_path)
+    def score(self, names: Sequence[str]) -> Counts:
+        """Counts of some images, added up.
+
+        Returns:
+            "confusion", N x C x (C+1); N is 1, or 3 with advice: predictions, advice and oracle. With `boundary`
+            also "boundary", N x 3 x C, and "trimap", N x K x C x (C+1); with `curves` "foreground", 2 x C x 256.
+        """
+        total: Counts = {}
+        for name in names:
+            _add(total, self._score_one(name))
+        return total
+
+    def _score_one(self, name: str) -> Counts:
+        truth = read_mask(mask_path(self.truth, name))
         masks = [self._read(self.predictions, name, truth)]
         if self.advice is not None:
             masks.append(self._read(self.advice, name, truth))
             masks.append(best_of_both(masks[0], masks[1], truth))
+        counts = {"confusion": self._confusions(name, masks, truth)}
+        if self.boundary:
+            counts["boundary"] = np.stack([boundary_counts(mask, truth, self.size) for mask in masks])
+            counts["trimap"] = np.stack([trimap_counts(mask, truth, self.size) for mask in masks])
+        if self.curves:
+            counts["foreground"] = self._foreground(name, truth)
+        return counts
+
+    def _confusions(self, name: str, masks: Sequence[Mask], truth: Mask) -> npt.NDArray[np.int64]:
         pairs = np.stack([joint_histogram(mask, truth) for mask in masks])
-        self._check_values(pairs[0].sum(axis=1), true_path)
+        self._check_values(pairs[0].sum(axis=1), mask_path(self.truth, name))
         for mask_pairs, folder in zip(pairs, (self.predictions, self.advice), strict=False):
             if folder is not None:
                 self._check_values(mask_pairs.sum(axis=0), _existing(folder, name))
-        size = self.classes[-1] + 1
-        return pairs[:, :size, [*range(size), IGNORE]]
+        return pairs[:, : self.size, [*range(self.size), IGNORE]]
 
-    def _read(self, folder: Path, name: str, truth: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def _foreground(self, name: str, truth: Mask) -> npt.NDArray[np.int64]:
+        path = map_path(self.predictions, name)
+        classes, scores = read_map(path)
+        self._check_size(scores[0].shape, path, name, truth)
+        self._check_values(np.bincount(classes), path)
+        return foreground_counts(classes, scores, truth, self.size)
+
+    def _read(self, folder: Path, name: str, truth: Mask) -> Mask:
         mask = read_prediction(folder, name)
-        if mask.shape != truth.shape:
-            raise InputError(
-                f"{_existing(folder, name)} is {_size(mask)} but {mask_path(self.truth, name)} is "
-                f"{_size(truth)}; predictions must have the size of the true mask"
-            )
+        self._check_size(mask.shape, _existing(folder, name), name, truth)
         return mask
+
+    def _check_size(self, size: tuple[int, ...], path: Path, name: str, truth: Mask) -> None:
+        if size != truth.shape:
+            raise InputError(
+                f"{path} is {_size(size)} but {mask_path(self.truth, name)} is {_size(truth.shape)}; "
+                "predictions must have the size of the true mask"
+            )
 
     def _check_values(self, counts: npt.NDArray[np.int64], path: Path) -> None:
         strange = [value for value in np.flatnonzero(counts) if value not in (*self.classes, IGNORE)]
@@ -146,8 +192,13 @@ def _existing(folder: Path, name: str) -> Path:
     return mask if mask.is_file() else map_path(folder, name)
 
 
-def _size(mask: npt.NDArray[np.uint8]) -> str:
-    return f"{mask.shape[1]} x {mask.shape[0]} pixels"
+def _size(size: tuple[int, ...]) -> str:
+    return f"{size[1]} x {size[0]} pixels"
+
+
+def _add(total: Counts, counts: Counts) -> None:
+    for what, numbers in counts.items():
+        total[what] = total[what] + numbers if what in total else numbers
 
 
 def _check_classes(classes: Mapping[int, str]) -> None:
@@ -170,6 +221,12 @@ def _check_complete(job: _Job, names: Sequence[str]) -> None:
                 f"folder {folder} lacks {len(missing)} of {len(names)} images: {', '.join(missing[:5])}"
                 f"{', ...' if len(missing) > 5 else ''}; write them or give the split that they belong to"
             )
+    masks = [name for name in names if not map_path(job.predictions, name).is_file()] if job.curves else []
+    if masks:
+        raise InputError(
+            f"the curves need score maps, but folder {job.predictions} has no {masks[0]}{SUFFIX} ({len(masks)} of "
+            f"{len(names)} are missing); leave the curves out for masks"
+        )
 
 
 def _workers(wanted: int | None, images: int) -> int:
@@ -181,18 +238,17 @@ def _workers(wanted: int | None, images: int) -> int:
     return min(cores, 1 + images // (4 * CHUNK))
 
 
-def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> npt.NDArray[np.int64]:
-    size = job.classes[-1] + 1
-    total = np.zeros((1 if job.advice is None else 3, size, size + 1), dtype=np.int64)
+def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> Counts:
+    total: Counts = {}
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     with tqdm(total=len(names), desc="evaluate", unit="image", disable=not progress) as bar:
         for counts, images in _scored(job, chunks, workers):
-            total += counts
+            _add(total, counts)
             bar.update(images)
     return total
 
 
-def _scored(job: _Job, chunks: Sequence[Sequence[str]], workers: int) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+def _scored(job: _Job, chunks: Sequence[Sequence[str]], workers: int) -> Iterator[tuple[Counts, int]]:
     if workers == 1:
         yield from ((job.score(chunk), len(chunk)) for chunk in chunks)
         return

@@ -1,4 +1,4 @@
-"""The scorecard: what one pooled confusion says, for people (a table) and for programs (JSON)."""
+"""The scorecard: what the pooled counts of a split say, for people (a table) and for programs (JSON)."""
 
 import json
 import math
@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.evaluation.confusion import intersection_over_union
+from ssdd_lightning.evaluation.background import BackgroundCurves
+from ssdd_lightning.evaluation.boundary import TRIMAP_WIDTHS, boundary_iou
+from ssdd_lightning.evaluation.confusion import ClassRates, class_rates, shown_mean
+from ssdd_lightning.evaluation.table import scores_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +26,9 @@ class Scorecard:
         images: Number of images scored.
         companions: Further scorecards of the same images to show beside this one, by column title.
         notes: Sentences that the reader of the scores should know.
+        boundary: 3 x C int64, see `boundary.boundary_counts`; None where boundaries were not measured.
+        trimap: K x C x (C+1) int64, see `boundary.trimap_counts`; None likewise.
+        curves: mIoU by background, for score maps; None where it was not measured.
     """
 
     confusion: npt.NDArray[np.int64]
@@ -30,17 +36,43 @@ class Scorecard:
     images: int
     companions: Mapping[str, "Scorecard"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    boundary: npt.NDArray[np.int64] | None = None
+    trimap: npt.NDArray[np.int64] | None = None
+    curves: BackgroundCurves | None = None
 
     @cached_property
+    def rates(self) -> ClassRates:
+        """IoU, precision, recall, FP and FN of every class by its index."""
+        return class_rates(self.confusion)
+
+    @property
     def iou(self) -> npt.NDArray[np.float64]:
         """C float64 in [0, 1]: TP / (GT + Pred - TP) by class index; NaN where nobody shows the class."""
-        return intersection_over_union(self.confusion)
+        return self.rates.iou
 
     @property
     def miou(self) -> float:
         """Mean IoU in [0, 1] over the classes that truth or predictions show; NaN if there is none."""
-        shown = self.iou[~np.isnan(self.iou)]
-        return float(shown.mean()) if shown.size else math.nan
+        return shown_mean(self.iou)
+
+    @cached_property
+    def columns(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Every measure that has a value for each class, by its name in files: C float64, NaN for no value."""
+        boundary = {} if self.boundary is None else {"boundary_iou": boundary_iou(self.boundary)}
+        return {**self.rates._asdict(), **boundary}
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """Means of `columns` over the classes that truth or predictions show."""
+        return {name: shown_mean(values) for name, values in self.columns.items()}
+
+    @cached_property
+    def trimap_curve(self) -> dict[int, float]:
+        """Width of a band around the true contours in pixels -> mIoU within it; empty where not measured."""
+        if self.trimap is None:
+            return {}
+        mious = [shown_mean(class_rates(confusion).iou) for confusion in self.trimap]
+        return dict(zip(TRIMAP_WIDTHS, mious, strict=True))
 
     @property
     def absent(self) -> list[str]:
@@ -57,28 +89,38 @@ class Scorecard:
         """Share of the scored pixels in [0, 1] where the prediction names a class, i.e. is not 255."""
         return 1 - float(self.confusion[:, -1].sum()) / self.pixels if self.pixels else math.nan
 
+    def class_rows(self) -> list[dict[str, Any]]:
+        """One row a class, by index: index, name, `columns` as fractions or None, and pixel counts."""
+        truth, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        return [
+            {
+                "index": index,
+                "name": name,
+                **{measure: number(values[index]) for measure, values in self.columns.items()},
+                "truth_pixels": int(truth[index]),
+                "predicted_pixels": int(predicted[index]),
+            }
+            for index, name in sorted(self.classes.items())
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """All scores as plain numbers for JSON: fractions in [0, 1], not rounded, None for no value."""
-        truth, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
-        return {
-            "miou": _number(self.miou),
-            "coverage": _number(self.coverage),
+        content: dict[str, Any] = {
+            "miou": number(self.miou),
+            "coverage": number(self.coverage),
             "images": self.images,
             "pixels": self.pixels,
-            "classes": [
-                {
-                    "index": index,
-                    "name": name,
-                    "iou": _number(self.iou[index]),
-                    "truth_pixels": int(truth[index]),
-                    "predicted_pixels": int(predicted[index]),
-                }
-                for index, name in sorted(self.classes.items())
-            ],
+            "means": {measure: number(value) for measure, value in self.means.items()},
+            "classes": self.class_rows(),
             "absent": self.absent,
             "confusion": self.confusion.tolist(),
             "notes": list(self.notes),
-        } | {title: card.to_dict() for title, card in self.companions.items()}
+        }
+        if self.trimap_curve:
+            content["trimap"] = [[width, number(miou)] for width, miou in self.trimap_curve.items()]
+        if self.curves is not None:
+            content["background"] = self.curves.to_dict()
+        return content | {title: card.to_dict() for title, card in self.companions.items()}
 
     def to_json(self) -> str:
         """`to_dict` as JSON text, one line an entry: indenting would spread the confusion over pages."""
@@ -86,45 +128,14 @@ class Scorecard:
         return "{\n" + ",\n".join(entries) + "\n}\n"
 
     def table(self, title: str = "IoU") -> str:
-        """The scores for a terminal, in percent with two decimals.
+        """The scores for a terminal, in percent with two decimals; see `table.scores_table`.
 
         Args:
-            title: Heading of this card's own column; the companions bring theirs.
+            title: Heading of this card's own column where it has companions; they bring theirs.
         """
-        columns = {title: self, **self.companions}
-        shown = [(i, name) for i, name in sorted(self.classes.items()) if name not in self._absent_everywhere]
-        rows = [(name, [_percent(card.iou[index]) for card in columns.values()]) for index, name in shown]
-        totals = [
-            ("mIoU", [_percent(card.miou) for card in columns.values()]),
-            ("coverage", [_percent(card.coverage) for card in columns.values()]),
-        ]
-        width = max(len(name) for name, _ in rows + totals)
-        cell = max(8, *(len(heading) + 2 for heading in columns))
-        lines = [_line("class", list(columns), width, cell)]
-        rule = "-" * len(lines[0])
-        lines += [rule, *(_line(name, cells, width, cell) for name, cells in rows)]
-        lines += [rule, *(_line(name, cells, width, cell) for name, cells in totals)]
-        return "\n".join([*lines, "", *self._footer()])
-
-    @property
-    def _absent_everywhere(self) -> list[str]:
-        cards = [self, *self.companions.values()]
-        return [name for name in self.absent if all(name in card.absent for card in cards)]
-
-    def _footer(self) -> list[str]:
-        lines = [f"percent; {self.images} images, {self.pixels} pixels; a predicted 255 counts as an error"]
-        if self._absent_everywhere:
-            lines.append(f"not in the mean, nobody shows them: {', '.join(self._absent_everywhere)}")
-        return [*lines, *self.notes]
+        return scores_table(self, title)
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """A plain number for JSON, None for NaN."""
     return None if math.isnan(value) else float(value)
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.2f}"
-
-
-def _line(name: str, cells: list[str], width: int, cell: int) -> str:
-    return name.ljust(width) + "".join(text.rjust(cell) for text in cells)

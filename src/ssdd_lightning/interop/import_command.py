@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="image-level labels (.npy, .csv, .json): keep only their classes"
     )
-    parser.add_argument("--classes", metavar="FILE|N", help="class names, or how many (default: the 21 of VOC)")
+    parser.add_argument("--classes", metavar="FILE|N", help="class names, or how many (default: VOC's)")
     parser.add_argument(
         "--alpha", type=float, default=4.0, help="background of files without one: (1 - max) ** alpha (default: 4)"
     )

@@ -32,7 +32,7 @@ class ImportOptions:
     Args:
         format: psa-cam, psa-aff, irn, arrays or masks; None tells it from the files where it can.
         labels: File of image-level labels: channels of other classes are dropped.
-        classes: File of class names or their number, see `class_table`; None means VOC's 21.
+        classes: File of class names or their number, see `class_table`; None means VOC's.
         alpha: Exponent of the background of files without one, (1 - max) ** alpha.
         logits: Scores are logits; softmax over the channels that are kept.
         channels: What a plain array's channels are, one of `CHANNELS`; None tells it from their number.

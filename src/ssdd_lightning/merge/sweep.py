@@ -106,7 +106,7 @@ def sweep_biases(
         dd: Values of b_dd to try.
         class_: Values of b_class.
         background: Values of b_bg.
-        num_classes: Classes of the dataset, background included.
+        num_classes: One more than the highest class index of the dataset.
         progress: Whether to show a bar.
 
     Returns:

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ssdd_lightning.data.classes import VOC_CLASSES, read_classes
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.merge.merge_command import add_parts
@@ -17,7 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_values(parser, "dd_bias", [-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5], "b_dd")
     _add_values(parser, "class_bias", [0.0, 1.0], "b_class")
     _add_values(parser, "background_bias", [0.0, 0.1, 0.2], "b_bg")
-    parser.add_argument("--num_classes", type=int, default=21, help="classes, background included (default: 21)")
+    parser.add_argument(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="class names of the dataset, one a line, background first, or a JSON object of index to name; "
+        "default: those of PASCAL VOC",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all scores, as fractions, to this file")
 
 
@@ -33,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
     folders = MergeFolders(args.knowledge, args.advice, args.differences)
     names = folders.names() if args.split is None else read_list(args.split)
     grid = (args.dd_bias, args.class_bias, args.background_bias)
-    result = sweep_biases(folders, args.truth, names, *grid, num_classes=args.num_classes)
+    classes = range(len(VOC_CLASSES)) if args.classes is None else read_classes(args.classes)
+    result = sweep_biases(folders, args.truth, names, *grid, num_classes=max(classes, default=0) + 1)
     print(result.table())
     if args.json is not None:
         with atomic_write(args.json) as stream:

@@ -1,6 +1,8 @@
-"""What all stages share: optimiser, schedule, and where the backbone's weights come from."""
+"""What all stages share: optimiser, schedule, where the backbone's weights come from, and what a checkpoint keeps."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from pytorch_lightning import LightningModule
@@ -8,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
@@ -17,6 +20,22 @@ Batch = dict[str, Any]
 """Keys: `image` and `image_raw` uint8 B x 3 x H x W, `image_labels` B x C bool, `name` list of str; where the stage
 asks for them `knowledge` and `advice` B x H x W long; `inside` B x H x W bool (false on padding) in training; `mask`
 (truth) in validation and test only; `maps` B x C x H x W float in prediction, where a folder is given."""
+
+
+CLASSES_KEY = "ssdd_classes"
+"""Where a checkpoint keeps the names of the dataset's classes and the dataset's index of each network output."""
+
+
+class EarlierFiles(Protocol):
+    """What an earlier, interrupted run of the same command finished; `PredictionWriter` knows it."""
+
+    def has(self, name: str) -> bool:
+        """Whether all files of an image are there."""
+        ...
+
+    def mask(self, name: str) -> Tensor:
+        """The mask of an image, H x W long in network indices."""
+        ...
 
 
 class Stage(LightningModule):
@@ -60,6 +79,9 @@ class Stage(LightningModule):
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.double_bias_rate = double_bias_rate
+        self.classes: ClassTable | None = None
+        """The dataset's classes and which of them the outputs are; None where the checkpoint does not say."""
+        self.earlier: EarlierFiles | None = None
         self._pictures: dict[str, Tensor] | None = None
 
     def on_fit_start(self) -> None:
@@ -70,8 +92,30 @@ class Stage(LightningModule):
         if self.backbone_weights and not self.trainer.ckpt_path:
             rank_zero_info(str(self.network.backbone.load_weights(self.backbone_weights)))
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep which classes the outputs stand for, so that masks can be written without the data module."""
+        self.classes = self._data_classes() or self.classes
+        if self.classes is not None:
+            checkpoint[CLASSES_KEY] = {"names": list(self.classes.names), "indices": list(self.classes.indices)}
+
+    def _data_classes(self) -> ClassTable | None:
+        return getattr(getattr(self._trainer, "datamodule", None), "table", None)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network or of other classes in one sentence."""
+        self._check_tensors(checkpoint)
+        if CLASSES_KEY not in checkpoint:
+            return  # written before classes were kept
+        stored = checkpoint[CLASSES_KEY]
+        self.classes = ClassTable(tuple(stored["names"]), tuple(stored["indices"]))
+        data = self._data_classes()
+        if data is not None and data.indices != self.classes.indices:
+            raise InputError(
+                f"the checkpoint{self._checkpoint_name()} was trained on the classes {self.classes.selected_names}, "
+                f"but the data has {data.selected_names}; use the classes it was trained with."
+            )
+
+    def _check_tensors(self, checkpoint: dict[str, Any]) -> None:
         stored = checkpoint["state_dict"]
         for name, tensor in self.state_dict().items():
             found = tuple(stored[name].shape) if name in stored else "missing"
@@ -83,6 +127,10 @@ class Stage(LightningModule):
 
     def _checkpoint_name(self) -> str:
         return f" {self.trainer.ckpt_path}" if self._trainer is not None and self.trainer.ckpt_path else ""
+
+    def protocol(self) -> dict[str, Any]:
+        """Settings of `test` and `predict` that the record beside their files should name, as plain values."""
+        return {}
 
     def pictures(self) -> dict[str, Tensor] | None:
         """Return the last batch's image and masks for the picture callback (keys: see `RefinementPictures`)."""
@@ -114,3 +162,19 @@ class Stage(LightningModule):
             }
             groups.setdefault(group, {"params": [], **options})["params"].append(parameter)
         return list(groups.values())
+
+
+Module = TypeVar("Module", bound=Stage)
+Step = Callable[[Module, Batch, int], dict[str, Any]]
+
+
+def skips_finished(step: Step[Module]) -> Step[Module]:
+    """Decorate a `predict_step`: nothing is computed or written of images that an earlier run finished."""
+
+    @wraps(step)
+    def wrapped(self: Module, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        if self.earlier is not None and all(self.earlier.has(name) for name in batch["name"]):
+            return {"name": [], "mask": []}
+        return step(self, batch, batch_idx)
+
+    return wrapped

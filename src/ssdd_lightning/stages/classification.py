@@ -11,7 +11,7 @@ from torchmetrics.classification import MultilabelAveragePrecision
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.inference import scaled_views
-from ssdd_lightning.stages.base import Batch, Stage
+from ssdd_lightning.stages.base import Batch, Stage, skips_finished
 
 
 class ClassificationModule(Stage):
@@ -78,6 +78,7 @@ class ClassificationModule(Stage):
         self.val_precision.update(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].long())
         self.log("val/map", self.val_precision, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
 
+    @skips_finished
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Score maps of background and the image's own classes, at image size."""
         maps = self.score_maps(batch["image_raw"], batch["image_labels"])

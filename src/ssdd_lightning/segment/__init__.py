@@ -1,0 +1,1 @@
+"""A trained checkpoint on photos of any kind: `ssdd segment`."""

@@ -1,0 +1,144 @@
+"""No stage knows how many classes there are: everything runs with 4 and with 81 on photos in a plain folder."""
+
+import io
+import tokenize
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import ssdd_lightning
+from ssdd_lightning.cli import main
+from ssdd_lightning.crf.folder import refine_folder
+from ssdd_lightning.data.classes import read_classes
+from ssdd_lightning.data.folder import FolderDataModule
+from ssdd_lightning.data.maps import read_map
+from ssdd_lightning.data.masks import read_mask, write_mask
+from ssdd_lightning.evaluation.folder import evaluate_folders
+from ssdd_lightning.lightning_cli import run_stage
+
+BACKBONE = {"backbone": "test_efficientnet", "output_stride": 16}
+SEGMENTATION = {
+    "class_path": "ssdd_lightning.SegmentationNetwork",
+    "init_args": {**BACKBONE, "head_channels": 8, "dilation": 1},
+}
+CLASSIFICATION = {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": BACKBONE}
+SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}
+PLAIN_TEST = {"test_scales": [1.0], "test_flip": False, "test_crf": False}
+MODELS = {
+    "ClassificationModule": {"network": CLASSIFICATION, "scales": [1.0]},
+    "StaticRefinementModule": {"network": SEGMENTATION, "ssdd": SSDD},
+    "SegmentationModule": {"network": SEGMENTATION, **PLAIN_TEST},
+    "DynamicRefinementModule": {"network": SEGMENTATION, "ssdd": SSDD, **PLAIN_TEST},
+}
+SIDE, IMAGES = 48, 6
+
+
+class Dataset:
+    """Photos of a coloured square each, in a plain folder; the labels reach up to the highest class."""
+
+    def __init__(self, root, num_classes):
+        self.root, self.num_classes = root, num_classes
+        self.names = [f"photo {number}" for number in range(IMAGES)]
+        self.labels = {name: 1 + (number * 37) % (num_classes - 1) for number, name in enumerate(self.names)}
+        self.labels[self.names[-1]] = num_classes - 1
+        rng = np.random.default_rng(num_classes)
+        (root / "photos").mkdir()
+        for name, label in self.labels.items():
+            photo = rng.integers(0, 90, (SIDE, SIDE, 3), dtype=np.uint8)
+            mask = np.zeros((SIDE, SIDE), np.uint8)
+            photo[10:38, 12:40] = rng.integers(100, 255, 3)
+            mask[10:38, 12:40] = label
+            Image.fromarray(photo).save(root / "photos" / f"{name}.png")
+            write_mask(root / "truth" / f"{name}.png", mask)
+        kinds = [f"kind {index}" if index else "background" for index in range(num_classes)]
+        (root / "names.txt").write_text("\n".join(kinds))
+        (root / "labels.csv").write_text(
+            "name,labels\n" + "".join(f"{name},{label}\n" for name, label in self.labels.items())
+        )
+
+    def run(self, command, stage, folder, *words, **guides):
+        content = {
+            "model": {
+                "class_path": f"ssdd_lightning.{stage}",
+                "init_args": {**MODELS[stage], "backbone_weights": None},
+            },
+            "data": {
+                "images": str(self.root / "photos"),
+                "labels": str(self.root / "labels.csv"),
+                "class_names": str(self.root / "names.txt"),
+                "truth": str(self.root / "truth"),
+                "crop_size": SIDE,
+                "batch_size": 3,
+                "num_workers": 0,
+                **{key: str(path) for key, path in guides.items()},
+            },
+            "trainer": {
+                "accelerator": "cpu",
+                "max_epochs": 1,
+                "logger": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "default_root_dir": str(self.root / folder),
+            },
+        }
+        path = self.root / f"{folder}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        resume = [] if command == "fit" else [f"--ckpt_path={self.checkpoint(folder)}"]
+        done = run_stage([command, f"--config={path}", *resume, *words], FolderDataModule)
+        assert done.model.network.num_classes == self.num_classes
+        return self.root / folder / ("predictions" if command == "predict" else command)
+
+    def checkpoint(self, folder):
+        return self.root / folder / "checkpoints" / "last.ckpt"
+
+    def score(self, folder):
+        names = read_classes(self.root / "names.txt")
+        return evaluate_folders(folder, self.root / "truth", self.names, names, progress=False, boundary=True)
+
+
+@pytest.mark.parametrize("num_classes", [4, 81])
+def test_all_stages(num_classes, tmp_path):
+    data = Dataset(tmp_path, num_classes)
+    data.run("fit", "ClassificationModule", "classification")
+    knowledge = data.run("predict", "ClassificationModule", "classification")
+    for name, label in data.labels.items():
+        assert read_map(knowledge / f"{name}.map.png")[0] == [0, label]
+    advice = tmp_path / "advice"
+    assert refine_folder(tmp_path / "photos", knowledge, advice, num_workers=1, progress=False) == IMAGES
+
+    guides = {"knowledge": knowledge, "advice": advice}
+    data.run("fit", "StaticRefinementModule", "static", **guides)
+    seeds = data.run("predict", "StaticRefinementModule", "static", **guides)
+    for name, label in data.labels.items():
+        assert set(np.unique(read_mask(seeds / f"{name}.png"))) <= {0, label}
+
+    for stage, folder in (("SegmentationModule", "baseline"), ("DynamicRefinementModule", "dynamic")):
+        data.run("fit", stage, folder, knowledge=seeds)
+        stored = torch.load(data.checkpoint(folder), weights_only=True)
+        assert stored["ssdd_classes"]["indices"] == list(range(num_classes))
+        assert all(value.isfinite().all() for value in stored["state_dict"].values())
+        masks = data.run("test", stage, folder)
+        assert data.score(masks).confusion.shape == (num_classes, num_classes + 1)
+
+    names = f"--classes={tmp_path / 'names.txt'}"
+    parts = [f"--knowledge={knowledge}", f"--advice={advice}", f"--differences={seeds}"]
+    assert main(["sweep", *parts, f"--truth={tmp_path / 'truth'}", names, "--dd_bias", "0", "--class_bias", "0"]) == 0
+    photos, out = str(tmp_path / "photos"), tmp_path / "segmented"
+    assert main(["segment", str(data.checkpoint("dynamic")), photos, f"--out={out}", "--device=cpu"]) == 0
+    for path in sorted((tmp_path / "dynamic" / "test").glob("*.png")):
+        np.testing.assert_array_equal(read_mask(path), read_mask(out / path.name))
+
+
+def test_no_source_file_counts_vocs_classes():
+    """VOC's number is the length of its list of names, wherever it is needed."""
+    counted = []
+    for path in Path(ssdd_lightning.__file__).parent.rglob("*.py"):
+        tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+        counted += [
+            f"{path}:{token.start[0]}" for token in tokens if token.type == tokenize.NUMBER and token.string == "21"
+        ]
+    assert counted == []
