@@ -104,6 +104,23 @@ def test_all_products_count(opened):
     assert not opened().has("a")
 
 
+def test_a_crash_while_the_record_is_begun_finishes_nothing(opened, monkeypatch):
+    record, write = opened(), RunRecord._write
+    write_mask(product_path(record.folder, "mask", "a"), MASK)
+    written = []
+
+    def crash(self):
+        if written:
+            raise KeyboardInterrupt
+        written.append(write(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecord, "_write", crash)
+        with pytest.raises(KeyboardInterrupt):
+            record.begin(["mask"])
+    assert not opened().has("a")
+
+
 def test_a_damaged_record_is_no_record(interrupted, opened):
     interrupted.path.write_text("{")
     assert not opened().has("a")

@@ -1,6 +1,8 @@
+import hashlib
+
 import pytest
 
-from ssdd_lightning.data.stamp import claim
+from ssdd_lightning.data.stamp import claim, fingerprint
 from ssdd_lightning.errors import InputError
 
 
@@ -20,3 +22,13 @@ def test_without_results_settings_may_change(tmp_path):
     claim(tmp_path / "x.json", {"a": 2}, "an import", free=True)
     with pytest.raises(InputError):
         claim(tmp_path / "x.json", {"a": 1}, "an import")
+
+
+def test_a_fingerprint_is_of_the_bytes(tmp_path):
+    content = bytes(range(256)) * 9000  # more than one block
+    (tmp_path / "a").mkdir()
+    for path in (tmp_path / "x.ckpt", tmp_path / "a" / "x.ckpt"):
+        path.write_bytes(content)
+        assert fingerprint(path) == {"file": "x.ckpt", "sha256": hashlib.sha256(content).hexdigest()}
+    with pytest.raises(InputError, match="cannot read"):
+        fingerprint(tmp_path / "none")

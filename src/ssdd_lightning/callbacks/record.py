@@ -93,9 +93,9 @@ class RunRecord:
         wanted = sorted(files)
         if self.files == wanted:
             return
-        self.files = wanted
+        self.files = None
         self._write()  # twice: the time that counts is that of the folder's own clock
-        self.started = self.path.stat().st_mtime_ns
+        self.files, self.started = wanted, self.path.stat().st_mtime_ns
         self._write()
 
     def finish(self, scores: Mapping[str, float]) -> None:
