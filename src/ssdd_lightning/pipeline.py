@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,11 +278,11 @@ class Pipeline:
         return float(sum(mark["seconds"] for mark in marks))
 
     def draw(self, count: int) -> Path:
-        """Draw image, K, d_K, A, d_A, refined and truth of evenly spaced images of the seed split."""
+        """Draw image, K, d_K, A, d_A, refined and truth of some images of the seed split, always the same."""
         from ssdd_lightning.callbacks.panels import write_panel
 
         names = self.names(self.args.seed_split)
-        chosen = names[:: max(1, len(names) // max(1, count))][:count]
+        chosen = random.Random(0).sample(names, min(count, len(names)))  # every n-th could be of one class
         classes = dict(zip(self.data.class_indices, self.data.class_names, strict=True))
         for name in chosen:
             photo, truth = self.devkit / "JPEGImages" / f"{name}.jpg", self.devkit / self.args.truth / f"{name}.png"
