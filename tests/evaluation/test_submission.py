@@ -248,7 +248,7 @@ def test_the_command(root, capsys):
     assert main([*base, f"--predictions={root / 'predictions'}", f"--out={bad}"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "2008_000001.png holds the value 255, expected 0..20",
-        "1 problems; nothing was written",
+        "problems: 1; nothing was written",
     ]
     assert not bad.exists()
     out.write_bytes(out.read_bytes()[:100])

@@ -49,6 +49,6 @@ def run(args: argparse.Namespace) -> int:
             )
     except SubmissionError as error:
         print("\n".join(error.problems))
-        print(f"{len(error.problems)} problems" + ("; nothing was written" if building else ""))
+        print(f"problems: {len(error.problems)}" + ("; nothing was written" if building else ""))
         return 1
     return 0
