@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import tarfile
 
@@ -221,6 +222,17 @@ def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "atomic_write", real)
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert kept.items() <= tree(made.devkit).items()
+
+
+def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make):
+    photo = f"{VOC_TOP}/JPEGImages/2007_000001.jpg"
+    files = {**make.voc_files(), photo: make.jpeg(99)}
+    cut = make.tar(tmp_path / "cut.tar", drop(files, f"{VOC_TOP}/JPEGImages/2007_000004.jpg"))
+    with pytest.raises(InputError, match="lacks 1 of 4 files"):
+        prepare_voc(tmp_path / "out", obtaining, cut)
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    assert (tmp_path / "out" / photo).read_bytes() == make.voc_files()[photo]
+    assert json.loads((made.devkit / "prepare.json").read_text())["source"] == str(archives.voc)
 
 
 def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):

@@ -31,7 +31,9 @@ def whole_folder(target: Path, source: Path) -> Iterator[Path]:
         InputError: The folder cannot be made, or a folder of that name exists that nobody stamped.
     """
     part = target.with_name(f"{target.name}.part")
-    origin = json.dumps({"source": str(source.resolve()), "bytes": source.stat().st_size if source.is_file() else 0})
+    stat = source.stat() if source.is_file() else None
+    known = {} if stat is None else {"bytes": stat.st_size, "modified": stat.st_mtime_ns}
+    origin = json.dumps({"source": str(source.resolve()), **known})
     stamp = part / STAMP
     if part.exists() and not stamp.is_file():
         raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere")

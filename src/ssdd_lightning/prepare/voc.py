@@ -154,8 +154,7 @@ def _augment(
     masks: Path, devkit: Path, source: Path, own: Mapping[str, list[str]], workers: int, progress: bool
 ) -> None:
     """Write the mask of every image of VOC or SBD."""
-    voc = {name for names in own.values() for name in names}
-    for name in sorted(voc):
+    for name in (*own["train"], *own["val"]):  # first, so that VOC's own win
         place(mask_path(devkit / "SegmentationClass", name), mask_path(masks, name))
     listed: set[str] = set()
     found: set[str] = set()
@@ -167,7 +166,7 @@ def _augment(
                 listed.update(content.decode("ascii", "replace").split())
                 continue
             found.add(name)
-            if name not in voc and not mask_path(masks, name).is_file():
+            if not mask_path(masks, name).is_file():
                 yield name, content
 
     for _ in in_threads(lambda item: _write_sbd_mask(masks, devkit, *item), unwritten(), workers):
