@@ -56,7 +56,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if options.plot:
-        plot(report["growth"], options.plot)
+        plot(report["growth"], report["memory"], options.plot)
 
 
 def arguments() -> argparse.Namespace:
@@ -284,14 +284,14 @@ def shown(value: Any) -> str:
     return f"{value:.4f}" if 99 < value <= 100 else f"{value:.2f}"
 
 
-def plot(rows: list[Row], path: Path) -> None:
-    """Cost against pixels and against labels, both axes logarithmic."""
+def plot(rows: list[Row], memory_rows: list[Row], path: Path) -> None:
+    """Cost against pixels and against labels, both axes logarithmic, and peak memory."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
     by_size = [row for row in rows if row["size"] != "500x375"]
     by_labels = [row for row in rows if row["size"] == "500x375"]
     for axis, chosen, key, title in (
@@ -306,6 +306,12 @@ def plot(rows: list[Row], path: Path) -> None:
         axis.set_xticks(x, [f"{value:,}" for value in x], rotation=30)
         axis.minorticks_off()
         axis.legend()
+    measured = [row for row in memory_rows if row["peak MB"] != NOT_MEASURED]
+    bars = [f"{row['input']},\n{row['labels']} labels" for row in measured]
+    for column, label in (("peak MB", "whole process"), ("with its input, the CRF MB", "the CRF and its input")):
+        axes[2].bar(bars, [row[column] for row in measured], label=label)
+    axes[2].set(ylabel="peak MB", title="memory at 500x375")
+    axes[2].legend()
     figure.savefig(path, dpi=120)
 
 
