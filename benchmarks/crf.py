@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tables import Row, print_table
 from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
@@ -29,7 +30,6 @@ from tqdm import tqdm
 from ssdd_lightning.data.masks import read_image
 from ssdd_lightning.functional.dense_crf import dense_crf
 
-Row = dict[str, Any]
 SMALL = [(classes, iterations) for classes in (2, 3, 5, 21) for iterations in (3, 10)]
 LARGE = [(3, 10), (21, 10)]
 NOT_MEASURED = "not measured"
@@ -263,25 +263,6 @@ def finished(*batch: Any) -> None:
     """Run and wait for the GPU."""
     dense_crf(*batch)
     torch.cuda.synchronize()
-
-
-def print_table(title: str, rows: list[Row]) -> None:
-    """Columns as wide as what stands in them."""
-    heads = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [heads] + [[shown(row.get(head, "")) for head in heads] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
-    print(f"\n{title}")
-    for line in cells:
-        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-
-
-def shown(value: Any) -> str:
-    """A number with the digits that mean something."""
-    if not isinstance(value, float):
-        return str(value)
-    if 0 < value < 1e-3:
-        return f"{value:.1e}"
-    return f"{value:.4f}" if 99 < value <= 100 else f"{value:.2f}"
 
 
 def plot(rows: list[Row], memory_rows: list[Row], path: Path) -> None:

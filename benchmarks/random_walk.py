@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tables import Row, print_table
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ssdd_lightning.functional.affinity import half_plane_offsets, pair_affinity
 from ssdd_lightning.functional.random_walk import _stencil, random_walk
 
-Row = dict[str, Any]
 CHANNELS = 4
 SIDES = (28, 40, 56, 80, 112, 128)
 FASTER, SMALLER, CLOSE = 50, 10, 1e-5
@@ -211,23 +211,6 @@ def aims(report: dict[str, list[Row]]) -> list[Row]:
 def at_least(found: Any, wanted: float) -> bool:
     """Whether a number was measured and is large enough."""
     return isinstance(found, float) and found >= wanted
-
-
-def print_table(title: str, rows: list[Row]) -> None:
-    """Columns as wide as what stands in them."""
-    heads = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [heads] + [[shown(row.get(head, "")) for head in heads] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
-    print(f"\n{title}")
-    for line in cells:
-        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-
-
-def shown(value: Any) -> str:
-    """A number with the digits that mean something."""
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.1e}" if 0 < value < 1e-3 else f"{value:.1f}"
 
 
 if __name__ == "__main__":
