@@ -18,6 +18,8 @@ from ssdd_lightning.steps import run_step
 SEEDS = "static/predictions"
 SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
 """What can be refined: activation maps or their random walk; where a run keeps them and their CRF."""
+SHARED = ("classification", "affinity", "affinity_low", "affinity_high", *SOURCES["cam"], *SOURCES["random_walk"])
+"""Folders and steps that come before the choice of what is refined; runs of both choices share them."""
 BASELINES = ("advice", "knowledge", "seeds")
 """Masks that a plain segmentation network can be trained on."""
 
@@ -27,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "experiment",
         type=Path,
-        help="folder with classification.yaml, static.yaml, baseline.yaml and dynamic.yaml, and affinity.yaml or not",
+        help="folder with classification.yaml, static.yaml, baseline.yaml, dynamic.yaml; for random_walk affinity.yaml",
     )
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that holds VOCdevkit/VOC2012")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the run writes")
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     pipeline = Pipeline(args)
     pipeline.train_and_predict()
     rows = pipeline.scores()
-    with atomic_write(args.out / "results.json") as stream:
+    with atomic_write(pipeline.refined / "results.json") as stream:
         stream.write(json.dumps(rows, indent=2).encode())
     print(results_table(rows))
     folder = pipeline.draw(args.pictures)
@@ -111,9 +113,9 @@ class Pipeline:
         self.val_split = str(data.get("test_split", "val"))
         if self.args.knowledge == "random_walk":
             self.config_path("affinity")  # complains now rather than after the classifier
-        self.has_affinity = (self.args.experiment / "affinity.yaml").is_file()
+        self.refined = self.out if self.args.knowledge == "cam" else self.out / f"from_{self.args.knowledge}"
         self.knowledge, self.advice = self.folders(self.args.knowledge)
-        self.masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.out / SEEDS}
+        self.masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.refined / SEEDS}
 
     def folders(self, source: str) -> tuple[Path, Path]:
         """Where maps of one of `SOURCES` and their CRF lie."""
@@ -141,9 +143,8 @@ class Pipeline:
         self.fit("classification", backbone_weights=self.args.classifier_weights)
         self.step("knowledge", lambda: self.predict("classification", f"--output.output_dir={cam}"))
         self.step("advice", lambda: self.crf(cam, refined))
-        if self.has_affinity:
-            self.random_walk(cam, *self.folders("random_walk"))
-        self.keep_choice()
+        if self.args.knowledge == "random_walk":
+            self.random_walk(cam)
         guides = (f"--data.knowledge={self.knowledge}", f"--data.advice={self.advice}")
         self.fit("static", *guides)
         self.step("seeds", lambda: self.predict("static", *guides))
@@ -154,8 +155,9 @@ class Pipeline:
         self.fit("dynamic", f"--data.knowledge={self.masks['seeds']}")
         self.step("test_dynamic", lambda: self.test("dynamic", "dynamic"))
 
-    def random_walk(self, cam: Path, walked: Path, refined: Path) -> None:
+    def random_walk(self, cam: Path) -> None:
         """Spread activation maps along learnt affinities (PSA), and pass the result through the CRF."""
+        walked, refined = self.folders("random_walk")
         low, high = self.out / "affinity" / "low", self.out / "affinity" / "high"
         self.step("affinity_low", lambda: self.crf(cam, low, "--background_alpha=4"))
         self.step("affinity_high", lambda: self.crf(cam, high, "--background_alpha=32"))
@@ -164,21 +166,13 @@ class Pipeline:
         self.step("random_walk", lambda: self.predict("affinity", *guides, f"--output.output_dir={walked}"))
         self.step("random_walk_crf", lambda: self.crf(walked, refined))
 
-    def keep_choice(self) -> None:
-        """Remember what is refined: the steps that come now must not be taken for those of another choice."""
-        path = self.out / "steps" / "choice.json"
-        before = "cam" if (path.parent / "fit_static.json").exists() else self.args.knowledge  # of an earlier release
-        chosen = json.loads(path.read_text())["knowledge"] if path.exists() else before
-        if chosen != self.args.knowledge:
-            raise InputError(
-                f"{self.out} holds a run with --knowledge {chosen}; go on with that, or choose another --out folder."
-            )
-        with atomic_write(path) as stream:
-            stream.write(json.dumps({"knowledge": chosen}).encode())
-
     def step(self, name: str, action: Callable[[], object]) -> None:
         """Run a step of this run, once; see `run_step`."""
-        run_step(self.out, name, action)
+        run_step(self.home(name), name, action)
+
+    def home(self, name: str) -> Path:
+        """Where a stage's folder or the mark of a step lies."""
+        return self.out if name.removeprefix("fit_") in SHARED else self.refined
 
     def fit(self, stage: str, *options: str, folder: str | None = None, backbone_weights: str | None = None) -> None:
         """Train a stage, all but the classifier from the classifier's backbone; resumes an interrupted fit."""
@@ -188,6 +182,8 @@ class Pipeline:
             backbone_weights = str(self.checkpoint("classification"))
         if backbone_weights is not None:
             words.append(f"--model.init_args.backbone_weights={backbone_weights}")
+        if self.config(stage)["model"].get("init_args", {}).get("static_checkpoint"):
+            words.append(f"--model.init_args.static_checkpoint={self.checkpoint('static')}")
         last = self.checkpoint(folder)
         resume = [f"--ckpt_path={last}"] if last.is_file() else []
         self.step(f"fit_{folder}", lambda: _ssdd([*words, *resume]))
@@ -215,11 +211,15 @@ class Pipeline:
         ]
         if self.args.labels is not None:
             words.append(f"--data.labels={self.args.labels}")
-        return [*words, f"--trainer.default_root_dir={self.out / folder}", *(f"--{option}" for option in self.args.set)]
+        return [
+            *words,
+            f"--trainer.default_root_dir={self.home(folder) / folder}",
+            *(f"--{option}" for option in self.args.set),
+        ]
 
     def checkpoint(self, folder: str) -> Path:
         """Where a fit leaves its last epoch."""
-        return self.out / folder / "checkpoints" / "last.ckpt"
+        return self.home(folder) / folder / "checkpoints" / "last.ckpt"
 
     def names(self, split: str) -> list[str]:
         """Images of a split that the experiment's classes keep."""
@@ -249,32 +249,30 @@ class Pipeline:
             score_row("static refinement m_D0", split, seeds, self.seconds("fit_static", "seeds")),
             score_row("oracle merge of K and A", split, card.companions["oracle"], None),
         ]
-        if self.has_affinity:
-            rows += self.other_source(truth, seed_names)
+        if self.args.knowledge == "random_walk":
+            rows += self.activation_maps(truth, seed_names)
         models = [(f"baseline on {s}", f"baseline_{s}") for s in self.args.baselines] + [("dynamic model", "dynamic")]
         for what, folder in models:
-            scored = evaluate_folders(self.out / folder / "test", truth, val_names, classes)
+            scored = evaluate_folders(self.refined / folder / "test", truth, val_names, classes)
             rows.append(score_row(what, self.val_split, scored, self.seconds(f"fit_{folder}", f"test_{folder}")))
         return rows
 
-    def other_source(self, truth: Path, names: list[str]) -> list[dict[str, Any]]:
-        """Score what the run made but does not refine, to compare with K and A."""
+    def activation_maps(self, truth: Path, names: list[str]) -> list[dict[str, Any]]:
+        """Score what the random walk started from."""
         from ssdd_lightning.evaluation.folder import evaluate_folders
 
-        titles = {"cam": "activation maps", "random_walk": "random walk"}
-        (other,) = set(SOURCES) - {self.args.knowledge}
-        maps, refined = self.folders(other)
+        maps, refined = self.folders("cam")
         classes = dict(enumerate(self.data.table.names))
         card = evaluate_folders(maps, truth, names, classes, advice=refined)
-        split, title = self.args.seed_split, titles[other]
+        split = self.args.seed_split
         return [
-            score_row(title, split, card, self.seconds(maps.name)),
-            score_row(f"CRF of {title}", split, card.companions["advice"], self.seconds(refined.name)),
+            score_row("activation maps", split, card, self.seconds(maps.name)),
+            score_row("CRF of activation maps", split, card.companions["advice"], self.seconds(refined.name)),
         ]
 
     def seconds(self, *steps: str) -> float:
         """How long steps took."""
-        marks = [json.loads((self.out / "steps" / f"{step}.json").read_text()) for step in steps]
+        marks = [json.loads((self.home(step) / "steps" / f"{step}.json").read_text()) for step in steps]
         return float(sum(mark["seconds"] for mark in marks))
 
     def draw(self, count: int) -> Path:
@@ -287,8 +285,8 @@ class Pipeline:
         for name in chosen:
             photo, truth = self.devkit / "JPEGImages" / f"{name}.jpg", self.devkit / self.args.truth / f"{name}.png"
             row = refinement_picture(name, photo, self.knowledge, self.advice, self.masks["seeds"], truth)
-            write_panel(self.out / "pictures" / f"{name}.png", [row], classes)
-        return self.out / "pictures"
+            write_panel(self.refined / "pictures" / f"{name}.png", [row], classes)
+        return self.refined / "pictures"
 
 
 def _ssdd(words: list[str]) -> None:

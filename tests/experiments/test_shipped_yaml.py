@@ -140,13 +140,14 @@ def test_run_goes_through_all_stages_once(experiment, datasets, tmp_path, capsys
     assert before == {path: path.stat().st_mtime_ns for path in seeds.glob("*.png")}
 
 
-def test_run_with_an_affinity_stage_refines_its_random_walk(datasets, tmp_path):
+def test_run_with_an_affinity_stage_refines_its_random_walk(datasets, tmp_path, capsys):
     experiment, out = tmp_path / "experiment", tmp_path / "out"
     shutil.copytree(EXPERIMENTS / "quickstart", experiment)
     shutil.copy(EXPERIMENTS / "voc2012_animals" / "affinity.yaml", experiment)
     command = [*run_words(experiment, datasets[None][0], out), "--baselines"]
     assert main([*command, "--knowledge=random_walk"]) == 0
-    rows = {row["what"]: row for row in json.loads((out / "results.json").read_text())}
+    work = out / "from_random_walk"
+    rows = {row["what"]: row for row in json.loads((work / "results.json").read_text())}
     assert list(rows) == [
         "knowledge K",
         "advice A",
@@ -161,12 +162,16 @@ def test_run_with_an_affinity_stage_refines_its_random_walk(datasets, tmp_path):
     assert len(names[0]) == 12
     assert all(found == names[0] for found in names)
     for key, folder in (("knowledge", "random_walk"), ("advice", "random_walk_crf")):
-        config = yaml.safe_load((out / "static" / "lightning_logs" / "version_0" / "config.yaml").read_text())
+        config = yaml.safe_load((work / "static" / "lightning_logs" / "version_0" / "config.yaml").read_text())
         assert config["data"][key] == str(out / folder)
     low, high = (json.loads((out / "affinity" / f / "crf.json").read_text()) for f in ("low", "high"))
     assert (low["background_alpha"], high["background_alpha"]) == (4, 32)
-    with pytest.raises(InputError, match="holds a run with --knowledge random_walk"):
-        main(command)
+    capsys.readouterr()
+    assert main(command) == 0, "the activation maps are refined in the same folder"
+    steps = [line for line in capsys.readouterr().out.splitlines() if line.startswith("==")]
+    assert steps == ["== fit_static", "== seeds", "== fit_dynamic", "== test_dynamic"]
+    config = yaml.safe_load((out / "static" / "lightning_logs" / "version_0" / "config.yaml").read_text())
+    assert config["data"]["knowledge"] == str(out / "knowledge")
 
 
 def test_a_random_walk_needs_the_affinity_stage(datasets, tmp_path):

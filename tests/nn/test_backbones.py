@@ -169,6 +169,29 @@ def test_features_have_the_promised_strides_and_channels(name, stride, deepest):
     assert tuple(features[-1].shape[-2:]) == deepest
 
 
+@pytest.mark.parametrize("name", ["test_efficientnet", "mobilenetv2_050"])
+@torch.no_grad()
+def test_conv_head_gives_what_timms_classifier_pools(name, tmp_path):
+    torch.manual_seed(0)
+    model = timm.create_model(name).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    backbone = Backbone(name, output_stride=32, conv_head=True).eval()
+    report = backbone.load_weights(str(tmp_path / "weights.pth"))
+    features = backbone(images())
+    expected = model.forward_features((images().float() - backbone.mean) / backbone.std)
+    torch.testing.assert_close(features[-1], expected, rtol=1e-4, atol=1e-4)
+    assert features[-1].shape[1] == backbone.channels[-1] == model.num_features
+    assert not report.missing
+    assert Backbone(name, output_stride=32).channels[-1] != model.num_features
+
+
+@pytest.mark.parametrize("name", ["resnet38", "resnet18"])
+def test_an_encoder_without_conv_head_is_as_it_was(name):
+    backbone = Backbone(name, output_stride=8, conv_head=True)
+    assert not backbone.conv_head
+    assert backbone.state_dict().keys() == Backbone(name, output_stride=8).state_dict().keys()
+
+
 def test_unknown_backbone_gets_a_suggestion():
     with pytest.raises(InputError, match=r"unknown backbone 'resnet19'.*did you mean .*resnet18"):
         Backbone("resnet19")

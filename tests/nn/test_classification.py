@@ -53,3 +53,9 @@ def test_output_stride_sets_the_size_of_the_maps(stride, size):
     network = ClassificationNetwork(3, "resnet18", output_stride=stride).eval()
     with torch.no_grad():
         assert network.activation_maps(image()).shape == (2, 2, *size)
+
+
+def test_efficientnets_classifier_sees_the_features_of_timms_own():
+    network = ClassificationNetwork(3, "test_efficientnet")
+    assert network.classifier.in_channels == network.backbone.model.conv_head.out_channels
+    assert {id(p) for p in network.backbone.model.bn2.parameters()} <= {id(p) for p in network.backbone.parameters()}

@@ -107,8 +107,11 @@ def test_loading_says_what_it_did(build, weights, monkeypatch):
     module.trainer = FakeTrainer()
     module.on_fit_start()
     count = len(module.network.backbone.model.state_dict())
-    skipped = "  skipped network.classifier.weight: unknown name"
-    assert lines == [f"{weights}: {count} loaded, 1 skipped, 0 missing\n{skipped}"]
+    head, *skipped = lines.pop().splitlines()
+    assert head == f"{weights}: {count} loaded, {len(skipped)} skipped, 0 missing"
+    assert skipped[-1] == "  skipped network.classifier.weight: unknown name"
+    assert all(" network.backbone.encoder.model." in line for line in skipped[:-1]), "the classifier's conv_head"
+    assert not lines
 
 
 def test_missing_backbone_weights_are_named(build, tmp_path):
@@ -116,6 +119,53 @@ def test_missing_backbone_weights_are_named(build, tmp_path):
     trainer = FakeTrainer()
     module.trainer = trainer
     with pytest.raises(InputError, match=r"none\.ckpt"):
+        module.on_fit_start()
+
+
+@pytest.fixture
+def static(build, tmp_path):
+    """A static stage with weights of its own, and its checkpoint."""
+    module = build(StaticRefinementModule)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(generator=torch.Generator().manual_seed(parameter.numel()))
+    torch.save({"state_dict": module.state_dict()}, tmp_path / "static.ckpt")
+    return module, tmp_path / "static.ckpt"
+
+
+def same(own, other):
+    return all(torch.equal(a, b) for a, b in zip(own.parameters(), other.parameters(), strict=True))
+
+
+def test_a_baseline_can_start_from_the_static_stage(build, static):
+    module = build(SegmentationModule, static_checkpoint=str(static[1]))
+    module.trainer = FakeTrainer()
+    module.on_fit_start()
+    assert same(module.network, static[0].network)
+
+
+def test_both_branches_and_ssdd_modules_can_start_from_the_static_stage(build, static):
+    module = build(DynamicRefinementModule, static_checkpoint=str(static[1]))
+    module.trainer = FakeTrainer()
+    module.on_fit_start()
+    assert same(module.network, static[0].network)
+    assert same(module.sub_head, static[0].network.head)
+    assert same(module.ssdd1, static[0].ssdd)
+    assert same(module.ssdd2, static[0].ssdd)
+
+
+def test_a_resumed_fit_does_not_start_from_the_static_stage(build, static):
+    module = build(SegmentationModule, static_checkpoint=str(static[1]))
+    before = [p.clone() for p in module.parameters()]
+    module.trainer = FakeTrainer(ckpt_path="last.ckpt")
+    module.on_fit_start()
+    assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
+
+
+def test_another_stage_than_the_static_one_is_refused(build, weights):
+    module = build(DynamicRefinementModule, static_checkpoint=str(weights))
+    module.trainer = FakeTrainer()
+    with pytest.raises(InputError, match=r"classification\.ckpt do not fit"):
         module.on_fit_start()
 
 

@@ -36,6 +36,9 @@ class Backbone(nn.Module):
             freeze `conv1a` of resnet38, PSA `conv1a`, `b2`, `b2_1` and `b2_2`.
         checkpointing: save memory in training by computing activations again in the backward pass. With a timm
             encoder, normalisation that is not frozen then counts every batch twice in its running averages.
+        conv_head: pass the deepest features through the layers that stand before the pooling of timm's own classifier
+            (`conv_head` and `bn2` of the EfficientNet family, MobileNetV2 included; other encoders have none). A linear
+            classifier needs them: the last block of these networks ends without an activation.
 
     Raises:
         InputError: for a name that timm does not know, another output stride, or a layer that does not exist.
@@ -52,9 +55,10 @@ class Backbone(nn.Module):
         self,
         name: str = "resnet50",
         output_stride: int = 16,
-        freeze_norm: bool = False,
+        freeze_norm: bool = True,
         frozen_layers: Sequence[str] = (),
         checkpointing: bool = False,
+        conv_head: bool = False,
     ) -> None:
         super().__init__()
         _check(name, output_stride)
@@ -63,6 +67,7 @@ class Backbone(nn.Module):
         self.freeze_norm = freeze_norm
         self.encoder = ResNet38() if name == "resnet38" else _timm_encoder(name, output_stride)
         self.channels = list(self.encoder.channels if name == "resnet38" else self.encoder.out_channels[1:])
+        self.conv_head = conv_head and self._add_conv_head()
         mean, std = _constants(name)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255, persistent=False)
@@ -96,7 +101,10 @@ class Backbone(nn.Module):
         if size != list(image.shape[-2:]):
             normalized = F.interpolate(normalized, size, mode="bilinear", align_corners=False)
         # smp's encoders return the image in front
-        return list(self.encoder(normalized.contiguous(memory_format=torch.channels_last))[-5:])
+        features = list(self.encoder(normalized.contiguous(memory_format=torch.channels_last))[-5:])
+        if self.conv_head:
+            features[-1] = self.model.bn2(self.model.conv_head(features[-1]))
+        return features
 
     def train(self, mode: bool = True) -> "Backbone":
         """Switch the mode; frozen layers and frozen normalisation stay in eval mode."""
@@ -152,6 +160,15 @@ class Backbone(nn.Module):
     def prefix(self) -> str:
         """What stands before the names of `model` in the state dict of a stage."""
         return BACKBONE if self.name == "resnet38" else f"{BACKBONE}model."
+
+    def _add_conv_head(self) -> bool:
+        """Give timm's feature extractor the layers it leaves out; false if there are none before the pooling."""
+        classifier = None if self.name == "resnet38" else timm.create_model(self.name)
+        if not isinstance(classifier, timm.models.EfficientNet):
+            return False
+        self.model.conv_head, self.model.bn2 = classifier.conv_head, classifier.bn2
+        self.channels[-1] = classifier.num_features
+        return True
 
     def _layer(self, name: str) -> nn.Module:
         layers = dict(self.model.named_modules())

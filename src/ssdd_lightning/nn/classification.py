@@ -27,13 +27,13 @@ class ClassificationNetwork(nn.Module):
         backbone: str = "resnet50",
         output_stride: int = 16,
         dropout: float = 0.5,
-        freeze_norm: bool = False,
+        freeze_norm: bool = True,
         frozen_layers: Sequence[str] = (),
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing)
+        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing, conv_head=True)
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(self.backbone.channels[-1], num_classes - 1, 1, bias=False)
         nn.init.xavier_uniform_(self.classifier.weight)

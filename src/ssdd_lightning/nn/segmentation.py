@@ -55,7 +55,7 @@ class SegmentationNetwork(nn.Module):
         head_channels: int = 512,
         dilation: int = 12,
         decoder_options: dict[str, Any] | None = None,
-        freeze_norm: bool = False,
+        freeze_norm: bool = True,
         frozen_layers: Sequence[str] = (),
         checkpointing: bool = False,
     ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssdd_lightning.crf import CRFOptions, DenseCRF
@@ -50,6 +50,8 @@ class DynamicRefinementModule(SegmentationStage):
         crf: preset, widths and weights of both CRFs (in the step, after the average), such as {bilateral_sxy: 40}; null
             is the preset psa, made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
+        static_checkpoint: checkpoint of a static stage that backbone, both branches and both SSDD modules start from,
+            instead of from backbone_weights; null is the paper's start.
         learning_rate: of the backbone.
         new_learning_rate: of all other layers.
         momentum: of SGD.
@@ -77,6 +79,7 @@ class DynamicRefinementModule(SegmentationStage):
         test_crf: bool = True,
         crf: CRFOptions | None = None,
         backbone_weights: str | None = "imagenet",
+        static_checkpoint: str | None = None,
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,
         momentum: float = 0.9,
@@ -91,6 +94,7 @@ class DynamicRefinementModule(SegmentationStage):
             test_flip,
             test_crf,
             crf,
+            static_checkpoint,
             backbone_weights=backbone_weights,
             learning_rate=learning_rate,
             new_learning_rate=new_learning_rate,
@@ -112,6 +116,11 @@ class DynamicRefinementModule(SegmentationStage):
         self.balanced = balanced_difference_loss
         self.average = average_difference_loss
         self.per_class_loss = per_class_loss
+
+    def static_parts(self) -> list[tuple[nn.Module, str]]:
+        """Both branches start as the static stage's one, both SSDD modules as its SSDD."""
+        branches = (self.network, "network."), (self.sub_head, "network.head.")
+        return [*branches, (self.ssdd1, "ssdd."), (self.ssdd2, "ssdd.")]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_dynamic = L_main + L_sub + L_diff1 + L_diff2 (Eq. 15)."""

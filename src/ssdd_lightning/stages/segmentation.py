@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor, nn
 
 from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.evaluation.iou import SegmentationIoU
@@ -15,6 +17,8 @@ from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch, Stage, skips_finished
+from ssdd_lightning.weights.loading import LoadReport, load_tensors
+from ssdd_lightning.weights.reading import read_weights
 
 
 class SegmentationStage(Stage):
@@ -28,6 +32,7 @@ class SegmentationStage(Stage):
         test_flip: average over the horizontal flip too.
         test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
         crf: preset, widths and weights of the dense CRF.
+        static_checkpoint: checkpoint of a static stage that a fit starts from, instead of from the backbone's weights.
         **optimization: arguments of `Stage`.
     """
 
@@ -40,6 +45,7 @@ class SegmentationStage(Stage):
         test_flip: bool,
         test_crf: bool,
         crf: CRFOptions | None,
+        static_checkpoint: str | None = None,
         **optimization: Any,  # noqa: ANN401 - passed on to `Stage`, which types them
     ) -> None:
         super().__init__(network, **optimization)
@@ -47,10 +53,28 @@ class SegmentationStage(Stage):
         self.mask_stride = mask_stride
         self.test_scales = list(test_scales)
         self.test_flip = test_flip
+        self.static_checkpoint = static_checkpoint
         checked = DenseCRF(iterations=10, **(crf or {}))  # a wrong preset is told also where no CRF follows
         self.test_crf = checked if test_crf else None
         self.val_iou = SegmentationIoU(num_classes)
         self.test_iou = SegmentationIoU(num_classes)
+
+    def on_fit_start(self) -> None:
+        """Load the starting weights before a fit that does not resume from a checkpoint."""
+        if not self.static_checkpoint:
+            super().on_fit_start()
+        elif not self.trainer.ckpt_path:
+            for report in self.load_static(self.static_checkpoint):
+                rank_zero_info(str(report))
+
+    def load_static(self, source: str) -> list[LoadReport]:
+        """Load what this stage and a static stage have in common, all of it or an error."""
+        weights = read_weights(Path(source))
+        return [load_tensors(own, _part(weights, name), source, f"the {name}") for own, name in self.static_parts()]
+
+    def static_parts(self) -> list[tuple[nn.Module, str]]:
+        """Modules that start from a static stage, and what stands before their tensors' names there."""
+        return [(self.network, "network.")]
 
     def mask_size(self, image: Tensor) -> tuple[int, int]:
         """Size of masks for an image B x 3 x H x W: ceil(H / mask_stride) x ceil(W / mask_stride)."""
@@ -136,6 +160,8 @@ class SegmentationModule(SegmentationStage):
         crf: preset, widths and weights of the CRF after the average, such as {bilateral_sxy: 40}; null
             is the preset psa, made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
+        static_checkpoint: checkpoint of a static stage that the network starts from, instead of from
+            backbone_weights; null is the paper's start.
         learning_rate: of the backbone.
         new_learning_rate: of all other layers.
         momentum: of SGD.
@@ -154,6 +180,7 @@ class SegmentationModule(SegmentationStage):
         test_crf: bool = True,
         crf: CRFOptions | None = None,
         backbone_weights: str | None = "imagenet",
+        static_checkpoint: str | None = None,
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,
         momentum: float = 0.9,
@@ -168,6 +195,7 @@ class SegmentationModule(SegmentationStage):
             test_flip,
             test_crf,
             crf,
+            static_checkpoint,
             backbone_weights=backbone_weights,
             learning_rate=learning_rate,
             new_learning_rate=new_learning_rate,
@@ -186,3 +214,7 @@ class SegmentationModule(SegmentationStage):
         self.log("train/loss", loss, prog_bar=True)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}
         return loss
+
+
+def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
