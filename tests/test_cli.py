@@ -23,10 +23,13 @@ from ssdd_lightning.lightning_cli import run_stage
 BACKBONE = "test_efficientnet"
 SEGMENTATION = {
     "class_path": "ssdd_lightning.SegmentationNetwork",
-    "init_args": {"backbone": BACKBONE, "output_stride": 16, "head_channels": 8, "dilation": 1},
+    "init_args": {"backbone": BACKBONE, "output_stride": 16, "head_channels": 8, "dilation": 1, "freeze_norm": False},
 }
 NETWORKS = {
-    "classification": {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": {"backbone": BACKBONE}},
+    "classification": {
+        "class_path": "ssdd_lightning.ClassificationNetwork",
+        "init_args": {"backbone": BACKBONE, "freeze_norm": False},
+    },
     "static": SEGMENTATION,
     "segmentation": SEGMENTATION,
     "dynamic": SEGMENTATION,

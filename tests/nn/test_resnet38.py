@@ -246,7 +246,7 @@ def test_frozen_layers_and_norms_stay_frozen(layers):
 
 
 def test_frozen_layers_freeze_their_own_norms_only():
-    backbone = build(Backbone, "resnet38", 8, frozen_layers=["conv1a", "b2"])
+    backbone = build(Backbone, "resnet38", 8, freeze_norm=False, frozen_layers=["conv1a", "b2"])
     backbone.train()
     assert not backbone.encoder.b2.bn_branch2a.training
     assert backbone.encoder.b2_1.bn_branch2a.training
@@ -255,7 +255,7 @@ def test_frozen_layers_freeze_their_own_norms_only():
 
 
 def test_frozen_layers_work_with_timm():
-    backbone = Backbone("resnet18", frozen_layers=["conv1", "layer1.0"])
+    backbone = Backbone("resnet18", freeze_norm=False, frozen_layers=["conv1", "layer1.0"])
     frozen = {k.split(".")[0] for k, p in backbone.model.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "layer1"}
     assert not backbone.model.layer1[0].training

@@ -6,7 +6,7 @@ import yaml
 
 from ssdd_lightning.lightning_cli import run_stage
 
-NETWORK = {"backbone": "test_efficientnet", "output_stride": 16}
+NETWORK = {"backbone": "test_efficientnet", "output_stride": 16, "freeze_norm": False}
 STAGES = {
     "SegmentationModule": {
         "network": {

@@ -21,12 +21,13 @@ def network():
         output_stride=16,
         head_channels=8,
         dilation=1,
+        freeze_norm=False,
     )
 
 
 @pytest.fixture
 def classifier():
-    return partial(ClassificationNetwork, backbone="test_efficientnet")
+    return partial(ClassificationNetwork, backbone="test_efficientnet", freeze_norm=False)
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ class Backbone(nn.Module):
         name: "resnet38" (the paper's) or timm's name, for example `tf_efficientnet_lite0` or `resnet50`.
         output_stride: 8, 16 or 32; the last stages are dilated so that the deepest features have this stride.
             resnet38 has 8.
-        freeze_norm: keep batch normalisation in eval mode with a frozen affine part, as the authors' code does.
+        freeze_norm: keep batch normalisation in eval mode with a frozen affine part, as the authors do; false is
+            for an encoder that starts from nothing.
         frozen_layers: names of the encoder's layers that are not trained, batch normalisation included; the authors
             freeze `conv1a` of resnet38, PSA `conv1a`, `b2`, `b2_1` and `b2_2`.
         checkpointing: save memory in training by computing activations again in the backward pass. With a timm

@@ -16,7 +16,8 @@ class ClassificationNetwork(nn.Module):
         backbone: "resnet38" or timm's name of the encoder.
         output_stride: 8, 16 or 32, stride of the activation maps.
         dropout: probability of dropping a feature before the classifier.
-        freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part.
+        freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part, as the authors
+            do; false is for a backbone that starts from nothing.
         frozen_layers: names of the backbone's layers that are not trained (PSA: conv1a, b2, b2_1, b2_2).
         checkpointing: save memory in training by computing the backbone's activations again.
     """

@@ -41,7 +41,8 @@ class SegmentationNetwork(nn.Module):
         dilation: dilation of "largefov" (12 in the paper, at output stride 8).
         decoder_options: further arguments of smp's model for a decoder head, such as {decoder_pyramid_channels: 64}
             for "fpn".
-        freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part.
+        freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part, as the authors
+            do; false is for a backbone that starts from nothing.
         frozen_layers: names of the backbone's layers that are not trained (the authors': conv1a).
         checkpointing: save memory in training by computing the backbone's activations again.
     """

@@ -35,7 +35,8 @@ def convert_weights(sources: Sequence[Path], out: Path, arch: str = "resnet38") 
     """
     if out.suffix not in (".pth", ".ckpt"):
         raise InputError(f"expected an output file .pth or .ckpt, found {out}.")
-    weights, report = _sorted(_joined(sources), " + ".join(map(str, sources)), _skeleton(arch))
+    joined = _joined(sources)
+    weights, report = _sorted(joined, " + ".join(map(str, sources)), _skeleton(arch, joined))
     content = published_names(weights) if out.suffix == ".pth" else _checkpoint(weights)
     with atomic_write(out) as stream:
         torch.save(content, stream)
@@ -55,10 +56,11 @@ def _joined(sources: Sequence[Path]) -> dict[str, Tensor]:
     return joined
 
 
-def _skeleton(arch: str) -> Backbone:
+def _skeleton(arch: str, weights: dict[str, Tensor]) -> Backbone:
     """Build a backbone without memory for its tensors: only their names and shapes are asked for."""
+    conv_head = any("conv_head." in name for name in weights)  # a classifier's, which a segmentation network lacks
     with torch.device("meta"):
-        return Backbone(arch, output_stride=8 if arch == "resnet38" else 32)
+        return Backbone(arch, output_stride=8 if arch == "resnet38" else 32, conv_head=conv_head)
 
 
 def _sorted(weights: dict[str, Tensor], source: str, backbone: Backbone) -> tuple[dict[str, Tensor], LoadReport]:
