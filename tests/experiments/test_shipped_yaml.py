@@ -85,6 +85,8 @@ def test_fits_on_the_tiny_devkit(path, datasets, tmp_path):
         options["data.knowledge"] = guides
     if stage.endswith(("StaticRefinementModule", "AffinityModule")):
         options["data.advice"] = guides
+    if "static_checkpoint" in content["model"]["init_args"]:
+        options["model.init_args.static_checkpoint"] = "null"  # `test_run_goes_through_all_stages_once` has one
     main(["fit", f"--config={path}", *words(options)])
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["hyper_parameters"]["num_classes"] == (81 if content.get("dataset") == "coco" else 5)

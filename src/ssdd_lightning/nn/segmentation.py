@@ -34,8 +34,8 @@ class SegmentationNetwork(nn.Module):
     Args:
         num_classes: C, background included.
         backbone: "resnet38" (the paper's) or timm's name of the encoder.
-        head: "largefov" (the paper's two dilated convolutions) or a decoder of segmentation-models-pytorch: "fpn",
-            "unet", "deeplabv3plus", ...
+        head: "largefov" (the paper's two dilated convolutions, on the features that a classifier sees) or a decoder of
+            segmentation-models-pytorch: "fpn", "unet", "deeplabv3plus", ...
         output_stride: 8, 16 or 32, stride of the backbone's deepest features.
         head_channels: channels of e_h for "largefov" (512 in the paper); the decoders have their own.
         dilation: dilation of "largefov" (12 in the paper, at output stride 8).
@@ -62,7 +62,8 @@ class SegmentationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing)
+        conv_head = head == "largefov"  # smp's decoders want the encoder's own features
+        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing, conv_head)
         self._head_options = (head, head_channels, dilation, decoder_options or {})
         self.head = self.new_head()
 
