@@ -262,14 +262,3 @@ def test_sub_branch_starts_from_weights_of_its_own(build):
     assert main.keys() == sub.keys()
     assert not torch.equal(main["classifier.1.weight"], sub["classifier.1.weight"])
     assert not torch.equal(module.ssdd1.ddnet.predict.weight, module.ssdd2.ddnet.predict.weight)
-
-
-def test_the_crf_of_the_step_can_be_as_wide_on_the_photo_as_at_image_size(build):
-    widths = {"gaussian_sxy": 2, "bilateral_sxy": 40}
-    paper, scaled = (
-        build(DynamicRefinementModule, mask_stride=4, crf=widths, scale_crf=scale) for scale in (False, True)
-    )
-    assert (paper.crf.settings.gaussian_sxy, paper.crf.settings.bilateral_sxy) == (2, 40)
-    assert (scaled.crf.settings.gaussian_sxy, scaled.crf.settings.bilateral_sxy) == (0.5, 10)
-    assert scaled.crf.settings.bilateral_srgb == paper.crf.settings.bilateral_srgb
-    assert scaled.test_crf.settings == paper.test_crf.settings == paper.crf.settings

@@ -1,7 +1,7 @@
 """Widths and weights of the dense CRF's two kernels: the published presets and their checked overrides."""
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TypedDict
 
 from ssdd_lightning.errors import InputError
@@ -37,10 +37,6 @@ class CRFSettings:
             good = value >= 0 if name.endswith("compat") else value > 0
             if not (good and math.isfinite(value)):
                 raise InputError(f"CRF setting {name} must be a finite number, {smallest}; found {value}.")
-
-    def scaled(self, factor: float) -> "CRFSettings":
-        """The same kernels for an image of `factor` times the size: spatial widths times `factor`."""
-        return replace(self, gaussian_sxy=factor * self.gaussian_sxy, bilateral_sxy=factor * self.bilateral_sxy)
 
 
 class CRFOptions(TypedDict, total=False):

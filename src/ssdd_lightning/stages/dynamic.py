@@ -34,8 +34,6 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: the SSDD modules; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks, CRF and DD-Nets work at 1/mask_stride of the input (4 in the paper).
         crf_iterations: mean-field iterations of the CRF inside the training step.
-        scale_crf: divide the widths of the CRF inside the training step by mask_stride, so that they cover as much of
-            the photo as at image size; the paper keeps them in pixels of the mask.
         alpha: share of m_D0 in the sub branch's loss (Eq. 14).
         sub_target: the sub branch's other label, "d1" (paper) or "d2" (authors' code).
         diff2_target: what the sub branch is compared with for d_D1, "d1" (paper) or "d2" (authors' code).
@@ -68,7 +66,6 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
         crf_iterations: int = 3,
-        scale_crf: bool = False,
         alpha: float = 0.5,
         sub_target: Literal["d1", "d2"] = "d1",
         diff2_target: Literal["d1", "d2"] = "d1",
@@ -111,8 +108,6 @@ class DynamicRefinementModule(SegmentationStage):
         self.ssdd1 = ssdd(*channels)
         self.ssdd2 = ssdd(*channels)
         self.crf = DenseCRF(iterations=crf_iterations, **(crf or {}))
-        if scale_crf:
-            self.crf.settings = self.crf.settings.scaled(1 / mask_stride)
         self.alpha = alpha
         self.sub_target = sub_target
         self.diff2_target = diff2_target
