@@ -162,6 +162,13 @@ def test_a_resumed_fit_does_not_start_from_the_static_stage(build, static):
     assert all(torch.equal(a, b) for a, b in zip(before, module.parameters(), strict=True))
 
 
+def test_a_missing_static_checkpoint_is_named(build, tmp_path):
+    module = build(SegmentationModule, static_checkpoint=str(tmp_path / "none.ckpt"))
+    module.trainer = FakeTrainer()
+    with pytest.raises(InputError, match=r"static stage at .*none\.ckpt, found none; fit the static stage first"):
+        module.on_fit_start()
+
+
 def test_another_stage_than_the_static_one_is_refused(build, weights):
     module = build(DynamicRefinementModule, static_checkpoint=str(weights))
     module.trainer = FakeTrainer()

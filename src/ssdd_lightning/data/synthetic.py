@@ -35,6 +35,7 @@ class _Settings:
     widths: Range
 
     def to_json(self) -> str:
+        """What identifies this devkit, to tell whether one on disk is the same."""
         content = {
             "generator": _GENERATOR,
             "seed": self.seed,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ssdd_lightning.data.official import COCO_COUNTS
+from ssdd_lightning.prepare.download import Obtaining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,9 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of train2014.zip, val2014.zip and annotations_trainval2014.zip, or of what is in them, unpacked",
     )
-    add("--download", action="store_true", help="download what is not there: 20 GB in all")
-    add("--no-checksum", dest="checksum", action="store_false", help="accept given archives of any checksum")
-    add("--num_workers", type=int, help="threads (default: all cores)")
+    Obtaining.add_arguments(parser, "20 GB in all")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,10 +27,8 @@ def run(args: argparse.Namespace) -> int:
         The exit status, 0.
     """
     from ssdd_lightning.prepare.coco import REPORT, prepare_coco
-    from ssdd_lightning.prepare.download import Obtaining
 
-    obtaining = Obtaining(args.out / "downloads", args.download, args.checksum)
-    made = prepare_coco(args.out, obtaining, args.coco, args.num_workers)
+    made = prepare_coco(args.out, Obtaining.of(args), args.coco, args.num_workers)
     for split, count in made.splits.items():
         official = "" if count == COCO_COUNTS[split] else f"   usually {COCO_COUNTS[split]}"
         print(f"{split:<10}{count:>7}{official}; {made.left_out[split]} without an object, see {made.devkit / REPORT}")

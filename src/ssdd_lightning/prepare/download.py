@@ -1,5 +1,6 @@
 """Archives given, downloaded before, or downloaded now: with progress, resume and checksum."""
 
+import argparse
 import hashlib
 import http.client
 import os
@@ -49,6 +50,20 @@ class Obtaining:
     download: bool = False
     checksum: bool = True
     progress: bool = True
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser, size: str) -> None:
+        """Declare the options that `of` reads, and the number of threads; `size` says how much a download is."""
+        parser.add_argument("--download", action="store_true", help=f"download what is not given: {size}")
+        parser.add_argument(
+            "--no-checksum", dest="checksum", action="store_false", help="accept given archives of any checksum"
+        )
+        parser.add_argument("--num_workers", type=int, help="threads (default: all cores)")
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> "Obtaining":
+        """As the options of a command say; downloads go into its output folder."""
+        return cls(args.out / "downloads", args.download, args.checksum)
 
     def available(self, remote: Remote, given: Path | None) -> bool:
         """Whether `obtain` has anything to go by."""

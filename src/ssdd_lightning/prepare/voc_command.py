@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ssdd_lightning.data.official import VOC_COUNTS
+from ssdd_lightning.prepare.download import Obtaining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,9 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder that receives VOCdevkit/VOC2012")
     add("--voc", type=Path, metavar="FILE|DIR", help="VOCtrainval_11-May-2012.tar, or the folder unpacked from it")
     add("--sbd", type=Path, metavar="FILE|DIR", help="SBD's benchmark.tgz, or the folder unpacked from it")
-    add("--download", action="store_true", help="download what is not given: VOC 2.0 GB, SBD 1.4 GB")
-    add("--no-checksum", dest="checksum", action="store_false", help="accept given archives of any checksum")
-    add("--num_workers", type=int, help="threads (default: all cores)")
+    Obtaining.add_arguments(parser, "VOC 2.0 GB, SBD 1.4 GB")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,11 +22,9 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status, 0.
     """
-    from ssdd_lightning.prepare.download import Obtaining
     from ssdd_lightning.prepare.voc import LABEL_FILE, prepare_voc
 
-    obtaining = Obtaining(args.out / "downloads", args.download, args.checksum)
-    made = prepare_voc(args.out, obtaining, args.voc, args.sbd, args.num_workers)
+    made = prepare_voc(args.out, Obtaining.of(args), args.voc, args.sbd, args.num_workers)
     for split, count in made.splits.items():
         official = VOC_COUNTS[split]
         print(f"{split:<10}{count:>7}" + ("" if count == official else f"   officially {official}"))

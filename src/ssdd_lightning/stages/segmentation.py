@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from ssdd_lightning.crf import CRFOptions, DenseCRF
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.iou import SegmentationIoU
 from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.functional.refinement import present_argmax
@@ -69,6 +70,11 @@ class SegmentationStage(Stage):
 
     def load_static(self, source: str) -> list[LoadReport]:
         """Load what this stage and a static stage have in common, all of it or an error."""
+        if not Path(source).is_file():
+            raise InputError(
+                f"expected the checkpoint of a static stage at {source}, found none; fit the static stage first, or "
+                "set static_checkpoint to null to start from backbone_weights."
+            )
         weights = read_weights(Path(source))
         return [load_tensors(own, _part(weights, name), source, f"the {name}") for own, name in self.static_parts()]
 

@@ -55,6 +55,7 @@ class _Reader:
         self.left = path.stat().st_size
 
     def named_arrays(self) -> dict[str, np.ndarray]:
+        """Read the whole file: the arrays by their names."""
         magic = self.number("<Q", "the magic number") if self.left >= 8 else None
         if magic != _FILE_MAGIC:
             found = "a shorter file" if magic is None else f"{magic:#x}"
@@ -73,6 +74,7 @@ class _Reader:
         return dict(zip(names, arrays, strict=True))
 
     def array(self, what: str) -> np.ndarray:
+        """Read the next array; `what` names it in messages."""
         magic = self.number("<I", what)
         if magic in (_V2, _V3) and (storage := self.number("<i", what)) != 0:
             raise InputError(
@@ -126,6 +128,7 @@ class _Reader:
         return value
 
     def take(self, size: int, what: str) -> bytearray:
+        """Read the next `size` bytes, or say that the file ends before."""
         if size > self.left:
             raise InputError(
                 f"{self.path} is truncated: {what} needs {size} bytes, {self.left} are left; get it again."
