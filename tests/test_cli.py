@@ -400,38 +400,6 @@ def test_the_configuration_goes_to_the_logger_and_its_folder(flow, tmp_path):
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["data"]["classes"] == ["cat", "dog"]
 
 
-TYPOS = [
-    ("--data.rooot=x", "rooot"),
-    ("--model.init_args.learning_rat=1", "learning_rat"),
-    ("--model.init_args.network.init_args.bakbone=x", "bakbone"),
-    ("--trainer.max_epoch=1", "max_epoch"),
-    ("--data.crop_size=large", "crop_size"),
-    ("--return_predictions=true", "return_predictions"),
-]
-
-
-@pytest.mark.parametrize(("option", "key"), TYPOS)
-def test_a_wrong_option_is_named(flow, capsys, option, key):
-    with pytest.raises(SystemExit) as stop:
-        main(flow.words("predict" if "predictions" in key else "fit", "classification", option))
-    assert stop.value.code == 2
-    assert key in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("section", "key"), [("data", "crop_sise"), ("trainer", "max_epoch"), ("model", "init_arg"), (None, "modell")]
-)
-def test_a_wrong_key_in_the_file_is_named(flow, tmp_path, capsys, section, key):
-    content = yaml.safe_load(flow.config("classification").read_text())
-    (content[section] if section else content)[key] = 1
-    path = tmp_path / "typo.yaml"
-    path.write_text(yaml.safe_dump(content))
-    with pytest.raises(SystemExit) as stop:
-        main(["fit", f"--config={path}"])
-    assert stop.value.code == 2
-    assert key in capsys.readouterr().err
-
-
 # --- the command itself ----------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """LightningCLI for the stages, with its pitfalls handled."""
 
 import warnings
+from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from ssdd_lightning.callbacks import PredictionWriter
+from ssdd_lightning.config_errors import check_config_files, config_sentence
 from ssdd_lightning.data.choice import OPTION, chosen_dataset, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError
@@ -61,12 +63,20 @@ class SSDDCommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse the words given; Lightning's own also warns whenever the process has arguments of its own."""
-        self.config = parser.parse_args(args)
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise InputError(config_sentence(str(error), args, self._option_names(args))) from None
         checkpoint = self.config[self.config.subcommand].get("ckpt_path")
         if checkpoint not in (None, "best", "last", "hpc", "registry") and not Path(checkpoint).is_file():
             raise InputError(
                 f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
             )
+
+    def _option_names(self, args: Sequence[str]) -> list[str]:
+        """Dotted names of a subcommand's options."""
+        parser = self._subcommand_parsers.get(args[0], self.parser)
+        return [action.dest for action in parser._actions if action.option_strings]
 
     def instantiate_classes(self) -> None:
         """Build data, model and trainer; an InputError of a constructor is freed from jsonargparse's wrapping."""
@@ -105,7 +115,9 @@ def run_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> 
         The command line object, with the trainer and the model that ran.
     """
     torch.set_float32_matmul_precision("high")
-    strict = {"allow_abbrev": False}  # else a misspelt option that begins like another one passes for it
+    check_config_files(args)
+    # abbreviations: a misspelt option that begins like another one would pass for it
+    strict = {"allow_abbrev": False, "exit_on_error": False}
     with warnings.catch_warnings():
         # Lightning calls three functions of jsonargparse that newer versions announce to drop. So does SaveRunConfig:
         # without `skip_none` nulls would not be written, and the new name of it came with jsonargparse 4.49.

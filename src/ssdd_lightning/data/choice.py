@@ -46,8 +46,13 @@ def chosen_dataset(words: Sequence[str]) -> str:
     Args:
         words: Options; files that cannot be read are left to the parser, which explains.
     """
-    files = [dataset_of(Path(path)) for path in _values(words, *_CONFIGS)]
+    files = [dataset_of(path) for path in config_files(words)]
     return ["voc", *(name for name in files if name), *_values(words, OPTION)][-1]
+
+
+def config_files(words: Sequence[str]) -> list[Path]:
+    """YAML files that the options of a stage command name, in their order."""
+    return [Path(path) for path in _values(words, *_CONFIGS)]
 
 
 def dataset_of(path: Path) -> str | None:
