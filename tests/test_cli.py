@@ -485,6 +485,16 @@ def test_bad_input_is_one_line_and_status_2(flow, tmp_path, monkeypatch, capsys,
     assert text.splitlines()[-1] == error_lines(text)[0]
 
 
+def test_bad_input_found_while_training_has_a_line_of_its_own(flow, tmp_path, monkeypatch, capsys):
+    shutil.copytree(flow.folders["seeds"], tmp_path / "seeds")
+    (tmp_path / "seeds" / "2007_000001.png").write_bytes(b"no mask")
+    options = [f"--trainer.default_root_dir={tmp_path}", f"--data.knowledge={tmp_path / 'seeds'}"]
+    words = flow.words("fit", "segmentation", *options, "--trainer.enable_progress_bar=true")
+    assert as_process(monkeypatch, words) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"ssdd: error: cannot read mask {tmp_path / 'seeds' / '2007_000001.png'}")
+
+
 def test_a_checkpoint_of_other_classes_is_bad_input(flow, tmp_path, monkeypatch, capsys):
     options = [f"--trainer.default_root_dir={tmp_path}", "--data.classes=[cat,cow,dog,sheep]"]
     assert as_process(monkeypatch, flow.words("test", "segmentation", *options, trained=True)) == 2

@@ -87,11 +87,19 @@ def entry_point() -> None:
     try:
         sys.exit(main())
     except InputError as error:
+        end_progress_bars()
         print(f"ssdd: error: {plain_message(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("ssdd: interrupted; run the same command again to go on.", file=sys.stderr)
         sys.exit(130)
+
+
+def end_progress_bars() -> None:
+    """Leave the line of an unfinished progress bar, so that a message does not stand at its end."""
+    tqdm = sys.modules.get("tqdm")
+    for bar in list(getattr(tqdm and tqdm.tqdm, "_instances", [])):
+        bar.close()
 
 
 def plain_message(error: InputError) -> str:

@@ -121,17 +121,13 @@ def select_records(records: Sequence[Record], table: ClassTable, source: str) ->
         source: Where the labels come from, for the message.
 
     Raises:
-        InputError: An image has no label although all classes are chosen, or no image is left.
+        InputError: An image has no label, or no image is left.
     """
-    if table.num_classes == len(table.names):
-        empty = next((record for record in records if not record.labels), None)
-        if empty is not None:
-            raise InputError(
-                f"image {empty.image} has no label in {source}; label it or take it out of the split's list"
-            )
-        return list(records)
+    empty = next((record for record in records if not record.labels), None)
+    if empty is not None:
+        raise InputError(f"image {empty.image} has no label in {source}; label it or take it out of the split's list")
     chosen = set(table.indices)
-    kept = [record for record in records if record.labels and chosen.issuperset(record.labels)]
+    kept = [record for record in records if chosen.issuperset(record.labels)]
     if not kept:
         raise InputError(
             f"none of {len(records)} images shows only {', '.join(table.selected_names[1:])} by {source}; "
