@@ -74,6 +74,12 @@ def test_the_protocol_can_be_changed(checkpoint):
     assert stage.protocol() == protocol
     change_protocol(stage, None, None, False)
     assert stage.protocol()["crf"] is None
+    change_protocol(stage, None, None, None, "deeplab")
+    protocol = stage.protocol()
+    assert (protocol["crf"]["bilateral_sxy"], protocol["crf"]["bilateral_compat"]) == (67, 4)
+    assert protocol["crf"]["iterations"] == 10
+    with pytest.raises(InputError, match="'psa' and no CRF were asked for"):
+        change_protocol(stage, None, None, False, "psa")
 
 
 @pytest.mark.parametrize("scales", [[0.0], [-1.0], [], [float("nan")], [1.0, float("inf")]])

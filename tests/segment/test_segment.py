@@ -144,6 +144,12 @@ def test_protocol_and_size_of_large_photos(segment, photos, tmp_path, calls):
     assert record["crf"]["bilateral_sxy"] == 20
 
 
+def test_crf_of_a_preset(segment, photos, tmp_path):
+    segment(photos, "--scales", "1", "--crf_preset", "deeplab")
+    record = json.loads((tmp_path / "out" / "segment.json").read_text())
+    assert (record["crf"]["bilateral_sxy"], record["crf"]["bilateral_srgb"]) == (67, 3)
+
+
 def test_bad_input(segment, photos, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("name,labels\nnobody,cat\n")

@@ -73,7 +73,11 @@ def find_device(name: str) -> torch.device:
 
 
 def change_protocol(
-    stage: SegmentationStage, scales: Sequence[float] | None, flip: bool | None, crf: bool | None
+    stage: SegmentationStage,
+    scales: Sequence[float] | None,
+    flip: bool | None,
+    crf: bool | None,
+    crf_preset: str | None = None,
 ) -> None:
     """Change how a stage segments; None keeps what the checkpoint says.
 
@@ -82,9 +86,10 @@ def change_protocol(
         scales: Scales of the image whose probabilities are averaged.
         flip: Average over the horizontal flip too.
         crf: Dense CRF after the average, with the checkpoint's own preset and widths if it has any.
+        crf_preset: A dense CRF with these published widths and weights instead, see `DenseCRF`.
 
     Raises:
-        InputError: A scale is not above 0.
+        InputError: A scale is not above 0, the preset is unknown, or it comes with a crf of False.
     """
     if scales is not None:
         if not scales or not all(0 < scale < float("inf") for scale in scales):
@@ -92,7 +97,11 @@ def change_protocol(
         stage.test_scales = list(scales)
     if flip is not None:
         stage.test_flip = flip
-    if crf is False:
+    if crf_preset is not None:
+        if crf is False:
+            raise InputError(f"the CRF preset {crf_preset!r} and no CRF were asked for; leave one of them out.")
+        stage.test_crf = DenseCRF(crf_preset, iterations=10)
+    elif crf is False:
         stage.test_crf = None
     elif crf and stage.test_crf is None:
         stage.test_crf = DenseCRF(iterations=10, **(stage.hparams.get("crf") or {}))

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from ssdd_lightning.crf.settings import PRESETS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd segment`."""
@@ -28,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--crf",
         action=argparse.BooleanOptionalAction,
         help="dense CRF after the average (default: as the checkpoint says)",
+    )
+    parser.add_argument(
+        "--crf_preset",
+        choices=sorted(PRESETS),
+        help="dense CRF with these published widths and weights (default: as the checkpoint says)",
     )
     parser.add_argument(
         "--max_side",
@@ -62,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
     photos = find_photos(args.inputs)
     stage, classes = load_stage(args.checkpoint, find_device(args.device), args.classes)
-    change_protocol(stage, args.scales, args.flip, args.crf)
+    change_protocol(stage, args.scales, args.flip, args.crf, args.crf_preset)
     labels = None if args.labels is None else read_label_file(args.labels, classes)
     settings = {
         "checkpoint": fingerprint(args.checkpoint),
