@@ -504,6 +504,17 @@ def test_a_checkpoint_of_other_classes_is_bad_input(flow, tmp_path, monkeypatch,
     assert not list(tmp_path.rglob("*.png"))
 
 
+def test_a_file_without_permission_is_bad_input(monkeypatch, capsys):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", "secret.jpg")
+
+    monkeypatch.setattr("ssdd_lightning.cli.main", refuse)
+    assert as_process(monkeypatch, ["doctor"]) == 2
+    assert capsys.readouterr().err == (
+        "ssdd: error: no permission for secret.jpg; change its rights or name another.\n"
+    )
+
+
 def test_unknown_command_is_bad_input(monkeypatch, capsys):
     assert as_process(monkeypatch, ["fitt"]) == 2
     assert capsys.readouterr().err == (

@@ -90,6 +90,10 @@ def entry_point() -> None:
         end_progress_bars()
         print(f"ssdd: error: {plain_message(error)}", file=sys.stderr)
         sys.exit(2)
+    except PermissionError as error:
+        end_progress_bars()
+        print(f"ssdd: error: no permission for {error.filename}; change its rights or name another.", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("ssdd: interrupted; run the same command again to go on.", file=sys.stderr)
         sys.exit(130)

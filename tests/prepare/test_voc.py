@@ -163,7 +163,8 @@ BROKEN_SBD = {
         lambda f, m: drop(f, f"{SBD_TOP}/cls/2008_000003.mat"),
         r"lacks 1 of SBD's 5 .*2008_000003\.mat",
     ),
-    "no lists": (lambda f, m: {k: v for k, v in f.items() if "txt" not in k}, r"and its lists train\.txt and val\.txt"),
+    "no lists": (lambda f, m: {k: v for k, v in f.items() if "txt" not in k}, r"lists train\.txt and val\.txt"),
+    "one list": (lambda f, m: {k: v for k, v in f.items() if "val.txt" not in k}, "one or both of its lists"),
     "a damaged .mat": (
         lambda f, m: {**f, f"{SBD_TOP}/cls/2008_000001.mat": b"x" * 300},
         r"cannot read 2008_000001\.mat",

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
@@ -122,7 +123,18 @@ def _read_csv(path: Path, table: ClassTable) -> dict[str, Labels]:
             f"label file {path}: expected the two columns name,labels, found {','.join(short)!r}; "
             "separate labels by spaces or semicolons"
         )
+    _check_once([name for name, _ in rows[1:]], path)
     return {bare_name(name): _to_labels(_split(labels), path, table) for name, labels in rows[1:]}
+
+
+def _check_once(names: Iterable[str], path: Path) -> None:
+    """Refuse a file that names an image twice: the later labels would replace the earlier ones."""
+    name, count = next(iter(Counter(map(bare_name, names)).most_common(1)), ("", 0))
+    if count > 1:
+        raise InputError(
+            f"label file {path} names image {name} {count} times; give all labels of an image in one entry, and images "
+            "of different folders different names"
+        )
 
 
 def _split(text: str) -> list[str]:
@@ -132,12 +144,18 @@ def _split(text: str) -> list[str]:
 
 def _read_json(path: Path, table: ClassTable) -> dict[str, Labels]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        # pairs: a dict would keep the last of two equal names
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
         raise InputError(f"cannot read label file {path} ({error}); expected JSON") from error
-    if not isinstance(content, Mapping) or not all(isinstance(value, list) for value in content.values()):
+    if not isinstance(content, _Pairs) or not all(type(value) is list for _, value in content):
         raise InputError(f"label file {path} should hold one JSON object of image name -> list of labels")
-    return {bare_name(name): _to_labels(labels, path, table) for name, labels in content.items()}
+    _check_once([name for name, _ in content], path)
+    return {bare_name(name): _to_labels(labels, path, table) for name, labels in content}
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """A JSON object as its name and value pairs."""
 
 
 def _to_labels(entries: Iterable[object], path: Path, table: ClassTable) -> Labels:

@@ -81,6 +81,7 @@ def refine(options: RefineOptions) -> Scorecard | None:
     if options.advice == CRF:
         run_step(options.out, "advice", job.make_advice)
     run_step(options.out, "check", job.check)
+    job.claim_training()
     run_step(options.out, "fit", job.fit)
     job.predict()
     return None if options.truth is None else job.score(options.truth)
@@ -147,13 +148,17 @@ class _Refinement:
         for _ in tqdm(done, "check", len(dataset), unit="image"):
             pass
 
+    def claim_training(self) -> None:
+        """Refuse a folder whose training, begun or finished, had other settings."""
+        begun = self.checkpoint.is_file() or (self.out / "steps" / "fit.json").is_file()
+        claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=not begun)
+
     def fit(self) -> None:
         """Step `fit`: train the static stage; goes on at the last checkpoint."""
         crop = self.options.recipe.crop_size or default_crop([image_size(self.images[name]) for name in self.names])
         config = stage_config(self.options.recipe, self.data_options(), crop, _device(self.options.device))
         config["trainer"]["default_root_dir"] = str(self.out / "static")
         fresh = not self.checkpoint.is_file()
-        claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=fresh)
         _write(self.config_path, yaml.safe_dump(config, sort_keys=False))
         self._run("fit", *([] if fresh else [f"--ckpt_path={self.checkpoint}"]))
 

@@ -158,11 +158,13 @@ def _augment(
         place(mask_path(devkit / "SegmentationClass", name), mask_path(masks, name))
     listed: set[str] = set()
     found: set[str] = set()
+    lists: set[str] = set()
 
     def unwritten() -> Iterator[tuple[str, bytes]]:
         for file, content in sbd_files(source, progress):
             name = file.removesuffix(".mat")
             if name == file:
+                lists.add(file)
                 listed.update(content.decode("ascii", "replace").split())
                 continue
             found.add(name)
@@ -172,10 +174,10 @@ def _augment(
     for _ in in_threads(lambda item: _write_sbd_mask(masks, devkit, *item), unwritten(), workers):
         pass
     missing = sorted(listed - found)
-    if missing or not listed:
+    if missing or len(lists) < 2:
         raise InputError(
             f"{source} lacks {len(missing)} of SBD's {len(listed)} files cls/<name>.mat"
-            + (f", such as {missing[0]}.mat" if missing else ", and its lists train.txt and val.txt")
+            + (f", such as {missing[0]}.mat" if missing else ", and one or both of its lists train.txt and val.txt")
             + f"; get {SBD_ARCHIVE.name} again"
         )
 

@@ -51,6 +51,10 @@ def state_dict_of(path: Path) -> dict[str, Tensor]:
             f"{path} is not a readable file of torch weights ({type(error).__name__}); it may be truncated."
         ) from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not weights or not all(isinstance(v, Tensor) for v in weights.values()):
+    if (
+        not isinstance(weights, dict)
+        or not weights
+        or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items())
+    ):
         raise InputError(f"{path} holds no state dict; expected a checkpoint or tensors by name.")
     return weights
