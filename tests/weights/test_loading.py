@@ -130,3 +130,10 @@ def test_code_in_a_file_is_not_run(tmp_path):
     with pytest.raises(InputError, match=r"evil\.pth is not a readable file of torch weights"):
         meta(Backbone, "resnet38", 8).load_weights(str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_tensors_under_keys_that_are_no_names_are_no_state_dict(tmp_path):
+    path = tmp_path / "numbers.pth"
+    torch.save({1: torch.zeros(2)}, path)
+    with pytest.raises(InputError, match=r"numbers\.pth holds no state dict"):
+        load_weights(nn.Linear(1, 1), str(path))
