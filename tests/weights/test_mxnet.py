@@ -104,6 +104,8 @@ HOSTILE = {
         "truncated: a name needs 9223372036854775808 bytes",
     ),
     "many names": (header() + dense(1) + bytes(4) + struct.pack("<Q", 2**40), "announces 1099511627776 names"),
+    "no arrays": (header(0) + struct.pack("<Q", 0), "holds no arrays"),
+    "sides beyond all range": (header() + dense(0, 2**62, 2**62), "impossible shape"),
     "no names": (header() + dense(1) + bytes(4) + struct.pack("<Q", 0), "1 arrays and 0 different names"),
     "a name twice": (
         header(2) + 2 * (dense(1) + bytes(4)) + struct.pack("<Q", 2) + 2 * (struct.pack("<Q", 1) + b"a"),

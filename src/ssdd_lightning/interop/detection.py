@@ -77,7 +77,10 @@ def _which_psa(folder: Path, contents: Mapping[Path, Mapping[int, Any]]) -> str:
     """Both kinds are dicts of class -> map; background, which only one has, is 0, but so is the other's first class."""
     if any(0 not in content or len(content) == 1 for content in contents.values()):
         return "psa-cam"  # background is in every file, and never alone
-    sums = [np.sum([np.asarray(values) for values in content.values()], axis=0) for content in contents.values()]
+    try:
+        sums = [np.sum([np.asarray(values) for values in content.values()], axis=0) for content in contents.values()]
+    except ValueError as error:
+        raise InputError(f"the dicts in {folder} hold maps of several sizes or no maps at all ({error})") from error
     if all(np.allclose(total, 1, atol=1e-2) for total in sums):
         return "psa-aff"
     raise InputError(

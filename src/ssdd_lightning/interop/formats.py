@@ -74,10 +74,19 @@ def read_irn(content: Any, context: Context) -> Scores:  # noqa: ANN401
         )
     key = context.key or next((name for name in SCORE_KEYS if name in content), None)
     values = _three_d(only_array({k: v for k, v in content.items() if k != "keys"}, context.path, key), context)
-    classes = [_class_index(index, context, first=1) for index in np.ravel(content["keys"]).tolist()]
+    classes = [_class_index(index, context, first=1) for index in np.ravel(_array(content["keys"], context)).tolist()]
     if len(classes) != len(values):
         raise InputError(f"{context.path}: `keys` names {len(classes)} classes, but there are {len(values)} channels")
     return Scores(classes, values)
+
+
+def _array(value: Any, context: Context) -> npt.NDArray[Any]:  # noqa: ANN401
+    try:
+        return np.asarray(value)
+    except ValueError as error:  # lists of different lengths
+        raise InputError(
+            f"{context.path}: expected arrays of numbers, found {type(value).__name__} ({error})"
+        ) from error
 
 
 def read_array(content: Any, context: Context) -> Scores:  # noqa: ANN401
@@ -102,9 +111,9 @@ def _from_dict(content: Any, context: Context, first: int) -> Scores:  # noqa: A
             "another `--from`"
         )
     classes = [_class_index(key, context, first) for key in content]
-    maps = [np.asarray(value) for value in content.values()]
+    maps = [_array(value, context) for value in content.values()]
     shapes = {array.shape for array in maps}
-    if len(shapes) != 1 or maps[0].ndim != 2:
+    if len(shapes) != 1 or maps[0].ndim != 2 or not maps[0].size:
         raise InputError(f"{context.path}: expected H x W arrays of one size, found the shapes {sorted(shapes)}")
     return Scores(classes, np.stack(maps))
 

@@ -65,6 +65,8 @@ class _Reader:
             )
         self.number("<Q", "the header")
         arrays = [self.array(f"array {i}") for i in range(self.count("<Q", 4, "arrays"))]
+        if not arrays:
+            raise InputError(f"{self.path} holds no arrays; expected the parameters of a network.")
         names = [self.name() for _ in range(self.count("<Q", 8, "names"))]
         if len(set(names)) != len(arrays) or len(names) != len(arrays):
             raise InputError(
@@ -89,7 +91,11 @@ class _Reader:
         if not 0 <= flag < len(_TYPES):
             raise InputError(f"{what} of {self.path} has values of the unknown type {flag}; expected 0 to 7.")
         dtype = np.dtype(_TYPES[flag])
-        return np.frombuffer(self.take(math.prod(shape) * dtype.itemsize, what), dtype).reshape(shape)
+        values = np.frombuffer(self.take(math.prod(shape) * dtype.itemsize, what), dtype)
+        try:
+            return values.reshape(shape)
+        except ValueError as error:  # sides beyond numpy's range, whose product is 0
+            raise InputError(f"{what} of {self.path} has the impossible shape {shape}; get the file again.") from error
 
     def shape(self, magic: int, what: str) -> tuple[int, ...] | None:
         """Read the sides; None for an array that was never filled, after which nothing of it follows."""
