@@ -227,11 +227,18 @@ def test_a_bomb_stays_packed(root, expected, files):
     assert problems(path, expected) == [f"2008_000001.png holds {20 << 20} bytes, which no mask does"]
 
 
-@pytest.mark.parametrize("spoil", ["truncate", "plain tar", "text", "empty"])
+@pytest.mark.parametrize("spoil", ["truncate", "end", "check sum", "garbage", "plain tar", "text", "empty"])
 def test_no_archive(root, expected, files, spoil):
     path = packed(root / "x.tgz", files, "w" if spoil == "plain tar" else "w:gz")
     if spoil == "truncate":
         path.write_bytes(path.read_bytes()[:-60])
+    elif spoil == "end":
+        path.write_bytes(path.read_bytes()[:-4])
+    elif spoil == "check sum":
+        content = path.read_bytes()
+        path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
+    elif spoil == "garbage":
+        path.write_bytes(path.read_bytes() + b"garbage")
     elif spoil != "plain tar":
         path.write_bytes(b"hello" if spoil == "text" else b"")
     assert any("it is truncated, damaged or no gzip-compressed tar" in found for found in problems(path, expected))

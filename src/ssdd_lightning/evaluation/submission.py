@@ -159,12 +159,14 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
         raise InputError(f"archive {path} does not exist; build it with `ssdd submit --predictions DIR --out FILE`")
     check = _Check(expected)
     try:
-        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|gz") as archive:
+        with gzip.open(path) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
             done = in_threads(
                 lambda entry: _mask_problems(expected, *entry), check.masks(archive), num_workers or cores()
             )
             for found in tqdm(done, "check", len(expected.names), unit="image", disable=not progress):
                 check.found += found
+            while packed.read(1 << 20):  # tarfile stops at the end of the archive, before gzip's check sum
+                pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         check.found.append(f"it is truncated, damaged or no gzip-compressed tar ({error})")
     problems = [*check.found, *check.incomplete()]
