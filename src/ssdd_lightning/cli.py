@@ -92,7 +92,10 @@ def entry_point() -> None:
         sys.exit(2)
     except PermissionError as error:
         end_progress_bars()
-        print(f"ssdd: error: no permission for {error.filename}; change its rights or name another.", file=sys.stderr)
+        print(
+            f"ssdd: error: no permission for {error.filename or error}; change its rights or name another.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print("ssdd: interrupted; run the same command again to go on.", file=sys.stderr)

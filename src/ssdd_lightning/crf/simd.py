@@ -59,6 +59,7 @@ def _elementwise(emit: Callable[[Any, list[Any], int], Any], first: Any, others:
     """Typing and code of an operation on vectors like `first`; numbers among the others are spread."""
 
     def code(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        """Pack the operands into vectors, apply the operation, unpack."""
         vectors = []
         for kind, value in zip((first, *others), args, strict=True):
             if isinstance(kind, types.UniTuple):

@@ -44,7 +44,7 @@ def chosen_dataset(words: Sequence[str]) -> str:
     """Find the dataset in the options of a stage command: the last `--dataset`, else the last YAML that names one.
 
     Args:
-        words: Options; files that cannot be read are left to the parser, which explains.
+        words: Options; files that cannot be read name no dataset here, `check_config_files` refuses them.
     """
     files = [dataset_of(path) for path in config_files(words)]
     return ["voc", *(name for name in files if name), *_values(words, OPTION)][-1]

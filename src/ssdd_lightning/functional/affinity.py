@@ -124,6 +124,7 @@ class _PairDistance(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        """The derivative of mean |f_i - f_j| is the sign of each channel's difference, shared by both ends."""
         (features,) = ctx.saved_tensors
         gradient = gradients[0] / features.shape[1]
         result = torch.zeros_like(features)

@@ -67,6 +67,7 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
         raise InputError(f"folder {source} holds no score maps; expected <name>{SUFFIX} files")
 
     def write(name: str) -> bool:
+        """Write one file unless it is current; whether it was written."""
         path, target = map_path(source, name), out / f"{name}.npy"
         if is_current(target, path):
             return False

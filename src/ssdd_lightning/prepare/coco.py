@@ -162,6 +162,7 @@ def _write_photos(devkit: Path, split: str, photos: Mapping[str, Photo], source:
 
 def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progress: bool) -> None:
     def write(name: str) -> None:
+        """Write one photo's mask unless it is there."""
         target, photo = mask_path(devkit / "SegmentationClass", name), photos[name]
         if target.is_file():
             return

@@ -206,6 +206,7 @@ def _check_files(
     """Read every photo and every true mask once."""
 
     def check(name: str) -> str | None:
+        """What is wrong with one photo or its true mask, if anything."""
         try:
             image = read_image(photos[name])
             if name in masks and options.truth is not None:

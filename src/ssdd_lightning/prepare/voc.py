@@ -161,6 +161,7 @@ def _augment(
     lists: set[str] = set()
 
     def unwritten() -> Iterator[tuple[str, bytes]]:
+        """Yield what has no mask yet; note what the archive holds and lists."""
         for file, content in sbd_files(source, progress):
             name = file.removesuffix(".mat")
             if name == file:
