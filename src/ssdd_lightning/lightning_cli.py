@@ -67,7 +67,8 @@ class SSDDCommandLine(LightningCLI):
             self.config = parser.parse_args(args)
         except ArgumentError as error:
             raise InputError(config_sentence(str(error), args, self._option_names(args))) from None
-        checkpoint = self.config[self.config.subcommand].get("ckpt_path")
+        subcommand = self.config.get("subcommand")
+        checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
         if checkpoint not in (None, "best", "last", "hpc", "registry") and not Path(checkpoint).is_file():
             raise InputError(
                 f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
@@ -75,7 +76,7 @@ class SSDDCommandLine(LightningCLI):
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
-        parser = self._subcommand_parsers.get(args[0], self.parser)
+        parser = getattr(self, "_subcommand_parsers", {}).get(args[0], self.parser)
         return [action.dest for action in parser._actions if action.option_strings]
 
     def instantiate_classes(self) -> None:
@@ -114,6 +115,20 @@ def run_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> 
     Returns:
         The command line object, with the trainer and the model that ran.
     """
+    return _command_line(args, data, run=True)
+
+
+def build_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> SSDDCommandLine:
+    """Build model, data and trainer and run nothing: every mistake that their constructors see comes to light.
+
+    Args:
+        args: options of `fit`, without the subcommand.
+        data: as for `run_stage`.
+    """
+    return _command_line(args, data, run=False)
+
+
+def _command_line(args: Sequence[str], data: type[WeakDataModule] | None, run: bool) -> SSDDCommandLine:
     torch.set_float32_matmul_precision("high")
     check_config_files(args)
     # abbreviations: a misspelt option that begins like another one would pass for it
@@ -135,4 +150,5 @@ def run_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> 
             seed_everything_default=0,
             parser_kwargs={**strict, **{name: dict(strict) for name in SSDDCommandLine.subcommands()}},
             args=list(args),
+            run=run,
         )

@@ -62,5 +62,9 @@ def test_wrong_class_lists_are_refused(tmp_path, content):
     (tmp_path / "names.txt").write_text(content)
     with pytest.raises(InputError, match="at least one class more"):
         class_table(tmp_path / "names.txt")
-    with pytest.raises(InputError):
-        class_table("256")
+
+
+@pytest.mark.parametrize("number", ["0", "1", "256"])
+def test_wrong_numbers_of_classes_are_refused(number):
+    with pytest.raises(InputError, match=f"expected 2 to 255 classes, background included, found {number}"):
+        class_table(number)

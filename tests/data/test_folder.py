@@ -119,3 +119,10 @@ def test_what_is_missing_is_named(folder, spoil, message):
     spoil(folder)
     with pytest.raises(InputError, match=message):
         module(folder, predict_split=folder / "few.txt").setup("predict")
+
+
+def test_another_mistake_in_the_labels_is_not_blamed_on_their_names(tmp_path):
+    (tmp_path / "labels.csv").write_text("name,labels\nx,cat\nx,dog\n")
+    with pytest.raises(InputError, match="names image x 2 times") as caught:
+        table_of_labels(tmp_path / "labels.csv")
+    assert "class_names" not in str(caught.value)

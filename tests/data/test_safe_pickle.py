@@ -141,3 +141,12 @@ def test_a_pickle_cannot_change_the_reader():
     with pytest.raises(AttributeError):
         load_pickle(io.BytesIO(build))
     assert SafeUnpickler._from_buffer.__name__ == "_from_buffer"
+
+
+def test_a_refused_storage_gets_our_own_sentence(tmp_path):
+    trap = tmp_path / "trap"
+    path = saved(tmp_path / "x.npy", traps(trap)["storage"])
+    with pytest.raises(InputError, match=r"x\.npy: it asks for posix\.mkdir, .*do not trust it") as caught:
+        load_npy(path)
+    assert "\n" not in str(caught.value)
+    assert "weights_only" not in str(caught.value)

@@ -12,6 +12,7 @@ from ssdd_lightning.errors import InputError
         ("JPEGImages\\2007_000032.JPG", "2007_000032"),
         ("photo.v2", "photo.v2"),
         ("../../secret", "secret"),
+        (" led by a space.jpg", " led by a space"),
     ],
 )
 def test_entries_name_images(entry, name):

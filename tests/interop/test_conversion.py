@@ -89,3 +89,10 @@ def test_half_precision_may_round_beyond_1():
 def test_what_does_not_fit_the_labels_is_refused(classes, labels, values, message):
     with pytest.raises(InputError, match=message):
         run(classes, values, labels=labels)
+
+
+def test_probabilities_are_no_logits():
+    values = np.stack([np.full((3, 4), 0.25), np.full((3, 4), 0.75)])
+    with pytest.raises(InputError, match=r"holds probabilities, which add up to 1, not logits; leave out `--logits`"):
+        run([0, 1], values, logits=True)
+    assert run([0, 1], values + 0.5, logits=True)[1].max() < 0.75

@@ -41,3 +41,11 @@ def test_the_crf_snaps_to_the_edges_of_the_photo(tmp_path):
     classes, scores = read_map(map_path(tmp_path / "A", "my cat"))
     assert classes == [0, 8]
     np.testing.assert_array_equal(scores.argmax(0), photo[..., 0] > 0)
+
+
+def test_a_mask_of_another_size_than_its_photo_is_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (48, 32)).save(tmp_path / "photos" / "x.png")
+    write_mask(tmp_path / "K" / "x.png", np.zeros((32, 40), int))
+    with pytest.raises(InputError, match=r"K/x\.png is 40 x 32 pixels, its image .*photos/x\.png 48 x 32"):
+        make_advice(tmp_path / "photos", tmp_path / "K", {"x": (8,)}, tmp_path / "A", "cpu")

@@ -195,3 +195,9 @@ def test_the_commands(photos, scores, write, tmp_path, capsys):
     check(tmp_path / "out", scores, alpha=2.0)
     assert main(["export", str(tmp_path / "out"), "--to=irn", f"--out={tmp_path / 'irn'}"]) == 0
     assert len(list((tmp_path / "irn").glob("*.npy"))) == 3
+
+
+def test_photos_are_never_written_over(photos, write):
+    source = write({"my cat": {0: np.zeros((24, 36))}})
+    with pytest.raises(InputError, match=r"would write into .*, which it reads"):
+        main(["import", str(source), f"--images={photos}", f"--out={photos}"])

@@ -43,3 +43,9 @@ def test_settings_that_another_run_must_share():
     assert Recipe(set=("a=1",)).words() == ["--a=1"]
     with pytest.raises(InputError, match="epochs: expected at least 1"):
         Recipe(epochs=0)
+
+
+def test_the_papers_backbone_gets_the_papers_head():
+    network = stage_config(Recipe(backbone="resnet38"), {}, 64, "cpu")["model"]["init_args"]["network"]["init_args"]
+    assert (network["head"], network["output_stride"]) == ("largefov", 8)
+    assert stage_config(Recipe(), {}, 64, "cpu")["model"]["init_args"]["network"]["init_args"]["head"] == "fpn"

@@ -248,3 +248,32 @@ def test_masks_without_objects_are_no_knowledge(given, tmp_path):
         write_mask(path, np.zeros((4, 4), int))
     with pytest.raises(InputError, match="shows no class but background"):
         main(words(root, tmp_path / "out", labels=False))
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--backbone=vit_tiny_patch16_224"], "the backbone vit_tiny_patch16_224 cannot be used"),
+        (["--weights=nowhere.pth"], r"expected a file of weights at nowhere\.pth"),
+        (["--set=model.init_args.ssdd.init_args.dd_bia=1"], "did you mean dd_bias"),
+        (["--truth=nowhere"], "truth folder nowhere does not exist"),
+        (["--truth=small"], r"K/a\.b\.c\.png is .* pixels but small/a\.b\.c\.png is 6 x 5 pixels"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_computed(given, tmp_path, more, message, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(6):
+        write_mask(tmp_path / "small" / f"{name_of(number)}.png", np.zeros((5, 6), int))
+    with pytest.raises(InputError, match=message):
+        main(words(given, tmp_path / "out", "crf", "--epochs=1", *more))
+    assert not (tmp_path / "out" / "steps").exists()
+
+
+def test_what_is_read_is_never_written(given, tmp_path):
+    root = shutil.copytree(given, tmp_path / "given")
+    for out in ("K", "A", "photos"):
+        with pytest.raises(InputError, match=f"would write into .*{out}, which it reads"):
+            main(words(root, root / out))
+    shutil.copytree(root / "K", tmp_path / "out" / "refined")
+    with pytest.raises(InputError, match=r"would write into .*refined, which it reads"):
+        main([*words(root, tmp_path / "out"), f"--knowledge={tmp_path / 'out' / 'refined'}"])

@@ -199,6 +199,20 @@ def test_unknown_backbone_gets_a_suggestion():
         Backbone("qqqqqqqq")
 
 
+@pytest.mark.parametrize(
+    ("name", "stride", "reason"),
+    [
+        ("vit_tiny_patch16_224", 32, "Unsupported model downsampling pattern; choose"),
+        ("swin_tiny_patch4_window7_224", 32, "Input height .* doesn't match model"),
+        ("inception_v3", 32, "features of other sizes"),
+        ("pvt_v2_b0", 16, r"output_stride'; try output_stride: 32, or choose a convolutional one such as resnet50"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_gets_a_sentence(name, stride, reason):
+    with pytest.raises(InputError, match=f"the backbone {name} cannot be used with output stride {stride}: .*{reason}"):
+        Backbone(name, stride)
+
+
 @pytest.mark.parametrize("stride", [4, 12, 64])
 def test_another_output_stride_is_refused(stride):
     with pytest.raises(InputError, match=f"8, 16 or 32, found {stride}"):

@@ -91,3 +91,11 @@ def test_unknown_head_is_refused_by_name(head, output_stride):
 def test_decoder_at_another_stride_is_refused():
     with pytest.raises(InputError, match="'fpn' needs output_stride 32, found 16"):
         SegmentationNetwork(3, "resnet18", "fpn", 16)
+
+
+@pytest.mark.parametrize(("head", "output_stride"), [("largefov", 16), ("fpn", 32)])
+def test_a_backbone_that_begins_at_stride_4_gives_its_shallowest_features(head, output_stride):
+    network = SegmentationNetwork(3, "convnext_atto", head, output_stride, head_channels=8)
+    assert network.backbone.channels[:2] == [0, 40]
+    assert network.low_channels == 40
+    assert network(image()).low.shape == (2, 40, 16, 24)

@@ -136,6 +136,7 @@ def wrong(res38_cls, psa_weights, mxnet, tmp_path):
     part = {k: v for k, v in psa_weights.items() if not k.startswith("b5")}
     torch.save(part, tmp_path / "part.pth")
     torch.save({"fc.weight": torch.ones(2)}, tmp_path / "foreign.pth")
+    torch.save({"b4.bn_branch2a.bias": torch.ones(2)}, tmp_path / "head.pth")
     (tmp_path / "cut.params").write_bytes(mxnet.params({"arg:conv1a_weight": torch.ones(64, 3, 3, 3).numpy()})[:900])
     vgg = {"arg:conv1_1_weight": torch.ones(64, 3, 3, 3).numpy()}
     (tmp_path / "vgg.params").write_bytes(mxnet.params(vgg))
@@ -152,6 +153,7 @@ def wrong(res38_cls, psa_weights, mxnet, tmp_path):
             "resnet38",
             r"foreign\.pth does not hold.*the file's first tensor is fc\.weight.*--arch",
         ),
+        (["head"], "o.pth", "resnet38", r"head\.pth does not hold.*the file's first tensor is b4\.bn_branch2a\.bias"),
         (["vgg"], "o.pth", "resnet38", r"vgg\.params does not hold.*first tensor is arg:conv1_1_weight"),
         (["cut"], "o.pth", "resnet38", r"cut\.params is truncated"),
         (["res38"], "o.pth", "resnet99", r"unknown backbone 'resnet99'.*resnet38"),

@@ -121,13 +121,18 @@ def test_a_report_names_everything():
     assert str(report) == "a.pth: 2 loaded, 1 skipped, 1 missing\n  skipped z: unknown name\n  missing w"
 
 
+def test_a_report_does_not_list_a_whole_network():
+    report = LoadReport("a.pth", [], {f"copy.{i}": "unknown name" for i in range(640)}, [])
+    assert str(report).splitlines()[1].endswith("copy.8, copy.9 and 630 more: unknown name")
+
+
 def test_code_in_a_file_is_not_run(tmp_path):
     class Evil:
         def __reduce__(self):
             return (tmp_path / "ran").mkdir, ()
 
     torch.save({"conv1a.weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(InputError, match=r"evil\.pth is not a readable file of torch weights"):
+    with pytest.raises(InputError, match=r"evil\.pth is not a readable.*it asks for getattr.*do not trust it"):
         meta(Backbone, "resnet38", 8).load_weights(str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
 

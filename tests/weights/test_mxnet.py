@@ -111,6 +111,10 @@ HOSTILE = {
         header(2) + 2 * (dense(1) + bytes(4)) + struct.pack("<Q", 2) + 2 * (struct.pack("<Q", 1) + b"a"),
         "2 arrays and 1 different names",
     ),
+    "more behind the names": (
+        header() + dense(1) + bytes(4) + struct.pack("<QQ", 1, 1) + b"a" + bytes(7),
+        "goes on for 7 bytes after its names",
+    ),
     "a name that is no text": (
         header() + dense(1) + bytes(4) + struct.pack("<QQ", 1, 2) + b"\xff\xfe",
         r"a name in .* is no text",

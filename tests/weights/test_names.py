@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.resnet38 import ResNet38
 from ssdd_lightning.weights.names import BACKBONE, published_names, stage_names
 
@@ -81,3 +82,10 @@ def test_published_names_undo_ours():
 def test_published_names_leave_other_backbones_alone():
     weights = {"network.backbone.encoder.model.conv1.weight": torch.ones(1), "network.classifier.weight": torch.ones(2)}
     assert published_names(weights) == weights
+
+
+def test_two_tensors_of_one_name_are_refused():
+    with pytest.raises(InputError, match=r"several of the file's tensors are what a stage calls .*bn7\.weight"):
+        stage_names({"arg:bn7_gamma": torch.ones(1), "aux:bn7_gamma": torch.zeros(1)})
+    with pytest.raises(InputError, match="several"):
+        stage_names({"module.x": torch.ones(1), "x": torch.zeros(1)})

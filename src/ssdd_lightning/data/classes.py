@@ -129,6 +129,8 @@ def class_table(source: str | Path) -> ClassTable:
         InputError: The file is wrong, or there is not at least one class besides background, or too many.
     """
     text = str(source)
+    if text.isdecimal() and not 2 <= int(text) <= IGNORE:
+        raise InputError(f"expected 2 to {IGNORE} classes, background included, found {text}")
     known = {i: _nameless(i) for i in range(int(text))} if text.isdecimal() else read_classes(Path(source))
     foreground = {index: name for index, name in known.items() if index}
     if not foreground or min(known) < 0 or max(known) >= IGNORE or len(set(foreground.values())) < len(foreground):

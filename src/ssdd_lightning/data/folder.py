@@ -9,7 +9,7 @@ from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES, ClassTable, class_t
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record, Sample
 from ssdd_lightning.data.images import find_images
-from ssdd_lightning.data.labels import read_label_file
+from ssdd_lightning.data.labels import UnknownClassError, read_label_file
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.transforms import TrainTransform
@@ -154,7 +154,7 @@ def table_of_labels(path: Path) -> ClassTable:
         return _voc() if lengths <= {len(VOC_CLASSES) - 1} else class_table(str(1 + max(lengths)))
     try:
         labels = read_label_file(path, class_table(str(IGNORE)))
-    except InputError:
+    except UnknownClassError:
         return _named(path)
     return class_table(str(1 + max((index for shown in labels.values() for index in shown), default=1)))
 
@@ -162,7 +162,7 @@ def table_of_labels(path: Path) -> ClassTable:
 def _named(path: Path) -> ClassTable:
     try:
         read_label_file(path, _voc())
-    except InputError as error:
+    except UnknownClassError as error:
         raise InputError(f"{error}; classes of your own need a file of names (`class_names`, `--classes`)") from error
     return _voc()
 

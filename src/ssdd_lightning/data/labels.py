@@ -18,6 +18,11 @@ from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.splits import bare_name
 from ssdd_lightning.errors import InputError
 
+
+class UnknownClassError(InputError):
+    """A label file names a class that the dataset does not have."""
+
+
 Labels = tuple[int, ...]
 """Dataset indices of the foreground classes that an image shows, ascending."""
 
@@ -38,13 +43,14 @@ def read_label_file(path: Path, table: ClassTable) -> dict[str, Labels]:
         Image name -> its labels.
 
     Raises:
+        UnknownClassError: A label is no class of the dataset.
         InputError: The file is missing or unreadable, or an entry is none of this.
     """
     readers = {".npy": _read_npy, ".csv": _read_csv, ".json": _read_json}
     if path.suffix not in readers:
         raise InputError(f"labels: expected a .npy, .csv or .json file, found {path}")
     if not path.is_file():
-        raise InputError(f"label file {path} does not exist; correct `labels`, or leave it out to read the annotations")
+        raise InputError(f"label file {path} does not exist; check the path")
     return readers[path.suffix](path, table)
 
 
@@ -163,7 +169,7 @@ def _to_labels(entries: Iterable[object], path: Path, table: ClassTable) -> Labe
     for entry in entries:
         index = table.find(entry) if isinstance(entry, (str, int)) else None
         if index is None:
-            raise InputError(
+            raise UnknownClassError(
                 f"{path} names the class {entry!r}, expected one of {', '.join(table.names[1:])} or an index "
                 f"1..{len(table.names) - 1}"
             )

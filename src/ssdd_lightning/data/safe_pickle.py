@@ -69,7 +69,9 @@ class SafeUnpickler(pickle.Unpickler):
         """A tensor's memory, in a pickle a whole torch file of its own."""
         import torch
 
-        storage = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        from ssdd_lightning.data.safe_torch import load_torch
+
+        storage = load_torch(io.BytesIO(content))
         if not isinstance(storage, torch.storage.TypedStorage):
             raise InputError(f"expected the storage of a tensor, found {type(storage).__name__}")
         return storage

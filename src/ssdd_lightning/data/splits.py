@@ -9,7 +9,7 @@ from ssdd_lightning.errors import InputError
 
 def bare_name(entry: str) -> str:
     """Image name in a list's entry: `/JPEGImages/2007_000032.jpg` and `2007_000032` name the same image."""
-    path = PurePosixPath(entry.strip().replace("\\", "/"))
+    path = PurePosixPath(entry.replace("\\", "/"))
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 

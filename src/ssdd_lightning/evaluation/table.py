@@ -20,6 +20,8 @@ HEADINGS = {
     "boundary_iou": "boundary",
 }
 """Measures of a class and their headings."""
+_LISTED = 20
+"""Absent classes that the table names; JSON names all."""
 Row = tuple[str, list[float]]
 
 
@@ -96,7 +98,8 @@ def _footer(card: "Scorecard", title: str) -> list[str]:
     lines = [f"percent; {card.images} images, {card.pixels} pixels; a predicted 255 counts as an error"]
     absent = _absent_everywhere([card, *card.companions.values()])
     if absent:
-        lines.append(f"not in the mean, nobody shows them: {', '.join(absent)}")
+        more = f" and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
+        lines.append(f"not in the mean, nobody shows them: {', '.join(absent[:_LISTED])}{more}")
     cards = {title if card.companions else "": card, **card.companions}
     for what, one in cards.items():
         if one.trimap_curve:

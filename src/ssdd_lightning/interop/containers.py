@@ -63,16 +63,12 @@ def _load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _load_torch(path: Path) -> Any:  # noqa: ANN401
-    import torch
+    from ssdd_lightning.data.safe_torch import load_torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"cannot read {path} ({type(error).__name__}); expected tensors, dicts and plain values by torch.save: "
-            "the file is damaged or wants more, which may hide code"
-        ) from error
-    return _without_tensors(content)
+        return _without_tensors(load_torch(path))
+    except InputError as error:
+        raise InputError(f"cannot read {path}: {error}") from error
 
 
 def _without_tensors(content: Any) -> Any:  # noqa: ANN401

@@ -46,7 +46,8 @@ def convert(
         The dataset's class indices, ascending, background among them, and n x H x W float32 in [0, 1].
 
     Raises:
-        InputError: Values are no numbers or out of range, the aspect ratio is another, or a label has no channel.
+        InputError: Values are no numbers, out of range or no logits, the aspect ratio is another, or a label has no
+            channel.
     """
     values = torch.from_numpy(_checked_values(scores.values, how.logits, path))
     _check_aspect(scores.values.shape[1:], size, how.stretch, path)
@@ -74,6 +75,8 @@ def _checked_values(values: npt.NDArray[np.generic], logits: bool, path: Path) -
             f"{path}: expected scores in [0, 1], found {low:.4g} to {high:.4g}; if they are logits say so with "
             "`--logits`, else scale them"
         )
+    if logits and low >= 0 and np.abs(numbers.sum(axis=0) - 1).max() < _ROUNDING:
+        raise InputError(f"{path} holds probabilities, which add up to 1, not logits; leave out `--logits`")
     return numbers
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ssdd_lightning.crf.folder import refine_folder
 from ssdd_lightning.data.files import is_current
 from ssdd_lightning.data.guides import find_guide
+from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.data.maps import is_map, map_path, read_map, write_map
 from ssdd_lightning.data.masks import read_mask
@@ -32,15 +33,23 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
         device: Where the CRF runs.
 
     Raises:
-        InputError: A file is missing or damaged, or lacks a labelled class.
+        InputError: A file is missing or damaged, of another size than its image, or lacks a labelled class.
     """
-    unary = out.with_name(f"{out.name}_unary")
+    unary, photos = out.with_name(f"{out.name}_unary"), find_images(images)
 
     def write(name: str) -> None:
+        """Write one image's maps unless they are current."""
         source = find_guide(knowledge, name, "knowledge")
         target = map_path(unary, name)
-        if not is_current(target, source):
-            write_map(target, [0, *labels[name]], unary_of(source, labels[name]))
+        if is_current(target, source):
+            return
+        scores, size = unary_of(source, labels[name]), image_size(photos[name])
+        if scores.shape[1:] != size:
+            raise InputError(
+                f"knowledge {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photos[name]} "
+                f"{size[1]} x {size[0]}; write it at the image's size"
+            )
+        write_map(target, [0, *labels[name]], scores)
 
     done = in_threads(write, list(labels), cores())
     for _ in tqdm(done, "CRF unary", len(labels), unit="image"):

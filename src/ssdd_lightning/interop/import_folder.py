@@ -86,8 +86,8 @@ def import_folder(
         InputError: A file is missing, damaged, dangerous, of another size, class count or range than expected.
     """
     options = options or ImportOptions()
-    if out.resolve() == source.resolve():
-        raise InputError(f"the import would write into its own source {source}; choose another output folder")
+    if out.resolve() in (source.resolve(), images.resolve()):
+        raise InputError(f"the import would write into {out}, which it reads; choose another output folder")
     kind = options.format or detect_format(source)
     sources = find_sources(source, kind)
     table = ClassTable.select(VOC_CLASSES, None) if options.classes is None else class_table(options.classes)

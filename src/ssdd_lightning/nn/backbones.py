@@ -19,6 +19,8 @@ from ssdd_lightning.weights.names import BACKBONE
 from ssdd_lightning.weights.reading import read_weights, state_dict_of
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_TRIAL = 128, 160
+"""Height and width of the image on which an encoder is tried, whole strides."""
 
 
 class Backbone(nn.Module):
@@ -42,10 +44,12 @@ class Backbone(nn.Module):
             classifier needs them: the last block of these networks ends without an activation.
 
     Raises:
-        InputError: for a name that timm does not know, another output stride, or a layer that does not exist.
+        InputError: for a name that timm does not know, an encoder that does not yield these features of images of any
+            size, another output stride, or a layer that does not exist.
 
     Attributes:
-        channels: channels of each feature map, the shallowest (stride 2) first.
+        channels: channels of each feature map, the shallowest (stride 2) first; 0 there if the encoder begins at
+            stride 4, as ConvNeXt and PVT do.
     """
 
     encoder: Any  # ResNet38 or smp's encoder
@@ -94,8 +98,8 @@ class Backbone(nn.Module):
             image: B x 3 x H x W uint8 RGB, or float of the same range (0 to 255).
 
         Returns:
-            Five feature maps B x channels[i] x h x w, of stride 2, 4, ... up to the output stride. The first is e_l;
-            the last three are what PSA calls conv4, conv5 and conv6 (for resnet38 exactly those).
+            Five feature maps B x channels[i] x h x w, of stride 2, 4, ... up to the output stride. The first that has
+            channels is e_l; the last three are what PSA calls conv4, conv5 and conv6 (for resnet38 exactly those).
         """
         normalized = (image.float() - self.mean) / self.std
         size = [-(-side // self.output_stride) * self.output_stride for side in image.shape[-2:]]
@@ -135,7 +139,7 @@ class Backbone(nn.Module):
         if source == "imagenet" and self.name == "resnet38":
             raise InputError(
                 "the ImageNet weights of resnet38 are on no hub: give a file, res38_cls.pth of PSA or "
-                "ilsvrc-cls_rna-a1_cls1000_ep-0001.params, as backbone_weights."
+                "ilsvrc-cls_rna-a1_cls1000_ep-0001.params, as backbone_weights (`--weights` of `ssdd refine`)."
             )
         if source == "imagenet":
             weights, source = timm.create_model(self.name, pretrained=True).state_dict(), "timm's hub"
@@ -212,7 +216,22 @@ def offline_weights(name: str) -> dict[str, Tensor]:
 
 
 def _timm_encoder(name: str, output_stride: int) -> nn.Module:
-    return smp.encoders.get_encoder(f"tu-{name}", in_channels=3, depth=5, weights=None, output_stride=output_stride)
+    """Smp's wrapper of a timm model, tried on a small image: some fail to be built, others only when they run."""
+    sizes = [tuple(side // min(2**level, output_stride) for side in _TRIAL) for level in range(1, 6)]
+    try:
+        encoder = smp.encoders.get_encoder(f"tu-{name}", depth=5, weights=None, output_stride=output_stride)
+        with torch.no_grad():
+            features = encoder.eval()(torch.zeros(1, 3, *_TRIAL))[1:]
+        if [tuple(level.shape[2:]) for level in features] != sizes:
+            raise ValueError("features of other sizes")
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+        raise InputError(
+            f"the backbone {name} cannot be used with output stride {output_stride}: expected an encoder that yields "
+            f"features of stride 2 (or 4) to {output_stride} of images of any size, found: {reason}; "
+            f"{'try output_stride: 32, or ' if output_stride < 32 else ''}choose a convolutional one such as resnet50."
+        ) from error
+    return encoder
 
 
 def _constants(name: str) -> tuple[Sequence[float], Sequence[float]]:

@@ -18,7 +18,8 @@ class SegmentationOutput(NamedTuple):
     """What a segmentation network yields.
 
     Attributes:
-        low: e_l, B x C_l x H/2 x W/2 float, features before the second pooling.
+        low: e_l, B x C_l x H/2 x W/2 float, features before the second pooling; of stride 4 with a backbone that
+            begins there.
         high: e_h, B x C_h x h x w float, features before the last layer of the head.
         logits: B x C x h x w float.
     """
@@ -70,12 +71,16 @@ class SegmentationNetwork(nn.Module):
     @property
     def low_channels(self) -> int:
         """Channels of e_l."""
-        return self.backbone.channels[0]
+        return next(filter(None, self.backbone.channels))
 
     @property
     def high_channels(self) -> int:
         """Channels of e_h."""
         return self.head.high_channels
+
+    def low(self, features: Sequence[Tensor]) -> Tensor:
+        """Choose e_l among the backbone's features: the shallowest that has channels."""
+        return next(level for level in features if level.shape[1])
 
     def new_head(self) -> "LargeFOVHead | DecoderHead":
         """Build another, freshly initialised head of the same design (the sub branch of the dynamic stage)."""
@@ -95,7 +100,7 @@ class SegmentationNetwork(nn.Module):
         """
         features = self.backbone(image)
         high, logits = self.head(features)
-        return SegmentationOutput(features[0], high, logits)
+        return SegmentationOutput(self.low(features), high, logits)
 
 
 class LargeFOVHead(nn.Module):

@@ -126,7 +126,7 @@ class DynamicRefinementModule(SegmentationStage):
         """L_dynamic = L_main + L_sub + L_diff1 + L_diff2 (Eq. 15)."""
         labels, size = batch["image_labels"], self.mask_size(batch["image"])
         features = self.network.backbone(batch["image"])
-        low = features[0]
+        low = self.network.low(features)
         high, main = self.network.head(features)
         sub_high, sub = self.sub_head(features)
         main, sub = resize_logits(main, size), resize_logits(sub, size)

@@ -11,8 +11,8 @@ from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.weights.loading import LoadReport, compare
-from ssdd_lightning.weights.names import AFFINITY, BACKBONE, CLASSIFIER, published_names
-from ssdd_lightning.weights.reading import read_weights
+from ssdd_lightning.weights.names import AFFINITY, BACKBONE, CLASSIFIER, published_names, stage_names
+from ssdd_lightning.weights.reading import published_weights
 
 _HEADS = (CLASSIFIER, *AFFINITY, "network.head.", "sub_head.", "ssdd.", "ssdd1.", "ssdd2.")
 
@@ -35,18 +35,20 @@ def convert_weights(sources: Sequence[Path], out: Path, arch: str = "resnet38") 
     """
     if out.suffix not in (".pth", ".ckpt"):
         raise InputError(f"expected an output file .pth or .ckpt, found {out}.")
-    joined = _joined(sources)
-    weights, report = _sorted(joined, " + ".join(map(str, sources)), _skeleton(arch, joined))
+    published = [published_weights(source) for source in sources]
+    joined = _joined(sources, published)
+    backbone, first = _skeleton(arch, joined), next(iter(published[0]))
+    weights, report = _sorted(joined, " + ".join(map(str, sources)), first, backbone)
     content = published_names(weights) if out.suffix == ".pth" else _checkpoint(weights)
     with atomic_write(out) as stream:
         torch.save(content, stream)
     return report
 
 
-def _joined(sources: Sequence[Path]) -> dict[str, Tensor]:
+def _joined(sources: Sequence[Path], published: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     joined: dict[str, Tensor] = {}
-    for source in sources:
-        weights = read_weights(source)
+    for source, tensors in zip(sources, published, strict=True):
+        weights = stage_names(tensors)
         if twice := sorted(joined.keys() & weights.keys()):
             raise InputError(
                 f"{source} holds {len(twice)} tensors that a file before it holds too, the first is {twice[0]}; join "
@@ -63,8 +65,10 @@ def _skeleton(arch: str, weights: dict[str, Tensor]) -> Backbone:
         return Backbone(arch, output_stride=8 if arch == "resnet38" else 32, conv_head=conv_head)
 
 
-def _sorted(weights: dict[str, Tensor], source: str, backbone: Backbone) -> tuple[dict[str, Tensor], LoadReport]:
-    """Keep the backbone, if there is one, and the heads; account for everything else."""
+def _sorted(
+    weights: dict[str, Tensor], source: str, first: str, backbone: Backbone
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Keep the backbone, if there is one, and the heads; account for everything else. `first`: a name in the file."""
     named = backbone.own_weights(weights)
     fit = compare(backbone.model, named, source)
     heads = [name for name in fit.skipped if name.startswith(_HEADS)]
@@ -72,8 +76,8 @@ def _sorted(weights: dict[str, Tensor], source: str, backbone: Backbone) -> tupl
     if fit.missing and (has_backbone or not heads):
         raise InputError(
             f"{source} does not hold the weights of {backbone.name}: {len(fit.missing)} of its tensors are missing or "
-            f"of another shape, the first is {fit.missing[0]}; the file's first tensor is {next(iter(weights))}. Say "
-            "which backbone it is with --arch."
+            f"of another shape, the first is {fit.missing[0]}; the file's first tensor is {first}. Say which backbone "
+            "it is with --arch."
         )
     kept = {backbone.prefix + name: named[name] for name in fit.loaded} | {name: named[name] for name in heads}
     skipped = {name: reason for name, reason in fit.skipped.items() if name not in heads}

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.weights.reading import read_weights
 
+_LISTED = 10  # names that the summary lists for a reason
+
 
 @dataclass(frozen=True)
 class LoadReport:
@@ -26,10 +28,13 @@ class LoadReport:
     missing: list[str]
 
     def __str__(self) -> str:
-        """Summarise in a line, followed by one for each tensor that was skipped or is missing."""
+        """Summarise in a line, followed by one for each reason to skip tensors, and for each that is missing."""
         head = f"{self.source}: {len(self.loaded)} loaded, {len(self.skipped)} skipped, {len(self.missing)} missing"
-        skipped = [f"  skipped {name}: {reason}" for name, reason in self.skipped.items()]
-        return "\n".join([head, *skipped, *(f"  missing {name}" for name in self.missing)])
+        skipped = [f"  skipped {_first(self._skipped_for(reason))}: {reason}" for reason in set(self.skipped.values())]
+        return "\n".join([head, *sorted(skipped), *(f"  missing {name}" for name in self.missing)])
+
+    def _skipped_for(self, reason: str) -> list[str]:
+        return [name for name, other in self.skipped.items() if other == reason]
 
 
 def load_weights(
@@ -101,6 +106,10 @@ def compare(module: nn.Module, weights: dict[str, Tensor], source: str) -> LoadR
     absent = own.keys() - set(loaded)
     missing = [name for name in own if name in absent and not name.endswith("num_batches_tracked")]
     return LoadReport(source, loaded, skipped, missing)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _sides(shape: tuple[int, ...]) -> str:

@@ -73,6 +73,10 @@ class _Reader:
                 f"{self.path} holds {len(arrays)} arrays and {len(set(names))} different names; expected a name for "
                 "each array, as mxnet.model.save_checkpoint writes."
             )
+        if self.left:
+            raise InputError(
+                f"{self.path} goes on for {self.left} bytes after its names; the file is damaged or not of MXNet."
+            )
         return dict(zip(names, arrays, strict=True))
 
     def array(self, what: str) -> np.ndarray:

@@ -9,9 +9,11 @@
 """
 
 import re
+from collections import Counter
 
 from torch import Tensor
 
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.weights.reference import reference_heads
 
 BACKBONE = "network.backbone.encoder."
@@ -36,10 +38,19 @@ def stage_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
     Returns:
         Tensors by a stage's names; those of no known project keep theirs.
+
+    Raises:
+        InputError: if two tensors would get the same name, such as MXNet's `arg:x` and `aux:x`.
     """
     plain = {name.removeprefix("module."): tensor for name, tensor in weights.items()}  # torch.nn.DataParallel's
-    renamed = {_stage_name(name, plain): tensor for name, tensor in plain.items()}
-    return reference_heads(renamed)
+    names = {name: _stage_name(name, plain) for name in plain}
+    if len(set(names.values())) < len(weights):
+        twice, _ = Counter(names[name.removeprefix("module.")] for name in weights).most_common(1)[0]
+        raise InputError(
+            f"several of the file's tensors are what a stage calls {twice}; expected one of each, so the file joins "
+            "two networks or is damaged."
+        )
+    return reference_heads({names[name]: tensor for name, tensor in plain.items()})
 
 
 def published_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:

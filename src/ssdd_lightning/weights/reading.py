@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssdd_lightning.data.safe_torch import load_torch
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.weights.mxnet import read_params
 from ssdd_lightning.weights.names import stage_names
@@ -25,10 +26,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: if the file is missing, truncated, or no file of weights.
     """
+    return stage_names(published_weights(path))
+
+
+def published_weights(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights by the names in it; else as `read_weights`."""
     path = Path(path)
     if path.suffix == ".params":
-        return stage_names({name: torch.from_numpy(array) for name, array in read_params(path).items()})
-    return stage_names(state_dict_of(path))
+        return {name: torch.from_numpy(array) for name, array in read_params(path).items()}
+    return state_dict_of(path)
 
 
 def state_dict_of(path: Path) -> dict[str, Tensor]:
@@ -45,11 +51,9 @@ def state_dict_of(path: Path) -> dict[str, Tensor]:
             f"expected a file of weights at {path}, found none; give 'imagenet', 'offline' or an existing file."
         )
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise InputError(
-            f"{path} is not a readable file of torch weights ({type(error).__name__}); it may be truncated."
-        ) from error
+        content: Any = load_torch(path)
+    except InputError as error:
+        raise InputError(f"{path} is not a readable file of torch weights: {error}.") from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     if (
         not isinstance(weights, dict)
