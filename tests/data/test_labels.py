@@ -67,6 +67,7 @@ def test_csv_and_json_agree(tmp_path):
         ("l.json", '{"a": "cat"}', "list of labels"),
         ("l.json", '{"a": [1.5]}', "names the class 1.5"),
         ("l.json", '{"a": [0]}', "names the class 0"),
+        ("l.json", '{"a": [true]}', "names the class True"),
         ("l.txt", "", "expected a .npy, .csv or .json file"),
     ],
 )

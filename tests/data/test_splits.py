@@ -44,3 +44,10 @@ def test_splits_are_found_by_name_or_path(tmp_path):
         find_list("trian", tmp_path)
     with pytest.raises(InputError, match=r"mine\.txt does not exist"):
         find_list("mine.txt", tmp_path)
+
+
+def test_a_line_that_is_an_image_counts_whole(tmp_path):
+    (tmp_path / "list.txt").write_text("my cat\n2007_000032 -1\n led by a space\n")
+    known = {"my cat", " led by a space"}
+    assert read_list(tmp_path / "list.txt", known.__contains__) == ["my cat", "2007_000032", " led by a space"]
+    assert read_list(tmp_path / "list.txt") == ["my", "2007_000032", "led"]

@@ -166,6 +166,42 @@ def test_a_photo_in_two_splits_under_two_names(devkit):
     assert diagnose(devkit).findings == {"same photo": [f"{V2}: {T3}"]}
 
 
+def test_an_image_of_val_in_test(devkit):
+    list_path(devkit, "test").write_text(f"{V1}\n2009_000001\n")
+    shutil.copy(devkit / "JPEGImages" / f"{V2}.jpg", devkit / "JPEGImages" / "2009_000001.jpg")
+    assert diagnose(devkit).findings == {"overlap": [f"{V1}: test, val"], "same photo": [f"2009_000001: {V2}"]}
+
+
+def test_trainval_and_lists_of_ones_own_share_images(devkit):
+    names = list_path(devkit, "train").read_text() + list_path(devkit, "val").read_text()
+    list_path(devkit, "trainval").write_text(names)
+    list_path(devkit, "mine").write_text(f"{T1}\n{V1}\n")
+    report = diagnose(devkit)
+    assert report.healthy
+    assert report.notes[0].startswith(
+        "mine is no split of the devkit's own; it shares 1 with train, 1 with val, 2 with"
+    )
+
+
+def test_a_wrong_label_does_not_hide_the_others(devkit):
+    rows = [f"{path.stem},cat cow dog sheep" for path in sorted((devkit / "JPEGImages").iterdir())]
+    rows[0] = f"{T1},cat zebra"
+    rows[1] = f"{T2},"
+    (devkit / "labels.csv").write_text("\n".join(["name,labels", *rows]))
+    findings = diagnose(devkit).findings
+    assert findings["label missing"] == [T2]
+    assert len(findings["label wrong"]) == 1
+    assert findings["label wrong"][0].startswith(f"{T1}: ")
+    assert "'zebra'" in findings["label wrong"][0]
+
+
+def test_official_sizes_are_those_of_the_dataset_not_of_its_number_of_classes(devkit):
+    (devkit / "classes.txt").write_text("\n".join(["background", *(f"x{n}" for n in range(1, 21))]))
+    assert examine(devkit, progress=False).official == {}
+    (devkit / "classes.txt").write_text("\n".join(["background", *(f"x{n}" for n in range(1, 81))]))
+    assert examine(devkit, progress=False).official == {}
+
+
 def test_a_label_file(devkit, tmp_path):
     shown = {path.stem: ["cat", "cow", "dog", "sheep"] for path in (devkit / "JPEGImages").iterdir()}
     shutil.rmtree(devkit / "Annotations")

@@ -68,6 +68,16 @@ def test_all_measures_into_all_files(tmp_path, capsys):
         assert len(picture.getcolors(1000)) > 10
 
 
+def test_names_with_spaces_in_a_split(tmp_path, capsys):
+    for folder in ("truth", "predictions"):
+        for name in ("my cat", "my dog"):
+            write_mask(tmp_path / folder / f"{name}.png", np.array([[0, 8]]))
+    (tmp_path / "split.txt").write_text("my cat\n")
+    words = [f"--predictions={tmp_path / 'predictions'}", f"--truth={tmp_path / 'truth'}"]
+    assert call(*words, f"--split={tmp_path / 'split.txt'}") == 0
+    assert "1 images, 2 pixels" in capsys.readouterr().out
+
+
 def test_curves_need_maps(folders):
     with pytest.raises(InputError, match=r"no a\.map\.png \(1 of 1 are missing\)"):
         call(*folders, "--curves")

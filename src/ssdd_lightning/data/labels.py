@@ -9,6 +9,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError
 
 import numpy as np
+import numpy.typing as npt
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
 from tqdm import tqdm
@@ -25,6 +26,8 @@ class UnknownClassError(InputError):
 
 Labels = tuple[int, ...]
 """Dataset indices of the foreground classes that an image shows, ascending."""
+Entry = list[Any] | npt.NDArray[Any]
+"""What a label file says of an image: names and indices, or a vector."""
 
 
 def read_label_file(path: Path, table: ClassTable) -> dict[str, Labels]:
@@ -46,12 +49,36 @@ def read_label_file(path: Path, table: ClassTable) -> dict[str, Labels]:
         UnknownClassError: A label is no class of the dataset.
         InputError: The file is missing or unreadable, or an entry is none of this.
     """
+    return {name: to_labels(entry, name, path, table) for name, entry in read_entries(path).items()}
+
+
+def read_entries(path: Path) -> dict[str, Entry]:
+    """Read the entries of a label file without asking what classes there are; see `read_label_file`."""
     readers = {".npy": _read_npy, ".csv": _read_csv, ".json": _read_json}
     if path.suffix not in readers:
         raise InputError(f"labels: expected a .npy, .csv or .json file, found {path}")
     if not path.is_file():
         raise InputError(f"label file {path} does not exist; check the path")
-    return readers[path.suffix](path, table)
+    try:
+        return readers[path.suffix](path)
+    except OSError as error:
+        raise InputError(f"cannot read label file {path} ({error.strerror or error}); check the path") from error
+
+
+def to_labels(entry: Entry, name: str, path: Path, table: ClassTable) -> Labels:
+    """Turn an image's entry into its labels.
+
+    Args:
+        entry: As `read_entries` returns it.
+        name: The image's name, for messages.
+        path: The file, for messages.
+        table: The dataset's classes.
+
+    Raises:
+        UnknownClassError: A label is no class of the dataset.
+        InputError: It is a vector of another length, or of other values than 0 and 1.
+    """
+    return _find_all(entry, path, table) if isinstance(entry, list) else _from_vector(entry, name, path, table)
 
 
 def read_annotations(folder: Path, names: Iterable[str], table: ClassTable) -> dict[str, Labels]:
@@ -87,14 +114,14 @@ def _read_annotation(path: Path, table: ClassTable) -> Labels:
     except (ParseError, DefusedXmlException, OSError, ValueError) as error:
         raise InputError(f"cannot read annotation {path} ({error}); copy or download it again") from error
     objects = [] if root is None else root.findall("object/name")  # not the parts' names below
-    return _to_labels([element.text or "" for element in objects], path, table)
+    return _find_all([element.text or "" for element in objects], path, table)
 
 
-def _read_npy(path: Path, table: ClassTable) -> dict[str, Labels]:
+def _read_npy(path: Path) -> dict[str, Entry]:
     content = load_npy(path)
     if not isinstance(content, dict):
         raise InputError(f"label file {path} holds a {type(content).__name__}, expected a dict of name -> label vector")
-    return {_npy_name(key): _from_vector(value, key, path, table) for key, value in content.items()}
+    return {_npy_name(key): np.asarray(value) for key, value in content.items()}
 
 
 def _npy_name(key: Any) -> str:  # noqa: ANN401
@@ -104,18 +131,17 @@ def _npy_name(key: Any) -> str:  # noqa: ANN401
     return text
 
 
-def _from_vector(value: Any, key: object, path: Path, table: ClassTable) -> Labels:  # noqa: ANN401
-    vector = np.asarray(value)
+def _from_vector(vector: npt.NDArray[Any], name: str, path: Path, table: ClassTable) -> Labels:
     expected = len(table.names) - 1
     if vector.shape != (expected,) or not np.isin(vector, (0, 1)).all():
         raise InputError(
-            f"label file {path}, image {key}: expected {expected} values 0 or 1, found shape {vector.shape} "
+            f"label file {path}, image {name}: expected {expected} values 0 or 1, found shape {vector.shape} "
             f"of {vector.dtype}; the file belongs to another dataset"
         )
     return tuple(int(index) + 1 for index in np.flatnonzero(vector))
 
 
-def _read_csv(path: Path, table: ClassTable) -> dict[str, Labels]:
+def _read_csv(path: Path) -> dict[str, Entry]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if row]
@@ -130,7 +156,7 @@ def _read_csv(path: Path, table: ClassTable) -> dict[str, Labels]:
             "separate labels by spaces or semicolons"
         )
     _check_once([name for name, _ in rows[1:]], path)
-    return {bare_name(name): _to_labels(_split(labels), path, table) for name, labels in rows[1:]}
+    return {bare_name(name): _split(labels) for name, labels in rows[1:]}
 
 
 def _check_once(names: Iterable[str], path: Path) -> None:
@@ -143,12 +169,12 @@ def _check_once(names: Iterable[str], path: Path) -> None:
         )
 
 
-def _split(text: str) -> list[str]:
+def _split(text: str) -> list[Any]:
     parts = text.split(";") if ";" in text else text.split()
     return [part for part in map(str.strip, parts) if part]
 
 
-def _read_json(path: Path, table: ClassTable) -> dict[str, Labels]:
+def _read_json(path: Path) -> dict[str, Entry]:
     try:
         # pairs: a dict would keep the last of two equal names
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
@@ -157,17 +183,18 @@ def _read_json(path: Path, table: ClassTable) -> dict[str, Labels]:
     if not isinstance(content, _Pairs) or not all(type(value) is list for _, value in content):
         raise InputError(f"label file {path} should hold one JSON object of image name -> list of labels")
     _check_once([name for name, _ in content], path)
-    return {bare_name(name): _to_labels(labels, path, table) for name, labels in content}
+    return {bare_name(name): labels for name, labels in content}
 
 
 class _Pairs(list[tuple[str, Any]]):
     """A JSON object as its name and value pairs."""
 
 
-def _to_labels(entries: Iterable[object], path: Path, table: ClassTable) -> Labels:
+def _find_all(entries: Iterable[object], path: Path, table: ClassTable) -> Labels:
     found = set()
     for entry in entries:
-        index = table.find(entry) if isinstance(entry, (str, int)) else None
+        known = isinstance(entry, (str, int)) and not isinstance(entry, bool)  # JSON's true is no class 1
+        index = table.find(entry) if known else None  # type: ignore[arg-type]
         if index is None:
             raise UnknownClassError(
                 f"{path} names the class {entry!r}, expected one of {', '.join(table.names[1:])} or an index "

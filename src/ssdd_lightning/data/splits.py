@@ -1,6 +1,7 @@
 """Split lists: text files that name the images of a split, one a line."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ssdd_lightning.data.images import IMAGE_SUFFIXES
@@ -13,11 +14,12 @@ def bare_name(entry: str) -> str:
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
 
 
-def read_list(path: Path) -> list[str]:
+def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[str]:
     """Read a split's list.
 
     Args:
         path: Text file, one image a line; of several columns (`image mask`) the first one counts.
+        exists: Whether there is an image of a name; a whole line that is one counts whole, for names may hold spaces.
 
     Returns:
         Image names in the file's order.
@@ -29,7 +31,8 @@ def read_list(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read split list {path} ({error}); expected a name a line") from error
-    names = [bare_name(line.split()[0]) for line in lines if line.strip()]
+    whole = exists or (lambda _: False)
+    names = [line if whole(line) else bare_name(line.split()[0]) for line in lines if line.strip()]
     if not names:
         raise InputError(f"split list {path} is empty; expected one image name a line")
     twice = [name for name, count in Counter(names).items() if count > 1]

@@ -2,15 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from itertools import product
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
-from ssdd_lightning.data.labels import Labels, read_label_file
+from ssdd_lightning.data.labels import Labels, read_entries, to_labels
 from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.official import COCO_COUNTS, VOC_COUNTS
+from ssdd_lightning.data.official import VOC_COUNTS, official_counts
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.doctor.image import Examination, Found, Patient
@@ -21,8 +20,11 @@ CLASS_FILE = "classes.txt"
 LABEL_FILES = ("labels.csv", "labels.json")
 TRUTHS = ("SegmentationClass", "SegmentationClassAug")
 AUGMENTED = "trainaug"
-SCORED = ("val", "test")
-TRAINED = ("train", AUGMENTED)
+APART = (
+    *((one, other) for one in ("train", AUGMENTED) for other in ("val", "test")),
+    *((one, "test") for one in ("val", "trainval")),
+)
+"""Pairs of splits that may have no image in common; trainval holds train and val, trainaug holds train."""
 
 
 def examine(
@@ -50,10 +52,11 @@ def examine(
     """
     devkit = find_devkit(root)
     table = _table(devkit, classes)
-    given, source = _labels(devkit, labels, table)
     folders = _truths(devkit, truths)
     lists, found = _lists(devkit)
-    official = {len(VOC_CLASSES): VOC_COUNTS, 81: COCO_COUNTS}.get(len(table.names), {})
+    given, source, problems = _labels(devkit, labels, table)
+    found += problems
+    official = official_counts(table.names)
     if not subset:
         found += _counts({split: len(names) for split, names in lists.items()}, official)
     if given is not None:
@@ -81,13 +84,23 @@ def _table(devkit: Path, classes: str | None) -> ClassTable:
     return class_table(classes or devkit / CLASS_FILE)
 
 
-def _labels(devkit: Path, labels: Path | None, table: ClassTable) -> tuple[Mapping[str, Labels] | None, Path | None]:
-    """Labels of a file if there is one, and where labels come from if there are any."""
+def _labels(
+    devkit: Path, labels: Path | None, table: ClassTable
+) -> tuple[dict[str, Labels | None] | None, Path | None, Found]:
+    """Labels of a file if there is one (None for wrong ones), where labels come from if there are any, and problems."""
     own = [devkit / name for name in LABEL_FILES if (devkit / name).is_file()]
     path = labels or (own[0] if own else None)
-    if path is not None:
-        return read_label_file(path, table), path
-    return None, devkit / "Annotations" if (devkit / "Annotations").is_dir() else None
+    if path is None:
+        return None, devkit / "Annotations" if (devkit / "Annotations").is_dir() else None, []
+    read: dict[str, Labels | None] = {}
+    found: Found = []
+    for name, entry in read_entries(path).items():
+        try:
+            read[name] = to_labels(entry, name, path, table)
+        except InputError as error:
+            read[name] = None
+            found.append(("label wrong", f"{name}: {error}"))
+    return read, path, found
 
 
 def _truths(devkit: Path, truths: Iterable[str] | None) -> tuple[str, ...]:
@@ -145,24 +158,35 @@ def _patients(lists: Mapping[str, list[str]], folders: tuple[str, ...]) -> list[
 
 
 def _overlaps(lists: Mapping[str, list[str]]) -> Found:
-    trained = {split: set(lists[split]) for split in TRAINED if split in lists}
-    scored = {split: lists[split] for split in SCORED if split in lists}
     found: dict[str, set[str]] = defaultdict(set)
-    for (one, names), (other, more) in product(trained.items(), scored.items()):
-        for name in names.intersection(more):
+    for one, other in _pairs(lists):
+        for name in set(lists[one]).intersection(lists[other]):
             found[name].update((one, other))
     return [("overlap", f"{name}: {', '.join(sorted(splits))}") for name, splits in sorted(found.items())]
 
 
 def _same_photos(lists: Mapping[str, list[str]], digests: Mapping[str, str]) -> Found:
-    trained = {name for split in TRAINED for name in lists.get(split, ())}
-    first = {digests[name]: name for name in sorted(trained) if digests[name]}
-    scored = sorted({name for split in SCORED for name in lists.get(split, ())} - trained)
-    return [("same photo", f"{name}: {first[digests[name]]}") for name in scored if digests[name] in first]
+    found: set[tuple[str, str]] = set()
+    for one, other in _pairs(lists):
+        first = {digests[name]: name for name in sorted(lists[one]) if digests[name]}
+        alike = ((name, first.get(digests[name], name)) for name in set(lists[other]).difference(lists[one]))
+        found.update((name, twin) for name, twin in alike if name != twin)
+    return [("same photo", f"{name}: {twin}") for name, twin in sorted(found)]
+
+
+def _pairs(lists: Mapping[str, list[str]]) -> list[tuple[str, str]]:
+    return [pair for pair in APART if lists.keys() >= set(pair)]
+
+
+def _shared(split: str, lists: Mapping[str, list[str]]) -> str:
+    """What a list has in common with the splits whose relation to it nobody knows."""
+    common = {other: len(set(names).intersection(lists[split])) for other, names in lists.items() if other != split}
+    listed = ", ".join(f"{count} with {other}" for other, count in common.items() if count)
+    return f"{split} is no split of the devkit's own; it shares {listed or 'no image with any other'}"
 
 
 def _notes(lists: Mapping[str, list[str]], folders: tuple[str, ...], source: Path | None, grey: int) -> tuple[str, ...]:
-    notes = []
+    notes = [_shared(split, lists) for split in lists if split not in VOC_COUNTS]
     if source is None:
         notes.append("no labels were found, so none were checked: give a file with `--labels`")
     if not folders:

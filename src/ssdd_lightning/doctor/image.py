@@ -43,14 +43,14 @@ class Examination:
         devkit: Folder that holds JPEGImages.
         truths: Names of the folders of masks in it.
         table: The dataset's classes.
-        labels: Labels of a file; None reads Annotations.
+        labels: Labels of a file, None for those that are wrong; None in all reads Annotations.
         annotated: Whether there are labels at all.
     """
 
     devkit: Path
     truths: tuple[str, ...]
     table: ClassTable
-    labels: Mapping[str, Labels] | None
+    labels: Mapping[str, Labels | None] | None
     annotated: bool
 
     def examine(self, patient: Patient) -> tuple[str, Found, int]:
@@ -90,7 +90,9 @@ class Examination:
         if not self.annotated:
             return None, []
         if self.labels is not None:
-            labels = self.labels.get(name)
+            labels = self.labels.get(name, ())
+            if labels is None:
+                return None, []  # wrong, which was noted when the file was read
         elif (self.devkit / "Annotations" / f"{name}.xml").is_file():
             try:
                 labels = read_annotations(self.devkit / "Annotations", [name], self.table)[name]

@@ -16,11 +16,11 @@ CHECKS = {
     "mask palette": "masks whose colours are not the VOC palette's",
     "mask values": "masks with values that are no class and not 255",
     "label missing": "listed images without image-level labels",
-    "label wrong": "annotations that cannot be read, or labels of no class",
+    "label wrong": "annotations that cannot be read, or images with labels of no class",
     "label of mask": "images whose mask shows a class that their labels lack",
     "label without photo": "names in the label file without a photo",
-    "overlap": "images that are in a training split and in one for scoring",
-    "same photo": "photos in both under different names",
+    "overlap": "images in two splits that should have none in common",
+    "same photo": "photos in two such splits under different names",
 }
 """Every check and what it counts."""
 SHOWN = 5

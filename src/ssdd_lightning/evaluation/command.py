@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.evaluation.chart import write_chart
 from ssdd_lightning.evaluation.folder import evaluate_folders
@@ -65,10 +66,13 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: A folder, file or value is wrong; nothing has been written then.
     """
+    names = None
+    if args.split is not None:
+        names = read_list(args.split, lambda name: mask_path(args.truth, name).is_file())
     card = evaluate_folders(
         args.predictions,
         args.truth,
-        names=None if args.split is None else read_list(args.split),
+        names=names,
         classes=None if args.classes is None else read_classes(args.classes),
         advice=args.advice,
         boundary=args.boundary,

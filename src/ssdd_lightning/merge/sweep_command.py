@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ssdd_lightning.data.classes import VOC_CLASSES, read_classes
 from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.merge.merge_command import add_parts
 
@@ -38,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
     from ssdd_lightning.merge.sweep import sweep_biases
 
     folders = MergeFolders(args.knowledge, args.advice, args.differences)
-    names = folders.names() if args.split is None else read_list(args.split)
+    names = folders.names()
+    if args.split is not None:
+        names = read_list(args.split, lambda name: mask_path(args.truth, name).is_file())
     grid = (args.dd_bias, args.class_bias, args.background_bias)
     classes = range(len(VOC_CLASSES)) if args.classes is None else read_classes(args.classes)
     result = sweep_biases(folders, args.truth, names, *grid, num_classes=max(classes, default=0) + 1)

@@ -1,6 +1,5 @@
 """Photos of one's own and a file of labels, checked and made ready for `FolderDataModule`."""
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.files import holds, unwritable, write_text
 from ssdd_lightning.data.guides import check_values
 from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
-from ssdd_lightning.data.labels import Labels, read_label_file
+from ssdd_lightning.data.labels import Labels, read_entries, read_label_file
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import read_image, read_mask
 from ssdd_lightning.data.threads import cores, in_threads
@@ -110,9 +109,9 @@ def find_classes(path: Path) -> ClassTable:
     """
     from ssdd_lightning.data.folder import table_of_labels  # here: it loads torch
 
-    entries = set(_entries(path)) if path.is_file() and path.suffix in (".csv", ".json") else set()
+    entries = set(_entries(path))
     indices = {entry for entry in entries if entry.isdecimal()}
-    if not entries or entries == indices:
+    if entries == indices:
         return table_of_labels(path)
     if indices:
         raise InputError(
@@ -149,17 +148,9 @@ def split_names(
 
 
 def _entries(path: Path) -> list[str]:
-    """All labels of a CSV or JSON file as text; nothing of a file that is wrong, which its reader says."""
-    try:
-        if path.suffix == ".json":
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-            return [str(entry).strip() for shown in content.values() for entry in shown]
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            fields = [row[1] for row in csv.reader(stream) if len(row) == 2][1:]
-        parts = (part.strip() for text in fields for part in (text.split(";") if ";" in text else text.split()))
-        return [part for part in parts if part]
-    except (ValueError, TypeError, AttributeError, RecursionError, csv.Error):
-        return []
+    """All labels of a CSV or JSON file as text; nothing of vectors."""
+    shown = [entry for entry in read_entries(path).values() if isinstance(entry, list)]
+    return [str(label).strip() for entry in shown for label in entry if type(label) in (str, int)]
 
 
 def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
