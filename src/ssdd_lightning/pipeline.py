@@ -99,7 +99,6 @@ class Pipeline:
         from ssdd_lightning.data.layout import find_devkit
 
         self.out: Path = self.args.out
-        self.devkit = find_devkit(self.args.root)
         config = self.config("static")
         data = config.get("data", {})
         options = {"labels": self.args.labels, "truth": self.args.truth, "classes": data.get("classes")}
@@ -109,6 +108,7 @@ class Pipeline:
                 "`ssdd run` works on devkits, such as VOC's and COCO's; for photos of your own run stage by stage, see "
                 "docs/howto/own_photos.md"
             )
+        self.devkit = find_devkit(self.args.root)
         self.data = module(root=self.args.root, **options)
         self.val_split = str(data.get("test_split", "val"))
         if self.args.knowledge == "random_walk":

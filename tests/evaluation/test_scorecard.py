@@ -80,6 +80,9 @@ def test_companions_become_columns_and_entries():
     assert ["sofa", "-", "0.00"] in rows
     assert ["cat", "38.46", "-"] in rows
     assert json.loads(card.to_json())["advice"]["miou"] == 0
+    assert "each mean is over the classes that truth or its column shows: knowledge 3, advice 2" in card.table(
+        "knowledge"
+    )
 
 
 def test_boundaries_become_a_column_a_row_and_a_curve():

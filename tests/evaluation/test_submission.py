@@ -281,6 +281,12 @@ def test_what_is_missing_is_named(root, expected):
         Expected.of(root)
 
 
+def test_predictions_that_do_not_exist_are_one_sentence(root, expected):
+    with pytest.raises(InputError, match=r"folder of predictions .*nowhere does not exist") as caught:
+        build_submission(root / "nowhere", expected, root / "x.tgz", progress=False)
+    assert not isinstance(caught.value, SubmissionError)
+
+
 def test_a_full_disk_leaves_no_archive(root, expected, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

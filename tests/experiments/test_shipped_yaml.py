@@ -194,6 +194,14 @@ def test_photos_of_ones_own_go_through_all_stages_without_truth(datasets, tiny_d
     knowledge, advice, seeds, masks = (tmp_path / name for name in ("knowledge", "advice", "seeds", "masks"))
     run("predict", "classification", run("fit", "classification"), f"--output.output_dir={knowledge}")
     main(["crf", f"--images={images}", f"--maps={knowledge}", f"--out={advice}", "--num_workers=1"])
+
+    low, high, walk = (tmp_path / "affinity" / name for name in ("low", "high", "walk"))
+    for out, alpha in ((low, 4), (high, 32)):
+        main(["crf", f"--images={images}", f"--maps={knowledge}", f"--out={out}", f"--background_alpha={alpha}"])
+    weak = (f"--data.knowledge={low}", f"--data.advice={high}", f"--data.maps={knowledge}")
+    run("predict", "affinity", run("fit", "affinity", *weak), *weak, f"--output.output_dir={walk}")
+    assert {path.name for path in walk.glob("*.map.png")} == {path.name for path in knowledge.glob("*.map.png")}
+
     guides = (f"--data.knowledge={knowledge}", f"--data.advice={advice}")
     run("predict", "static", run("fit", "static", *guides), *guides, f"--output.output_dir={seeds}")
     guide = f"--data.knowledge={seeds}"
@@ -212,6 +220,6 @@ def test_photos_of_ones_own_go_through_all_stages_without_truth(datasets, tiny_d
         assert written
 
 
-def test_run_sends_photos_of_ones_own_elsewhere(tmp_path, tiny_devkit):
+def test_run_sends_photos_of_ones_own_elsewhere(tmp_path):
     with pytest.raises(InputError, match=r"works on devkits.*own_photos\.md"):
-        main(["run", str(EXPERIMENTS / "own_photos"), f"--root={tiny_devkit}", f"--out={tmp_path}"])
+        main(["run", str(EXPERIMENTS / "own_photos"), f"--root={tmp_path}", f"--out={tmp_path}"])

@@ -323,3 +323,15 @@ def test_normalisation_can_learn():
     backbone(images())
     assert not torch.equal(backbone.encoder.model.bn1.running_mean, before)
     assert all(p.requires_grad for p in backbone.parameters())
+
+
+def test_no_network_is_a_sentence(monkeypatch):
+    backbone = Backbone("resnet18")
+
+    def unreachable(*_, **__):
+        raise OSError("cannot find the host\nand a long explanation")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    message = r"cannot get the ImageNet weights of resnet18 from timm's hub \(cannot find the host\); check the network"
+    with pytest.raises(InputError, match=message):
+        backbone.load_weights("imagenet")

@@ -26,7 +26,7 @@ def write_zip(path, files):
     return path
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_reads_what_is_wanted(tmp_path, make, mode):
     found = read(make.tar(tmp_path / "x.tar", FILES, mode))
     assert found == {PurePosixPath("a/b.txt"): FILES["a/b.txt"], PurePosixPath("a/c.bin"): FILES["./a/c.bin"]}
@@ -66,6 +66,20 @@ def test_truncated(tmp_path, make, mode):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r"cannot read archive .*x\.tar .*: it is truncated, damaged or none"):
         read(path)
+
+
+@pytest.mark.parametrize("spoil", [lambda c: c[:-4], lambda c: c[:-8] + bytes(4) + c[-4:]], ids=["cut", "check sum"])
+def test_a_gzip_is_read_to_its_check_sum(tmp_path, make, spoil):
+    path = make.tar(tmp_path / "x.tgz", {**FILES, "a/padding": bytes(100_000)}, "w:gz")
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InputError, match=r"cannot read archive .*x\.tgz"):
+        read(path)
+
+
+def test_what_follows_a_gzip_is_ignored_as_gzip_does(tmp_path, make):
+    path = make.tar(tmp_path / "x.tgz", FILES, "w:gz")
+    path.write_bytes(path.read_bytes() + b"a signature")
+    assert len(read(path)) == 2
 
 
 @pytest.mark.parametrize(("reader", "name"), [(tar_files, "x.tar"), (zip_files, "x.zip")])

@@ -240,6 +240,16 @@ BROKEN = {
         lambda f: write_annotations(f, "train", **entry(segmentation={"size": [24, 36], "counts": "PPYo0"})),
         "compressed run lengths",
     ),
+    "nothing annotated": (lambda f: write_annotations(f, "train", annotations=[]), "annotates no object in any of its"),
+    "a file for two images": (
+        lambda f: write_annotations(
+            f,
+            "train",
+            images=[{"id": n, "file_name": file_name("train", 1), "height": 24, "width": 36} for n in (1, 2)],
+            **entry(),
+        ),
+        r"gives 1 files to two images each, such as COCO_train2014_\d+1\.jpg",
+    ),
     "no photo": (lambda f: (f / "train2014" / file_name("train", 1)).unlink(), r"lacks 1 of 1 photos of train"),
     "no folder": (lambda f: (f / "val2014").rename(f / "x"), r"holds neither val2014\.zip nor val2014; complete it"),
     "no photo but text": (lambda f: (f / "val2014" / file_name("val", 1)).write_text("x"), "cannot read image"),
@@ -295,7 +305,10 @@ def test_without_pycocotools_the_command_to_install_it_is_named(source, tmp_path
 
 def test_categories_count_from_1_by_ascending_id():
     ids = [90, 1, 13, 11]
-    content = {"images": [], "annotations": [], "categories": [{"id": n, "name": f"c{n}"} for n in ids]}
+    one = {"image_id": 1, "category_id": 1, "segmentation": box(0, 0, 4, 4)}
+    image = {"id": 1, "file_name": "x.jpg", "height": 4, "width": 4}
+    categories = [{"id": n, "name": f"c{n}"} for n in ids]
+    content = {"images": [image], "annotations": [one], "categories": categories}
     assert read_split(json.dumps(content).encode(), "x").names == ("background", "c1", "c11", "c13", "c90")
 
 

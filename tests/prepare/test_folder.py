@@ -151,6 +151,21 @@ def test_a_csv_with_spaces_and_accents(photos):
     assert made.classes.names == ("background", "great auk", "kea", "owl")
 
 
+def test_more_classes_than_a_mask_tells_apart(photos):
+    labels = {name: [f"species {n}" for n in range(100 * k, 100 * k + 100)] for k, name in enumerate(LABELS)}
+    (photos.parent / "labels.json").write_text(json.dumps(labels))
+    with pytest.raises(InputError, match=r"at most 255 classes, background included, found \d01"):
+        prepare(photos)
+
+
+def test_subfolders_with_photos_are_named(photos):
+    (photos / "more").mkdir()
+    (photos / "empty").mkdir()
+    assert prepare(photos).unread == []
+    (photos / "more" / "z.jpg").write_bytes((photos / "my cat.jpg").read_bytes())
+    assert prepare(photos).unread == ["more"]
+
+
 def relabel(photos, **changes):
     (photos.parent / "labels.json").write_text(json.dumps({**LABELS, **changes}))
 

@@ -200,7 +200,25 @@ def test_an_xml_bomb_is_refused(obtaining, tmp_path, make):
     files = {**make.voc_files(), f"{VOC_TOP}/Annotations/2007_000001.xml": BOMB}
     with pytest.raises(InputError, match=r"cannot read annotation .*2007_000001\.xml"):
         prepare_voc(tmp_path / "out", obtaining, make.tar(tmp_path / "voc.tar", files))
-    assert not (tmp_path / "out" / VOC_TOP / "labels.csv").exists()
+    assert not (tmp_path / "out" / VOC_TOP).exists()
+    good = make.tar(tmp_path / "good.tar", make.voc_files())
+    assert prepare_voc(tmp_path / "out", obtaining, good).labelled == 4
+
+
+def test_an_annotation_that_went_missing_is_named_with_the_remedy(archives, obtaining, tmp_path):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    (made.devkit / "Annotations" / "2008_000001.xml").unlink()
+    with pytest.raises(InputError, match=r"Annotations lacks 1 files, such as 2008_000001\.xml; remove .*VOC2012"):
+        prepare_voc(tmp_path / "out", obtaining)
+
+
+def test_what_is_given_and_not_needed_is_said(archives, obtaining, tmp_path, capsys):
+    prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    assert capsys.readouterr().out == ""
+    prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    assert capsys.readouterr().out.splitlines() == [
+        f"{tmp_path / 'out' / VOC_TOP} is there already: --voc {archives.voc} is not read"
+    ]
 
 
 def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
@@ -221,7 +239,9 @@ def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
     assert len(kept) == 9  # with the stamp
     assert not (tmp_path / "out" / VOC_TOP).exists()
     monkeypatch.setattr(module, "atomic_write", real)
+    (part / "JPEGImages" / ".half.tmp").write_bytes(b"of a write that was killed")
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    assert not list(made.devkit.rglob(".*"))
     assert kept.items() <= tree(made.devkit).items()
 
 

@@ -49,10 +49,17 @@ class ClassTable:
     Args:
         names: All names of the dataset, background first; the position is the dataset index.
         indices: Dataset index of each network output: 0 first, ascending.
+
+    Raises:
+        InputError: There are more classes than masks of 8 bits tell apart.
     """
 
     names: tuple[str, ...]
     indices: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) > IGNORE:
+            raise InputError(f"expected at most {IGNORE} classes, background included, found {len(self.names)}")
 
     @classmethod
     def select(cls, names: Sequence[str], wanted: Sequence[str] | None) -> "ClassTable":

@@ -32,6 +32,7 @@ class FolderDataModule(WeakDataModule):
         predict_split: The same for prediction.
         knowledge: Folder of knowledge for training and prediction, <name>.map.png or <name>.png.
         advice: Folder of advice for training and prediction, <name>.map.png or <name>.png.
+        maps: Folder of score maps that reach prediction as scores, <name>.map.png (for the affinity stage).
         truth: Folder of ground-truth masks <name>.png, for scoring only.
         resize: Smallest and largest longest side of training images in pixels; none keeps their size.
         keep_aspect: Keep the aspect ratio in that; false makes squares, as the authors' code does.
@@ -54,6 +55,7 @@ class FolderDataModule(WeakDataModule):
         predict_split: Path | str | None = None,
         knowledge: Path | str | None = None,
         advice: Path | str | None = None,
+        maps: Path | str | None = None,
         truth: Path | str | None = None,
         resize: tuple[int, int] | None = None,
         keep_aspect: bool = True,
@@ -77,6 +79,7 @@ class FolderDataModule(WeakDataModule):
             train_transform=TrainTransform(crop_size, resize, keep_aspect, flip, color_jitter),
             batch_size=batch_size,
             num_workers=num_workers,
+            maps=None if maps is None else Path(maps),
         )
         self.images = Path(images)
         self.labels = Path(labels)

@@ -87,7 +87,7 @@ def predicted_names(folder: Path) -> list[str]:
     Raises:
         InputError: There is none.
     """
-    files = [path.name for path in folder.glob("*.png") if not path.name.startswith(".")]
+    files = [path.name for path in folder.iterdir() if path.suffix == ".png" and not path.name.startswith(".")]
     if not files:
         raise InputError(f"folder {folder} holds no PNG masks and no score maps; expected <name>.png files")
     return sorted({name.removesuffix(SUFFIX).removesuffix(".png") for name in files})

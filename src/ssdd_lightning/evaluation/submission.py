@@ -118,9 +118,12 @@ def build_submission(
     """
     if not out.name.endswith((".tgz", ".tar.gz")):
         raise InputError(f"the server takes .tgz archives, found {out}; choose a name with this suffix")
+    if not predictions.is_dir():
+        raise InputError(f"folder of predictions {predictions} does not exist; check the path")
     problems: list[str] = []
 
     def encoded(name: str) -> tuple[str, bytes, list[str]]:
+        """A mask's name, file content, and what is wrong with it."""
         try:
             mask = read_prediction(predictions, name)
         except InputError as error:

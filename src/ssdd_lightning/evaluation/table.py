@@ -101,6 +101,9 @@ def _footer(card: "Scorecard", title: str) -> list[str]:
         more = f" and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
         lines.append(f"not in the mean, nobody shows them: {', '.join(absent[:_LISTED])}{more}")
     cards = {title if card.companions else "": card, **card.companions}
+    if len({tuple(one.absent) for one in cards.values()}) > 1:
+        counts = ", ".join(f"{what} {len(one.classes) - len(one.absent)}" for what, one in cards.items())
+        lines.append(f"each mean is over the classes that truth or its column shows: {counts}")
     for what, one in cards.items():
         if one.trimap_curve:
             points = ", ".join(f"{width} px {percent(miou)}" for width, miou in one.trimap_curve.items())

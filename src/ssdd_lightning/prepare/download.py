@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ssdd_lightning.data.files import unwritable
 from ssdd_lightning.errors import InputError
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # what a killed download loses at most
 TIMEOUT = 60.0  # seconds without a byte
 
 

@@ -65,6 +65,7 @@ class PreparedFolder:
         train: Names of the photos to train on.
         val: Names of the photos kept out of training.
         left_out: Photos without labels and labels without photo.
+        unread: Subfolders with photos: only the folder itself is read.
     """
 
     config: Path
@@ -72,6 +73,7 @@ class PreparedFolder:
     train: list[str]
     val: list[str]
     left_out: list[str]
+    unread: list[str]
 
 
 def prepare_folder(options: FolderOptions, num_workers: int | None = None, progress: bool = True) -> PreparedFolder:
@@ -98,7 +100,7 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
     train, val = split_names({name: labels[name] for name in names}, options.val, options.seed, masks)
     _write(options, table, {name: labels[name] for name in names}, train, val)
-    return PreparedFolder(options.out / CONFIG, table, train, val, left_out)
+    return PreparedFolder(options.out / CONFIG, table, train, val, left_out, _unread(options))
 
 
 def find_classes(path: Path) -> ClassTable:
@@ -166,6 +168,16 @@ def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
         raise InputError(
             f"the photo {odd[0]!r} in {folder} begins or ends with a space or holds a line break; rename it"
         )
+
+
+def _unread(options: FolderOptions) -> list[str]:
+    known = {folder.resolve() for folder in (options.truth, options.out) if folder is not None}
+    folders = [path for path in options.images.iterdir() if path.is_dir() and path.resolve() not in known]
+    return sorted(
+        folder.name
+        for folder in folders
+        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.rglob("[!.]*.*"))
+    )
 
 
 def _labelled(

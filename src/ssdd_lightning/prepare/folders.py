@@ -18,7 +18,8 @@ STAMP = "prepare.json"
 def whole_folder(target: Path, source: Path) -> Iterator[Path]:
     """Fill a folder `<target>.part`, which gets its name when the block ends without an error.
 
-    What an interrupted run left there is kept for the next one, unless that has another source.
+    What an interrupted run left there is kept for the next one, unless that has another source; files that it had
+    not finished are removed.
 
     Args:
         target: The folder to make.
@@ -41,6 +42,8 @@ def whole_folder(target: Path, source: Path) -> Iterator[Path]:
         shutil.rmtree(part)
     write_text(stamp, origin)
     yield part
+    for leftover in part.rglob(".*.tmp"):  # of writing that was killed
+        leftover.unlink()
     try:
         os.replace(part, target)  # noqa: PTH105 - in one step
     except OSError as error:

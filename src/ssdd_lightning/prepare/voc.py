@@ -77,18 +77,29 @@ def prepare_voc(
         InputError: An archive is missing, damaged, dangerous or incomplete, or the target cannot be written.
     """
     devkit = out / "VOCdevkit" / "VOC2012"
+    for option, given, folder in (("--voc", voc, devkit), ("--sbd", sbd, devkit / AUGMENTED)):
+        if given is not None and folder.is_dir():
+            print(f"{folder} is there already: {option} {given} is not read")
     if not devkit.is_dir():
         source = obtaining.obtain(VOC_ARCHIVE, voc, "--voc")
         with whole_folder(devkit, source) as part:
             _fill(part, source, obtaining.progress)
             check_complete(part)
+            read_annotations(part / "Annotations", _annotated(part), VOC)  # a damaged one must not get a place
     own = check_complete(devkit)
     if not (devkit / AUGMENTED).is_dir() and obtaining.available(SBD_ARCHIVE, sbd):
         source = obtaining.obtain(SBD_ARCHIVE, sbd, "--sbd")
         with whole_folder(devkit / AUGMENTED, source) as part:
             _augment(part, devkit, source, own, num_workers or cores(), obtaining.progress)
     augmented = _augmented_names(devkit, own)
-    labels = read_annotations(devkit / "Annotations", sorted({*own["train"], *own["val"], *augmented}), VOC)
+    names = sorted({*own["train"], *own["val"], *augmented})
+    bare = sorted(set(names) - _annotated(devkit))
+    if bare:
+        raise InputError(
+            f"{devkit / 'Annotations'} lacks {len(bare)} files, such as {bare[0]}.xml; remove {devkit} and prepare it "
+            f"from {VOC_ARCHIVE.name}"
+        )
+    labels = read_annotations(devkit / "Annotations", names, VOC)
     write_text(devkit / LABEL_FILE, label_csv(labels))
     lists = devkit / "ImageSets" / "Segmentation"
     if augmented:
@@ -98,6 +109,10 @@ def prepare_voc(
     return Prepared(
         devkit, {split: len(read_list(path)) for split, path in found.items() if path.is_file()}, len(labels)
     )
+
+
+def _annotated(devkit: Path) -> set[str]:
+    return {path.stem for path in (devkit / "Annotations").glob("*.xml")}
 
 
 def label_csv(labels: Mapping[str, Labels]) -> str:
