@@ -56,6 +56,8 @@ def tar_files(
             magic = raw.read(6)
             raw.seek(0)
             yield from _tar_files(_unpacked(cast(IO[bytes], stream), magic), path, wanted, largest)
+    except PermissionError:
+        raise
     except DAMAGED as error:
         raise _damaged(path, error) from error
 
@@ -72,6 +74,8 @@ def zip_files(
                 if not entry.is_dir() and wanted(name):
                     _check_size(name, entry.file_size, largest, path)
                     yield name, archive.read(entry)
+    except PermissionError:
+        raise
     except DAMAGED as error:
         raise _damaged(path, error) from error
 
