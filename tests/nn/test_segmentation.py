@@ -88,9 +88,10 @@ def test_unknown_head_is_refused_by_name(head, output_stride):
         SegmentationNetwork(3, "resnet18", head, output_stride)
 
 
-def test_decoder_at_another_stride_is_refused():
-    with pytest.raises(InputError, match="'fpn' needs output_stride 32, found 16"):
-        SegmentationNetwork(3, "resnet18", "fpn", 16)
+@pytest.mark.parametrize(("head", "stride", "needed"), [("fpn", 16, "32"), ("deeplabv3plus", 32, "8 or 16")])
+def test_decoder_at_another_stride_is_refused(head, stride, needed):
+    with pytest.raises(InputError, match=f"'{head}' needs output_stride {needed}, found {stride}"):
+        SegmentationNetwork(3, "resnet18", head, stride)
 
 
 @pytest.mark.parametrize(("head", "output_stride"), [("largefov", 16), ("fpn", 32)])

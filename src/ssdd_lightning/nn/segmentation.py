@@ -150,8 +150,9 @@ class DecoderHead(nn.Module):
         if backbone == "resnet38":
             raise InputError(f"the backbone resnet38 has the head 'largefov' only, found {architecture!r}.")
         strided = {"encoder_output_stride": output_stride} if architecture.startswith("deeplab") else {}
-        if not strided and output_stride != 32:
-            raise InputError(f"the decoder {architecture!r} needs output_stride 32, found {output_stride}.")
+        if (output_stride == 32) == bool(strided):
+            needed = "8 or 16" if strided else "32"
+            raise InputError(f"the decoder {architecture!r} needs output_stride {needed}, found {output_stride}.")
         try:
             model = smp.create_model(
                 architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **strided, **options
