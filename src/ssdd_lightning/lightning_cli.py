@@ -1,5 +1,6 @@
 """LightningCLI for the stages, with its pitfalls handled."""
 
+import logging
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -119,13 +120,17 @@ def run_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> 
 
 
 def build_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> SSDDCommandLine:
-    """Build model, data and trainer and run nothing: every mistake that their constructors see comes to light.
+    """Build model, data and trainer in silence and run nothing: mistakes that their constructors see come to light.
 
     Args:
         args: options of `fit`, without the subcommand.
         data: as for `run_stage`.
     """
-    return _command_line(args, data, run=False)
+    logging.disable(logging.INFO)  # what the trainer says of the machine will be said by the run itself
+    try:
+        return _command_line(args, data, run=False)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _command_line(args: Sequence[str], data: type[WeakDataModule] | None, run: bool) -> SSDDCommandLine:
