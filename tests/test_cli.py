@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -548,3 +549,28 @@ def test_bad_input_through_the_installed_command(flow, tmp_path, case):
     assert found in error_lines(done.stderr)[0]
     assert done.stderr.splitlines()[-1] == error_lines(done.stderr)[0]
     assert not list(tmp_path.glob("run/**/*.ckpt"))
+
+
+class Hidden:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda path: b"PK\x03\x04" + bytes(99), "truncated, damaged or not written by torch"),
+        (lambda path: {"state_dict": {}, "evil": Hidden(path / "ran")}, r"asks for posix\.mkdir.*do not trust it"),
+        (lambda path: [1, 2], "is no checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_is_none_is_a_sentence(flow, tmp_path, content, message):
+    made, path = content(tmp_path), tmp_path / "x.ckpt"
+    path.write_bytes(made) if isinstance(made, bytes) else torch.save(made, path)
+    with pytest.raises(InputError, match=rf"x\.ckpt.*{message}") as caught:
+        flow.run("predict", "segmentation", f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={path}")
+    assert "weights_only" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()

@@ -17,6 +17,7 @@ from ssdd_lightning.callbacks import PredictionWriter
 from ssdd_lightning.config_errors import check_config_files, config_sentence
 from ssdd_lightning.data.choice import OPTION, chosen_dataset, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
+from ssdd_lightning.data.safe_torch import load_torch
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages import Stage
 
@@ -67,13 +68,16 @@ class SSDDCommandLine(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise InputError(config_sentence(str(error), args, self._option_names(args))) from None
+            words = args if args[0] in self.subcommands() else ["fit", *args]
+            raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
         if checkpoint not in (None, "best", "last", "hpc", "registry") and not Path(checkpoint).is_file():
             raise InputError(
                 f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
             )
+        if Path(str(checkpoint)).is_file():
+            _check_checkpoint(Path(str(checkpoint)))
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
@@ -99,6 +103,16 @@ class SSDDCommandLine(LightningCLI):
     def predict(self, **arguments: Any) -> None:  # noqa: ANN401
         """Run `predict`; its product is on disk, so nothing is kept in memory."""
         self.trainer.predict(**arguments, return_predictions=False)
+
+
+def _check_checkpoint(path: Path) -> None:
+    """Open it once: Lightning answers a damaged one with a traceback."""
+    try:
+        content = load_torch(path, mmap=True)
+    except InputError as error:
+        raise InputError(f"cannot read the checkpoint {path}: {error}.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise InputError(f"{path} is no checkpoint; expected a file that `ssdd fit` or `ssdd convert-weights` wrote.")
 
 
 def _checkpoint_folder(root: str | Path | None) -> str:

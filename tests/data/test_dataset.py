@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.dataset import FolderDataset, Record, check_exist, select_records
 from ssdd_lightning.data.maps import write_map
 from ssdd_lightning.data.masks import read_mask, write_mask
@@ -117,3 +117,12 @@ def test_missing_files_are_counted(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(InputError, match=r"map .*b does not exist \(2 of 3 are missing\); write it"):
         check_exist([tmp_path / "a", tmp_path / "b", tmp_path / "c"], "map", "write it")
+
+
+def test_more_labels_than_an_augmentation_takes_are_refused(tmp_path):
+    table = class_table("200")
+    record = Record("x", tmp_path / "x.png", tuple(range(1, 128)))
+    assert select_records([record], table, "labels.csv") == [record]
+    crowded = Record("y", tmp_path / "y.png", tuple(range(1, 129)))
+    with pytest.raises(InputError, match=r"y\.png has 128 labels in labels\.csv, expected at most 127"):
+        select_records([record, crowded], table, "labels.csv")

@@ -126,3 +126,10 @@ def test_another_mistake_in_the_labels_is_not_blamed_on_their_names(tmp_path):
     with pytest.raises(InputError, match="names image x 2 times") as caught:
         table_of_labels(tmp_path / "labels.csv")
     assert "class_names" not in str(caught.value)
+
+
+@pytest.mark.parametrize("index", [0, 255])
+def test_an_index_that_no_class_can_have(tmp_path, index):
+    (tmp_path / "labels.json").write_text(json.dumps({"x": [1, index]}))
+    with pytest.raises(InputError, match=rf"labels\.json names the class {index}, expected indices 1\.\.254"):
+        table_of_labels(tmp_path / "labels.json")

@@ -78,6 +78,11 @@ def test_bad_files_are_refused_by_name(tmp_path, name, content, message):
     assert name in str(caught.value)
 
 
+def test_blanks_around_the_commas_of_a_csv(tmp_path):
+    (tmp_path / "l.csv").write_text("name,labels\n a.jpg , cat\n")
+    assert read_label_file(tmp_path / "l.csv", SMALL) == {"a": (1,)}
+
+
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"gone\.csv does not exist"):
         read_label_file(tmp_path / "gone.csv", VOC)

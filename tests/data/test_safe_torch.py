@@ -1,6 +1,7 @@
 import io
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,3 +43,9 @@ def test_a_truncated_file_is_no_threat(tmp_path, zipped):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match=r"truncated, damaged or not written by torch\.save"):
         load_torch(path)
+
+
+def test_arrays_of_numpy_are_no_threat_but_not_admitted(tmp_path):
+    torch.save({"a": np.ones(3)}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"holds arrays or numbers of numpy.*save them as \.npy"):
+        load_torch(tmp_path / "x.pt")

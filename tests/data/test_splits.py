@@ -46,8 +46,32 @@ def test_splits_are_found_by_name_or_path(tmp_path):
         find_list("mine.txt", tmp_path)
 
 
-def test_a_line_that_is_an_image_counts_whole(tmp_path):
-    (tmp_path / "list.txt").write_text("my cat\n2007_000032 -1\n led by a space\n")
-    known = {"my cat", " led by a space"}
-    assert read_list(tmp_path / "list.txt", known.__contains__) == ["my cat", "2007_000032", " led by a space"]
-    assert read_list(tmp_path / "list.txt") == ["my", "2007_000032", "led"]
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("b c", "b c"),
+        ("b c ", "b c"),
+        ("b c.jpg", "b c"),
+        ("b c.png b c.png", "b c"),
+        ("/JPEGImages/b c.jpg /Seg/b c.png", "b c"),
+        (" led by a space", " led by a space"),
+        ("2007_000032 -1", "2007_000032"),
+        ("b", "b"),
+        ("b -1", "b"),
+        ("b d", "b"),
+        ("/somewhere/else/b", "b"),
+        ("../truth/b", "b"),
+        ("unknown 1", "unknown"),
+    ],
+)
+def test_the_longest_beginning_of_a_line_that_is_an_image_counts(tmp_path, line, name):
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    known = {"b", "b c", " led by a space", "2007_000032"}
+    assert read_list(tmp_path / "list.txt", known.__contains__) == [name]
+
+
+def test_no_path_reaches_the_question_whether_an_image_exists(tmp_path):
+    asked = []
+    (tmp_path / "list.txt").write_text("/a/b c\n../d\n")
+    read_list(tmp_path / "list.txt", lambda name: asked.append(name))
+    assert asked == ["b c", "b", "d"]

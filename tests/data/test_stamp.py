@@ -32,3 +32,15 @@ def test_a_fingerprint_is_of_the_bytes(tmp_path):
         assert fingerprint(path) == {"file": "x.ckpt", "sha256": hashlib.sha256(content).hexdigest()}
     with pytest.raises(InputError, match="cannot read"):
         fingerprint(tmp_path / "none")
+
+
+def test_the_setting_that_differs_is_named(tmp_path):
+    path = tmp_path / "stamp.json"
+    claim(path, {"a": 1, "b": "x"}, "a CRF")
+    with pytest.raises(InputError, match=r"a CRF of other settings \(b was 'x', is 'y'\); choose another folder, or"):
+        claim(path, {"a": 1, "b": "y"}, "a CRF")
+    with pytest.raises(InputError, match=r"\(c was None, is 3\)"):
+        claim(path, {"a": 1, "b": "x", "c": 3}, "a CRF")
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"other settings; choose another folder\."):
+        claim(path, {"a": 1}, "a CRF")

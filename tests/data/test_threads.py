@@ -1,6 +1,7 @@
 import pytest
 
 from ssdd_lightning.data.threads import cores, in_threads
+from ssdd_lightning.errors import InputError
 
 
 def test_few_items_are_under_way_at_once_and_results_keep_their_order():
@@ -28,3 +29,8 @@ def test_an_error_ends_everything():
     with pytest.raises(ValueError, match="3"):
         list(in_threads(work, range(1000), 2))
     assert len(started) < 20
+
+
+def test_no_thread_is_bad_input():
+    with pytest.raises(InputError, match="num_workers: expected at least 1, found -1"):
+        list(in_threads(str, [1], -1))

@@ -183,6 +183,32 @@ def test_trainval_and_lists_of_ones_own_share_images(devkit):
     )
 
 
+def test_a_photo_in_a_list_of_ones_own_under_another_name_is_noted(devkit):
+    shutil.copy(devkit / "JPEGImages" / f"{V1}.jpg", devkit / "JPEGImages" / "2009_000001.jpg")
+    list_path(devkit, "mine").write_text("2009_000001\n")
+    shutil.copy(mask_path(devkit, V1), mask_path(devkit, "2009_000001"))
+    shutil.copy(devkit / "Annotations" / f"{V1}.xml", devkit / "Annotations" / "2009_000001.xml")
+    assert "shares 1 with val" in diagnose(devkit).notes[0]
+
+
+def test_trainval_is_train_and_val(devkit):
+    list_path(devkit, "trainval").write_text(list_path(devkit, "train").read_text())
+    assert diagnose(devkit).findings == {"list": ["trainval.txt does not hold train and val and nothing else"]}
+
+
+def test_a_label_file_that_cannot_be_read_is_a_finding(devkit):
+    (devkit / "labels.csv").write_text(f"name,labels\n{T1},cat,dog\n")
+    mask_path(devkit, T1).unlink()
+    findings = diagnose(devkit).findings
+    assert list(findings) == ["mask missing", "label wrong"]
+    assert "expected the two columns" in findings["label wrong"][0]
+
+
+def test_the_default_folder_of_truth_is_missed(devkit):
+    (devkit / "SegmentationClass").rename(devkit / "SegmentationClassAug")
+    assert any("no SegmentationClass, on which the stages score" in note for note in diagnose(devkit).notes)
+
+
 def test_a_wrong_label_does_not_hide_the_others(devkit):
     rows = [f"{path.stem},cat cow dog sheep" for path in sorted((devkit / "JPEGImages").iterdir())]
     rows[0] = f"{T1},cat zebra"

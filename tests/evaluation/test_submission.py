@@ -269,7 +269,7 @@ def test_either_build_or_check(root, words):
 
 
 def test_what_is_missing_is_named(root, expected):
-    with pytest.raises(InputError, match=r"archive .*none\.tgz does not exist"):
+    with pytest.raises(InputError, match=r"expected an archive at .*none\.tgz, found nothing"):
         check_submission(root / "none.tgz", expected)
     with pytest.raises(InputError, match=r"takes \.tgz archives, found .*x\.zip"):
         build_submission(root / "predictions", expected, root / "x.zip")
@@ -282,7 +282,7 @@ def test_what_is_missing_is_named(root, expected):
 
 
 def test_predictions_that_do_not_exist_are_one_sentence(root, expected):
-    with pytest.raises(InputError, match=r"folder of predictions .*nowhere does not exist") as caught:
+    with pytest.raises(InputError, match=r"expected a folder of predictions at .*nowhere, found none") as caught:
         build_submission(root / "nowhere", expected, root / "x.tgz", progress=False)
     assert not isinstance(caught.value, SubmissionError)
 

@@ -58,3 +58,9 @@ def test_damaged_and_missing_files_are_named(tmp_path, suffix):
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"cannot read .*x\{suffix}"):
             load_arrays(path)
+
+
+def test_a_sparse_tensor_is_no_array(tmp_path):
+    torch.save(torch.eye(3).to_sparse(), tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"x\.pt holds a tensor that is no plain array"):
+        load_arrays(tmp_path / "x.pt")

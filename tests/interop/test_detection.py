@@ -62,3 +62,19 @@ def test_two_files_of_one_name_are_refused(tmp_path):
         find_sources(tmp_path, "irn")
     with pytest.raises(InputError, match="nowhere does not exist"):
         find_sources(tmp_path / "nowhere", "irn")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({"cat": np.ones((3, 4))}, "'cat' is no class index"), ({2.0: np.ones((3, 4))}, r"2\.0 is no class index")],
+)
+def test_keys_that_are_no_class_indices_are_named(tmp_path, content, message):
+    np.save(tmp_path / "a.npy", content)
+    with pytest.raises(InputError, match=rf"a\.npy: {message}"):
+        detect_format(tmp_path)
+
+
+def test_an_empty_dict_is_no_format(tmp_path):
+    np.save(tmp_path / "a.npy", {})
+    with pytest.raises(InputError, match=r"a\.npy holds an empty dict"):
+        detect_format(tmp_path)

@@ -277,3 +277,48 @@ def test_what_is_read_is_never_written(given, tmp_path):
     shutil.copytree(root / "K", tmp_path / "out" / "refined")
     with pytest.raises(InputError, match=r"would write into .*refined, which it reads"):
         main([*words(root, tmp_path / "out"), f"--knowledge={tmp_path / 'out' / 'refined'}"])
+
+
+def test_another_knowledge_after_a_killed_crf_is_refused(given, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    root = shutil.copytree(given, tmp_path / "given")
+    shutil.copytree(root / "K", root / "K2")
+    with monkeypatch.context() as patch:
+        patch.setattr("ssdd_lightning.interop.crf_advice.refine_folder", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(words(root, tmp_path / "out", "crf"))
+    with pytest.raises(InputError, match=r"refine\.json says .*\(knowledge was .*K', is .*K2'\)"):
+        main([*words(root, tmp_path / "out", "crf"), f"--knowledge={root / 'K2'}"])
+    write_mask(root / "K" / "plain.png", truth_of(3))
+    with pytest.raises(InputError, match=r"refine\.json says .*\(files was"):
+        main(words(root, tmp_path / "out", "crf"))
+
+
+def test_a_finished_refinement_may_go_on_elsewhere_on_the_machine(refined, given, tmp_path, monkeypatch):
+    out = shutil.copytree(refined, tmp_path / "moved")
+    (out / "refined" / "plain.png").unlink()
+    monkeypatch.chdir(given)
+    assert main([*words(given, out), "--images=photos", "--num_workers=1"]) == 0
+    config = (out / "static.yaml").read_text()
+    assert "num_workers: 1" in config
+    assert str(out / "classes.json") in config
+    assert (out / "refined" / "plain.png").is_file()
+
+
+def test_a_damaged_checkpoint_is_a_sentence(refined, given, tmp_path):
+    out = shutil.copytree(refined, tmp_path / "out")
+    (out / "refined" / "plain.png").unlink()
+    last = out / "static" / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"cannot read the checkpoint .*last\.ckpt: truncated"):
+        main(words(given, out))
+
+
+@pytest.mark.parametrize("name", ["new\nline", "a\\b", "x.map"])
+def test_names_that_files_cannot_keep_are_refused(given, tmp_path, name):
+    root = shutil.copytree(given, tmp_path / "given")
+    (root / "photos" / "plain.png").rename(root / "photos" / f"{name}.png")
+    with pytest.raises(InputError, match=r"has a line break or a backslash in its name, or ends in \.map"):
+        main(words(root, tmp_path / "out"))

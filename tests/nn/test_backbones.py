@@ -205,6 +205,7 @@ def test_unknown_backbone_gets_a_suggestion():
         ("vit_tiny_patch16_224", 32, "Unsupported model downsampling pattern; choose"),
         ("swin_tiny_patch4_window7_224", 32, "Input height .* doesn't match model"),
         ("inception_v3", 32, "features of other sizes"),
+        ("nest_tiny", 32, ""),
         ("pvt_v2_b0", 16, r"output_stride'; try output_stride: 32, or choose a convolutional one such as resnet50"),
     ],
 )
@@ -335,3 +336,8 @@ def test_no_network_is_a_sentence(monkeypatch):
     message = r"cannot get the ImageNet weights of resnet18 from timm's hub \(cannot find the host\); check the network"
     with pytest.raises(InputError, match=message):
         backbone.load_weights("imagenet")
+
+
+def test_an_encoder_that_cannot_checkpoint_gets_a_sentence():
+    with pytest.raises(InputError, match="hrnet_w18_small cannot checkpoint activations"):
+        Backbone("hrnet_w18_small", 32, checkpointing=True)

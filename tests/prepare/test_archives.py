@@ -1,3 +1,4 @@
+import gzip
 import tarfile
 import zipfile
 from pathlib import PurePosixPath
@@ -74,6 +75,16 @@ def test_a_gzip_is_read_to_its_check_sum(tmp_path, make, spoil):
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(InputError, match=r"cannot read archive .*x\.tgz"):
         read(path)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_damaged_entry_is_not_taken_for_the_end(tmp_path, make, mode):
+    plain = make.tar(tmp_path / "x.tar", {**FILES, "a/last": b"last"})
+    content = bytearray(plain.read_bytes())
+    content[content.index(b"a/skip.txt") + 150] ^= 1  # in the check sum of its header
+    plain.write_bytes(content if mode == "w" else gzip.compress(content))
+    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar \(an entry is damaged\)"):
+        read(plain)
 
 
 def test_what_follows_a_gzip_is_ignored_as_gzip_does(tmp_path, make):

@@ -166,6 +166,21 @@ def test_subfolders_with_photos_are_named(photos):
     assert prepare(photos).unread == ["more"]
 
 
+def test_photos_that_viewers_turn_are_named(photos):
+    turned = Image.new("RGB", (24, 12))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(photos / "my cat.jpg", exif=exif)
+    assert prepare(photos).turned == ["my cat"]
+
+
+@pytest.mark.parametrize("label", ["cat\ndog", ""])
+def test_labels_that_a_list_of_classes_cannot_hold(photos, label):
+    relabel(photos, été=[label])
+    with pytest.raises(InputError, match="expected printable names of classes"):
+        prepare(photos)
+
+
 def relabel(photos, **changes):
     (photos.parent / "labels.json").write_text(json.dumps({**LABELS, **changes}))
 

@@ -164,7 +164,10 @@ BROKEN_SBD = {
         r"lacks 1 of SBD's 5 .*2008_000003\.mat",
     ),
     "no lists": (lambda f, m: {k: v for k, v in f.items() if "txt" not in k}, r"lists train\.txt and val\.txt"),
-    "one list": (lambda f, m: {k: v for k, v in f.items() if "val.txt" not in k}, "one or both of its lists"),
+    "one list": (
+        lambda f, m: {k: v for k, v in f.items() if "val.txt" not in k},
+        "lacks SBD's lists train.txt and val.txt or one of them",
+    ),
     "a damaged .mat": (
         lambda f, m: {**f, f"{SBD_TOP}/cls/2008_000001.mat": b"x" * 300},
         r"cannot read 2008_000001\.mat",
@@ -270,6 +273,38 @@ def test_an_unwritable_target_is_a_sentence(archives, obtaining, tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match=r"cannot write .*prepare\.json"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
+
+
+def test_an_empty_folder_of_an_earlier_start_is_taken_over(archives, obtaining, tmp_path):
+    (tmp_path / "out" / f"{VOC_TOP}.part").mkdir(parents=True)
+    assert prepare_voc(tmp_path / "out", obtaining, archives.voc).labelled == 4
+
+
+def test_a_mended_file_of_an_unpacked_archive_is_read_again(archives, obtaining, tmp_path):
+    for path in (archives.voc, archives.sbd):
+        with tarfile.open(path) as archive:
+            archive.extractall(tmp_path / "unpacked", filter="data")
+    given = tmp_path / "unpacked"
+    spoilt = [given / VOC_TOP / "Annotations/2007_000001.xml", given / "benchmark_RELEASE/dataset/cls/2008_000001.mat"]
+    right = [path.read_bytes() for path in spoilt]
+    for path, content in zip(spoilt, right, strict=True):
+        path.write_bytes(b"<junk")
+        with pytest.raises(InputError, match=path.name):
+            prepare_voc(tmp_path / "out", obtaining, given, given)
+        path.unlink()
+        path.write_bytes(content)
+    check(prepare_voc(tmp_path / "out", obtaining, given, given).devkit)
+
+
+def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_path, capsys):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
+    (made.devkit / "labels.csv").write_text("name,labels\n2007_000001,dog\n")
+    prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd)
+    assert "labels.csv was another file, which is now labels.csv.before" in capsys.readouterr().out
+    assert (made.devkit / "labels.csv.before").read_text() == "name,labels\n2007_000001,dog\n"
+    (made.devkit / "labels.csv").write_text("mine")
+    with pytest.raises(InputError, match=r"labels\.csv differs .*labels\.csv\.before; move one of them away"):
+        prepare_voc(tmp_path / "out", obtaining)
 
 
 def test_somebody_elses_folder_is_not_touched(archives, obtaining, tmp_path):

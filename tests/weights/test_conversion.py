@@ -203,3 +203,17 @@ def test_a_converted_checkpoint_predicts_without_training(tiny_devkit, tmp_path)
     labels = torch.tensor([[True, *(index in classes for index in (8, 10, 12, 17))]])
     expected = stage.score_maps(photo.permute(2, 0, 1)[None], labels)[0][labels[0]]
     torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=0, atol=0.01)
+
+
+def test_a_source_is_never_written_over(res38_cls, tmp_path):
+    own = tmp_path / "own.pth"
+    own.write_bytes(res38_cls.read_bytes())
+    with pytest.raises(InputError, match=r"own\.pth would be written over its source"):
+        convert_weights([own], tmp_path / "." / "own.pth")
+
+
+def test_a_checkpoint_needs_a_backbone(psa_weights, tmp_path):
+    _, dd = static_files(tmp_path, psa_weights)
+    with pytest.raises(InputError, match="holds no backbone, and a checkpoint needs one"):
+        convert_weights([dd], tmp_path / "dd.ckpt")
+    assert not (tmp_path / "dd.ckpt").exists()

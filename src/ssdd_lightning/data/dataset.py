@@ -30,6 +30,10 @@ class Transform(Protocol):
         ...
 
 
+MOST_LABELS = 127
+"""Labels of one image: with background they fill the 128 channels (CV_CN_MAX) that OpenCV takes."""
+
+
 @dataclass(frozen=True)
 class Record:
     """Where the parts of one image lie.
@@ -121,11 +125,17 @@ def select_records(records: Sequence[Record], table: ClassTable, source: str) ->
         source: Where the labels come from, for the message.
 
     Raises:
-        InputError: An image has no label, or no image is left.
+        InputError: An image has no label or more than fit into its maps, or no image is left.
     """
     empty = next((record for record in records if not record.labels), None)
     if empty is not None:
         raise InputError(f"image {empty.image} has no label in {source}; label it or take it out of the split's list")
+    crowded = next((record for record in records if len(record.labels) > MOST_LABELS), None)
+    if crowded is not None:
+        raise InputError(
+            f"image {crowded.image} has {len(crowded.labels)} labels in {source}, expected at most {MOST_LABELS}: "
+            "OpenCV, which augments its maps, takes no more channels"
+        )
     chosen = set(table.indices)
     kept = [record for record in records if chosen.issuperset(record.labels)]
     if not kept:

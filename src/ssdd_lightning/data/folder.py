@@ -9,7 +9,7 @@ from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES, ClassTable, class_t
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record, Sample
 from ssdd_lightning.data.images import find_images
-from ssdd_lightning.data.labels import UnknownClassError, read_label_file
+from ssdd_lightning.data.labels import UnknownClassError, read_entries, read_label_file
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.transforms import TrainTransform
@@ -163,6 +163,10 @@ def table_of_labels(path: Path) -> ClassTable:
 
 
 def _named(path: Path) -> ClassTable:
+    labels = [str(label).strip() for entry in read_entries(path).values() for label in entry]
+    beyond = [label for label in labels if label.isdecimal() and not 0 < int(label) < IGNORE]
+    if beyond:
+        raise InputError(f"label file {path} names the class {beyond[0]}, expected indices 1..{IGNORE - 1} or names")
     try:
         read_label_file(path, _voc())
     except UnknownClassError as error:

@@ -19,6 +19,9 @@ from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.splits import bare_name
 from ssdd_lightning.errors import InputError
 
+_LISTED = 30
+"""Classes that a message names, background included."""
+
 
 class UnknownClassError(InputError):
     """A label file names a class that the dataset does not have."""
@@ -155,8 +158,9 @@ def _read_csv(path: Path) -> dict[str, Entry]:
             f"label file {path}: expected the two columns name,labels, found {','.join(short)!r}; "
             "separate labels by spaces or semicolons"
         )
-    _check_once([name for name, _ in rows[1:]], path)
-    return {bare_name(name): _split(labels) for name, labels in rows[1:]}
+    entries = [(name.strip(), labels) for name, labels in rows[1:]]  # people write blanks around commas
+    _check_once([name for name, _ in entries], path)
+    return {bare_name(name): _split(labels) for name, labels in entries}
 
 
 def _check_once(names: Iterable[str], path: Path) -> None:
@@ -196,9 +200,10 @@ def _find_all(entries: Iterable[object], path: Path, table: ClassTable) -> Label
         known = isinstance(entry, (str, int)) and not isinstance(entry, bool)  # JSON's true is no class 1
         index = table.find(entry) if known else None  # type: ignore[arg-type]
         if index is None:
+            more = ", ..." if len(table.names) > _LISTED else ""
             raise UnknownClassError(
-                f"{path} names the class {entry!r}, expected one of {', '.join(table.names[1:])} or an index "
-                f"1..{len(table.names) - 1}"
+                f"{path} names the class {entry!r}, expected one of {', '.join(table.names[1:_LISTED])}{more} or an "
+                f"index 1..{len(table.names) - 1}"
             )
         found.add(index)
     return tuple(sorted(found))

@@ -1,5 +1,6 @@
 """Split lists: text files that name the images of a split, one a line."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,8 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
 
     Args:
         path: Text file, one image a line; of several columns (`image mask`) the first one counts.
-        exists: Whether there is an image of a name; a whole line that is one counts whole, for names may hold spaces.
+        exists: Whether there is an image of a bare name. With it names may hold spaces: the longest beginning of a line
+            that is an image counts, or else the first column.
 
     Returns:
         Image names in the file's order.
@@ -31,14 +33,22 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read split list {path} ({error}); expected a name a line") from error
-    whole = exists or (lambda _: False)
-    names = [line if whole(line) else bare_name(line.split()[0]) for line in lines if line.strip()]
+    names = [_first_name(line, exists) for line in lines if line.strip()]
     if not names:
         raise InputError(f"split list {path} is empty; expected one image name a line")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"split list {path} names {twice[0]} more than once; remove the repeated lines")
     return names
+
+
+def _first_name(line: str, exists: Callable[[str], bool] | None) -> str:
+    ends = [match.start() for match in re.finditer(r"\s+|$", line) if match.start()]
+    for end in reversed(ends) if exists is not None else ():
+        name = bare_name(line[:end])
+        if exists is not None and exists(name):
+            return name
+    return bare_name(line.split()[0])
 
 
 def find_list(split: str, folder: Path) -> Path:

@@ -27,11 +27,21 @@ def claim(path: Path, settings: Mapping[str, Any], what: str, free: bool = False
             stream.write(json.dumps(settings, indent=2).encode())
         return
     try:
-        same = json.loads(path.read_text()) == settings
+        kept = json.loads(path.read_text())
     except ValueError:
-        same = False
-    if not same:
-        raise InputError(f"{path} says that this folder holds {what} of other settings; choose another.")
+        kept = None
+    if kept != settings:
+        raise InputError(f"{path} says that this folder holds {what} of other settings{_difference(kept, settings)}.")
+
+
+def _difference(kept: object, settings: Mapping[str, Any]) -> str:
+    """The first setting that differs, and what to do."""
+    there = kept if isinstance(kept, dict) else {}
+    differing = [key for key in {**there, **settings} if there.get(key) != settings.get(key)]
+    if not there or not differing:
+        return "; choose another folder"
+    key = differing[0]
+    return f" ({key} was {there.get(key)!r}, is {settings.get(key)!r}); choose another folder, or the same settings"
 
 
 def fingerprint(path: Path) -> dict[str, str]:

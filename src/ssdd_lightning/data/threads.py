@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from ssdd_lightning.errors import InputError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -22,7 +24,12 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
         work: What to do with an item; its first exception ends everything.
         items: What to do it with.
         workers: Number of threads.
+
+    Raises:
+        InputError: There is not at least one thread.
     """
+    if workers < 1:
+        raise InputError(f"num_workers: expected at least 1, found {workers}")
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ssdd") as pool:
         try:

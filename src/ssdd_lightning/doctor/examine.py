@@ -54,8 +54,8 @@ def examine(
     table = _table(devkit, classes)
     folders = _truths(devkit, truths)
     lists, found = _lists(devkit)
-    given, source, problems = _labels(devkit, labels, table)
-    found += problems
+    given, source, mislabelled = _labels(devkit, labels, table)
+    found += mislabelled
     official = official_counts(table.names)
     if not subset:
         found += _counts({split: len(names) for split, names in lists.items()}, official)
@@ -68,12 +68,13 @@ def examine(
     grey = 0
     done = in_threads(job.examine, patients, num_workers or cores())
     bar = tqdm(done, "doctor", len(patients), unit="image", disable=not progress)
-    for patient, (digest, problems, is_grey) in zip(patients, bar, strict=True):
-        found += problems
+    for patient, (digest, wrong, is_grey) in zip(patients, bar, strict=True):
+        found += wrong
         grey += is_grey
         digests[patient.name] = digest
     found += [*_overlaps(lists), *_same_photos(lists, digests)]
-    notes = _notes(lists, folders, source, grey)
+    notes = _notes(lists, folders, source is not None or bool(mislabelled), grey)
+    notes = (*(_shared(split, lists, digests) for split in lists if split not in VOC_COUNTS), *notes)
     splits = {split: len(names) for split, names in lists.items()}
     return Report(str(devkit), splits, official, str(source or "none"), collect(found), notes)
 
@@ -92,9 +93,15 @@ def _labels(
     path = labels or (own[0] if own else None)
     if path is None:
         return None, devkit / "Annotations" if (devkit / "Annotations").is_dir() else None, []
+    if not path.is_file():
+        raise InputError(f"label file {path} does not exist; correct `--labels`")
     read: dict[str, Labels | None] = {}
     found: Found = []
-    for name, entry in read_entries(path).items():
+    try:
+        entries = read_entries(path)
+    except InputError as error:
+        return None, None, [("label wrong", str(error))]
+    for name, entry in entries.items():
         try:
             read[name] = to_labels(entry, name, path, table)
         except InputError as error:
@@ -127,6 +134,8 @@ def _lists(devkit: Path) -> tuple[dict[str, list[str]], Found]:
             found.append(("list", str(error)))
             continue
         found += [("list", f"{path.name} leads elsewhere: {line}") for line in lines if ".." in line.split("/")]
+    if {"train", "val", "trainval"} <= lists.keys() and {*lists["train"], *lists["val"]} != set(lists["trainval"]):
+        found.append(("list", "trainval.txt does not hold train and val and nothing else"))
     absent = [split for split in ("train", "val") if not (folder / f"{split}.txt").is_file()]
     return lists, [*found, *(("list", f"{folder / split}.txt does not exist") for split in absent)]
 
@@ -168,8 +177,8 @@ def _overlaps(lists: Mapping[str, list[str]]) -> Found:
 def _same_photos(lists: Mapping[str, list[str]], digests: Mapping[str, str]) -> Found:
     found: set[tuple[str, str]] = set()
     for one, other in _pairs(lists):
-        first = {digests[name]: name for name in sorted(lists[one]) if digests[name]}
-        alike = ((name, first.get(digests[name], name)) for name in set(lists[other]).difference(lists[one]))
+        twins = {digests[name]: name for name in sorted(lists[one], reverse=True) if digests[name]}
+        alike = ((name, twins.get(digests[name], name)) for name in set(lists[other]).difference(lists[one]))
         found.update((name, twin) for name, twin in alike if name != twin)
     return [("same photo", f"{name}: {twin}") for name, twin in sorted(found)]
 
@@ -178,19 +187,24 @@ def _pairs(lists: Mapping[str, list[str]]) -> list[tuple[str, str]]:
     return [pair for pair in APART if lists.keys() >= set(pair)]
 
 
-def _shared(split: str, lists: Mapping[str, list[str]]) -> str:
-    """What a list has in common with the splits whose relation to it nobody knows."""
-    common = {other: len(set(names).intersection(lists[split])) for other, names in lists.items() if other != split}
+def _shared(split: str, lists: Mapping[str, list[str]], digests: Mapping[str, str]) -> str:
+    """Photos, under any names, that a list has in common with the splits whose relation to it nobody knows."""
+    photos = {other: {digests[name] or name for name in names} for other, names in lists.items()}
+    common = {other: len(some & photos[split]) for other, some in photos.items() if other != split}
     listed = ", ".join(f"{count} with {other}" for other, count in common.items() if count)
     return f"{split} is no split of the devkit's own; it shares {listed or 'no image with any other'}"
 
 
-def _notes(lists: Mapping[str, list[str]], folders: tuple[str, ...], source: Path | None, grey: int) -> tuple[str, ...]:
-    notes = [_shared(split, lists) for split in lists if split not in VOC_COUNTS]
-    if source is None:
+def _notes(lists: Mapping[str, list[str]], folders: tuple[str, ...], labelled: bool, grey: int) -> tuple[str, ...]:
+    notes = []
+    if not labelled:
         notes.append("no labels were found, so none were checked: give a file with `--labels`")
     if not folders:
         notes.append("no folder of masks was found, so none were checked: name one with `--truth`")
+    if folders == TRUTHS[1:]:
+        notes.append(
+            "there is no SegmentationClass, on which the stages score by default: name another with `data.truth`"
+        )
     if folders == TRUTHS[:1] and AUGMENTED in lists:
         notes.append("there is no SegmentationClassAug: masks of trainaug were not looked for")
     if grey:

@@ -43,7 +43,7 @@ class Examination:
         devkit: Folder that holds JPEGImages.
         truths: Names of the folders of masks in it.
         table: The dataset's classes.
-        labels: Labels of a file, None for those that are wrong; None in all reads Annotations.
+        labels: Labels of a file by image, None for an image whose labels are wrong; no mapping: Annotations are read.
         annotated: Whether there are labels at all.
     """
 

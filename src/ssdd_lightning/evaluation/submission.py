@@ -119,7 +119,7 @@ def build_submission(
     if not out.name.endswith((".tgz", ".tar.gz")):
         raise InputError(f"the server takes .tgz archives, found {out}; choose a name with this suffix")
     if not predictions.is_dir():
-        raise InputError(f"folder of predictions {predictions} does not exist; check the path")
+        raise InputError(f"expected a folder of predictions at {predictions}, found none; check the path")
     problems: list[str] = []
 
     def encoded(name: str) -> tuple[str, bytes, list[str]]:
@@ -159,7 +159,8 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
         InputError: There is no such file.
     """
     if not path.is_file():
-        raise InputError(f"archive {path} does not exist; build it with `ssdd submit --predictions DIR --out FILE`")
+        what = "a folder" if path.is_dir() else "nothing"
+        raise InputError(f"expected an archive at {path}, found {what}; build it with `ssdd submit --predictions DIR`")
     check = _Check(expected)
     try:
         with gzip.open(path) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
@@ -233,7 +234,7 @@ def _mask_problems(expected: Expected, name: str, content: bytes) -> list[str]:
             mask = np.array(image)
             odd = odd_colours(image, np.unique(mask).tolist())
     except DECODE_ERRORS as error:
-        return [f"{name}.png cannot be read ({error})"]
+        return [f"{name}.png cannot be read ({type(error).__name__}); it is damaged or no PNG"]
     found = expected.problems(name, mask)
     return [*found, f"{name}.png paints class {odd[0]} in another colour than VOC's palette"] if odd else found
 

@@ -66,9 +66,14 @@ def _load_torch(path: Path) -> Any:  # noqa: ANN401
     from ssdd_lightning.data.safe_torch import load_torch
 
     try:
-        return _without_tensors(load_torch(path))
+        content = load_torch(path)
     except InputError as error:
         raise InputError(f"cannot read {path}: {error}") from error
+    try:
+        return _without_tensors(content)
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised, without memory, ...
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} holds a tensor that is no plain array ({reason}); save dense numbers") from error
 
 
 def _without_tensors(content: Any) -> Any:  # noqa: ANN401

@@ -55,6 +55,8 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
     for _ in tqdm(done, "CRF unary", len(labels), unit="image"):
         pass
     refine_folder(images, unary, out, device=device)
+    for leftover in out.glob(".*.tmp"):  # of writing that was killed
+        leftover.unlink()
     shutil.rmtree(unary)
 
 

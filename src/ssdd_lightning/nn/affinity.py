@@ -21,7 +21,7 @@ class AffinityNet(nn.Module):
     have the names of PSA's published weights. Levels of another stride are resized, bilinearly.
 
     Args:
-        backbone: timm's name of the encoder.
+        backbone: "resnet38" (PSA's) or timm's name of the encoder.
         output_stride: 8, 16 or 32, of the backbone.
         freeze_norm: keep the backbone's batch normalisation in eval mode with a frozen affine part, as PSA does.
         stride: affinities stand at 1/stride of the input (8 in PSA).

@@ -80,7 +80,7 @@ class Backbone(nn.Module):
         for layer in self.frozen_layers:
             self._layer(layer).requires_grad_(False)
         if checkpointing:
-            self.model.set_grad_checkpointing(True)
+            self._checkpoint()
         self.train()
 
     @property
@@ -175,6 +175,14 @@ class Backbone(nn.Module):
         self.channels[-1] = classifier.num_features
         return True
 
+    def _checkpoint(self) -> None:
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError, NotImplementedError) as error:
+            raise InputError(
+                f"the backbone {self.name} cannot checkpoint activations; leave `checkpointing` out"
+            ) from error
+
     def _layer(self, name: str) -> nn.Module:
         layers = dict(self.model.named_modules())
         if not name or name not in layers:
@@ -235,8 +243,8 @@ def _timm_encoder(name: str, output_stride: int) -> nn.Module:
             features = encoder.eval()(torch.zeros(1, 3, *_TRIAL))[1:]
         if [tuple(level.shape[2:]) for level in features] != sizes:
             raise ValueError("features of other sizes")
-    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
+    except Exception as error:  # timm's models refuse what they cannot do in many ways
+        reason = str(error).partition("\n")[0].rstrip(".") or "it cannot have this stride"
         raise InputError(
             f"the backbone {name} cannot be used with output stride {output_stride}: expected an encoder that yields "
             f"features of stride 2 (or 4) to {output_stride} of images of any size, found: {reason}; "

@@ -131,7 +131,7 @@ class DecoderHead(nn.Module):
     """A decoder of segmentation-models-pytorch; its output is e_h.
 
     Args:
-        backbone: timm's name of the encoder.
+        backbone: timm's name of the encoder; not resnet38.
         num_classes: C, background included.
         architecture: smp's name, for example "fpn", "unet" or "deeplabv3plus".
         output_stride: stride of the backbone's deepest features.
@@ -157,7 +157,7 @@ class DecoderHead(nn.Module):
             model = smp.create_model(
                 architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **strided, **options
             )
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(f"smp's {architecture!r} does not take decoder_options {options}: {error}.") from error
         self.decoder = model.decoder
         self.classifier = model.segmentation_head[0]

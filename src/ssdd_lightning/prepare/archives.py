@@ -103,7 +103,7 @@ def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> I
             _check_size(name, member.size, largest, path)
             content = archive.extractfile(member)
             yield name, b"" if content is None else content.read()
-        _read_on(stream)
+        _read_on(cast(IO[bytes], archive.fileobj))
 
 
 def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
@@ -115,10 +115,11 @@ def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
 
 
 def _read_on(stream: IO[bytes]) -> None:
-    """Read to the end, where check sums stand."""
+    """Read what follows the last entry: zeros, then the check sum. tarfile takes a damaged entry for the end."""
     try:
-        while stream.read(1 << 20):
-            pass
+        while content := stream.read(1 << 20):
+            if content.strip(b"\0"):
+                raise tarfile.ReadError("an entry is damaged")
     except gzip.BadGzipFile as error:
         if not str(error).startswith("Not a gzipped file"):  # gzip too ignores what follows the packed data
             raise

@@ -96,10 +96,12 @@ def prepare_coco(
             pycocotools is not installed.
     """
     devkit = out / "COCO2014"
+    if source is not None and devkit.is_dir():
+        print(f"{devkit} is there already: --coco {source} is not read")
     if not devkit.is_dir():
         require_pycocotools()
         annotations = _obtain(ANNOTATIONS, "annotations", source, obtaining)
-        with whole_folder(devkit, source or obtaining.folder) as part:
+        with whole_folder(devkit, source or annotations) as part:
             summaries = {}
             for split in PHOTOS:  # one after the other: the annotations of train alone fill some GB of memory
                 content = _read_annotations(annotations, split, obtaining.progress)

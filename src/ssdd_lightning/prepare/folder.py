@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable, class_table
@@ -66,6 +67,7 @@ class PreparedFolder:
         val: Names of the photos kept out of training.
         left_out: Photos without labels and labels without photo.
         unread: Subfolders with photos: only the folder itself is read.
+        turned: Photos that are stored lying down, with a note (EXIF) for viewers to turn them.
     """
 
     config: Path
@@ -74,6 +76,7 @@ class PreparedFolder:
     val: list[str]
     left_out: list[str]
     unread: list[str]
+    turned: list[str]
 
 
 def prepare_folder(options: FolderOptions, num_workers: int | None = None, progress: bool = True) -> PreparedFolder:
@@ -100,7 +103,8 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
     train, val = split_names({name: labels[name] for name in names}, options.val, options.seed, masks)
     _write(options, table, {name: labels[name] for name in names}, train, val)
-    return PreparedFolder(options.out / CONFIG, table, train, val, left_out, _unread(options))
+    turned = [name for name in names if _is_turned(photos[name])]
+    return PreparedFolder(options.out / CONFIG, table, train, val, left_out, _unread(options), turned)
 
 
 def find_classes(path: Path) -> ClassTable:
@@ -120,6 +124,9 @@ def find_classes(path: Path) -> ClassTable:
             f"label file {path} mixes names with indices, such as {min(entries - indices)!r} and {min(indices)!r}; "
             "name the classes with `--classes`"
         )
+    odd = [entry for entry in entries if not entry or not entry.isprintable()]
+    if odd:
+        raise InputError(f"label file {path} holds the label {odd[0]!r}, expected printable names of classes")
     return ClassTable.select(["background", *sorted(entries - {"background"})], None)
 
 
@@ -168,6 +175,12 @@ def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
         raise InputError(
             f"the photo {odd[0]!r} in {folder} begins or ends with a space or holds a line break; rename it"
         )
+
+
+def _is_turned(path: Path) -> bool:
+    with Image.open(path) as image:
+        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation != 1
 
 
 def _unread(options: FolderOptions) -> list[str]:

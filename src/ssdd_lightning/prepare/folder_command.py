@@ -38,6 +38,11 @@ def run(args: argparse.Namespace) -> int:
     print(f"{'photos':<30}{len(made.train):>7}{len(made.val):>7}")
     if made.left_out:
         print(f"left out: {len(made.left_out)} without photo or label, such as {made.left_out[0]}")
+    if made.turned:
+        print(
+            f"{len(made.turned)} photos, such as {made.turned[0]}, carry a note that they are to be turned (EXIF), "
+            "which is not followed: masks will lie as the photos are stored"
+        )
     if made.unread:
         print(f"subfolders with photos are not read: {', '.join(made.unread)}; all photos must lie in {args.images}")
     print(f"options for every stage: --config {made.config}")

@@ -1,6 +1,7 @@
 """Folders that appear under their name only when they are complete."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -18,8 +19,8 @@ STAMP = "prepare.json"
 def whole_folder(target: Path, source: Path) -> Iterator[Path]:
     """Fill a folder `<target>.part`, which gets its name when the block ends without an error.
 
-    What an interrupted run left there is kept for the next one, unless that has another source; files that it had
-    not finished are removed.
+    What an interrupted run left there is kept for the next one, unless that has another source or any file of the
+    source changed; files that it had not finished are removed.
 
     Args:
         target: The folder to make.
@@ -32,11 +33,9 @@ def whole_folder(target: Path, source: Path) -> Iterator[Path]:
         InputError: The folder cannot be made, or a folder of that name exists that nobody stamped.
     """
     part = target.with_name(f"{target.name}.part")
-    stat = source.stat() if source.is_file() else None
-    known = {} if stat is None else {"bytes": stat.st_size, "modified": stat.st_mtime_ns}
-    origin = json.dumps({"source": str(source.resolve()), **known})
+    origin = json.dumps({"source": str(source.resolve()), "state": _state(source, target)})
     stamp = part / STAMP
-    if part.exists() and not stamp.is_file():
+    if part.exists() and not stamp.is_file() and any(part.iterdir()):
         raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere")
     if stamp.is_file() and stamp.read_text() != origin:
         shutil.rmtree(part)
@@ -48,6 +47,19 @@ def whole_folder(target: Path, source: Path) -> Iterator[Path]:
         os.replace(part, target)  # noqa: PTH105 - in one step
     except OSError as error:
         raise unwritable(target, error) from error
+
+
+def _state(source: Path, target: Path) -> str:
+    """Digest of the sizes and times of a file, or of all files of a folder; not of the target, should it lie there."""
+    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
+    made = f"{target.resolve()}"
+    digest = hashlib.sha256()
+    for path in files:
+        if str(path.resolve()).startswith((f"{made}/", f"{made}.part/")):
+            continue
+        stat = path.stat()
+        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def place(source: Path, target: Path) -> None:

@@ -78,7 +78,7 @@ def read_mat(content: bytes, where: str) -> npt.NDArray[np.uint8]:
     if mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0 or mask.max() >= len(VOC_CLASSES):
         raise InputError(
             f"{where} of SBD: expected H x W class indices 0..{len(VOC_CLASSES) - 1} in GTcls.Segmentation, found "
-            f"shape {mask.shape} of {mask.dtype}; get SBD again"
+            f"shape {mask.shape} of {mask.dtype} with values up to {mask.max(initial=0)}; get SBD again"
         )
     return mask
 

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
-from ssdd_lightning.data.files import atomic_write, write_text
+from ssdd_lightning.data.files import atomic_write, holds, write_text
 from ssdd_lightning.data.images import image_size
 from ssdd_lightning.data.labels import Labels, read_annotations
 from ssdd_lightning.data.layout import find_devkit
@@ -57,11 +57,12 @@ class Prepared:
 def prepare_voc(
     out: Path, obtaining: Obtaining, voc: Path | None = None, sbd: Path | None = None, num_workers: int | None = None
 ) -> Prepared:
-    """Make `VOCdevkit/VOC2012` from VOC's and SBD's archives; what is there already stays.
+    """Make `VOCdevkit/VOC2012` from VOC's and SBD's archives; what is there already stays, or moves aside.
 
     Everything appears when it is complete: `VOC2012` with all of VOC, in it `SegmentationClassAug` with a mask for each
     image of VOC or SBD (VOC's own where both have one), `labels.csv`, and last `trainaug.txt`, which lists VOC's train
-    and all of SBD that is not in VOC's val. Without SBD there is neither SegmentationClassAug nor `trainaug`.
+    and all of SBD that is not in VOC's val. Other files of these two names become `<name>.before`. Without SBD there is
+    neither SegmentationClassAug nor `trainaug`.
 
     Args:
         out: Folder that receives `VOCdevkit`.
@@ -100,15 +101,27 @@ def prepare_voc(
             f"from {VOC_ARCHIVE.name}"
         )
     labels = read_annotations(devkit / "Annotations", names, VOC)
-    write_text(devkit / LABEL_FILE, label_csv(labels))
+    without_sbd = {name: labels[name] for name in sorted({*own["train"], *own["val"]})}
+    _update(devkit / LABEL_FILE, label_csv(labels), label_csv(without_sbd))
     lists = devkit / "ImageSets" / "Segmentation"
     if augmented:
         trainaug = sorted({*own["train"], *augmented}.difference(own["val"]))
-        write_text(lists / "trainaug.txt", "".join(f"{name}\n" for name in trainaug))
+        _update(lists / "trainaug.txt", "".join(f"{name}\n" for name in trainaug))
     found = {split: lists / f"{split}.txt" for split in ("train", "val", "trainval", "trainaug")}
     return Prepared(
         devkit, {split: len(read_list(path)) for split, path in found.items() if path.is_file()}, len(labels)
     )
+
+
+def _update(path: Path, text: str, earlier: str = "") -> None:
+    """Write a file; somebody else's, which is neither that nor what an `earlier` run wrote, is kept beside it."""
+    if path.is_file() and not holds(path, text) and not holds(path, earlier):
+        kept = path.with_name(f"{path.name}.before")
+        if kept.exists():
+            raise InputError(f"{path} differs from what VOC says, and so did {kept.name}; move one of them away")
+        path.rename(kept)
+        print(f"{path} was another file, which is now {kept.name}")
+    write_text(path, text)
 
 
 def _annotated(devkit: Path) -> set[str]:
@@ -190,16 +203,21 @@ def _augment(
     for _ in in_threads(lambda item: _write_sbd_mask(masks, devkit, *item), unwritten(), workers):
         pass
     missing = sorted(listed - found)
-    if missing or len(lists) < 2:
+    if missing:
         raise InputError(
-            f"{source} lacks {len(missing)} of SBD's {len(listed)} files cls/<name>.mat"
-            + (f", such as {missing[0]}.mat" if missing else ", and one or both of its lists train.txt and val.txt")
-            + f"; get {SBD_ARCHIVE.name} again"
+            f"{source} lacks {len(missing)} of SBD's {len(listed)} files cls/<name>.mat, such as {missing[0]}.mat; get "
+            f"{SBD_ARCHIVE.name} again"
+        )
+    if len(lists) < 2:
+        raise InputError(
+            f"{source} lacks SBD's lists train.txt and val.txt or one of them; get {SBD_ARCHIVE.name} again"
         )
 
 
 def _write_sbd_mask(masks: Path, devkit: Path, name: str, content: bytes) -> None:
     mask, photo = read_mat(content, f"{name}.mat"), devkit / "JPEGImages" / f"{name}.jpg"
+    if not photo.is_file():
+        raise InputError(f"{name}.mat of SBD belongs to a photo that is not in VOC: {photo} does not exist")
     size = image_size(photo)
     if mask.shape != size:
         raise InputError(

@@ -10,6 +10,7 @@ import torch
 
 from ssdd_lightning.crf import DenseCRF
 from ssdd_lightning.data.classes import ClassTable, class_table
+from ssdd_lightning.data.safe_torch import load_torch
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.segmentation import SegmentationStage
 
@@ -45,11 +46,11 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
         raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct it")
     try:
         # mapped, not read: only the name of the stage is wanted here
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = load_torch(path, mmap=True)
         stage_class = _stage_class(content["hyper_parameters"]["_class_path"], path)
         stage = stage_class.load_from_checkpoint(path, map_location=device, weights_only=True)
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(f"cannot load {path}: {error}") from error
     except _LOAD_ERRORS as error:
         raise InputError(
             f"cannot load {path} ({_first_line(error)}); expected a checkpoint that `ssdd fit` wrote, of plain values "

@@ -35,10 +35,16 @@ def convert_weights(sources: Sequence[Path], out: Path, arch: str = "resnet38") 
     """
     if out.suffix not in (".pth", ".ckpt"):
         raise InputError(f"expected an output file .pth or .ckpt, found {out}.")
+    if out.resolve() in [source.resolve() for source in sources]:
+        raise InputError(f"{out} would be written over its source; choose another name.")
     published = [published_weights(source) for source in sources]
     joined = _joined(sources, published)
     backbone, first = _skeleton(arch, joined), next(iter(published[0]))
     weights, report = _sorted(joined, " + ".join(map(str, sources)), first, backbone)
+    if out.suffix == ".ckpt" and report.missing:
+        raise InputError(
+            f"{report.source} holds no backbone, and a checkpoint needs one: give its file too, or write a .pth."
+        )
     content = published_names(weights) if out.suffix == ".pth" else _checkpoint(weights)
     with atomic_write(out) as stream:
         torch.save(content, stream)
