@@ -80,7 +80,8 @@ def refine(options: RefineOptions) -> Scorecard | None:
     job = _Refinement(options)
     job.prepare()
     job.claim_training()
-    job.check_training()
+    job.configure()
+    job.check_network()
     if options.truth is not None:
         job.check_truth(options.truth)
     if options.advice == CRF:
@@ -154,9 +155,9 @@ class _Refinement:
 
     def _state(self) -> str:
         """Digest of size and time of every file that is read: photos, knowledge, advice."""
-        folders = {"knowledge": self.options.knowledge} | (
-            {} if self.options.advice == CRF else {"advice": self.advice}
-        )
+        folders = {"knowledge": self.options.knowledge}
+        if self.options.advice != CRF:
+            folders["advice"] = self.advice
         digest = hashlib.sha256()
         for name in self.names:
             for path in (self.images[name], *(find_guide(folder, name, what) for what, folder in folders.items())):
@@ -182,13 +183,16 @@ class _Refinement:
         """Refuse a folder whose training, begun or finished, had other settings."""
         claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=not self.begun)
 
-    def check_training(self) -> None:
-        """Write the stage's configuration; before anything that takes long build the stage and read its weights."""
+    def configure(self) -> None:
+        """Write the stage's configuration, for this device and number of workers."""
         crop = self.options.recipe.crop_size or default_crop([image_size(self.images[name]) for name in self.names])
-        data = self.data_options()
-        config = stage_config(self.options.recipe, data, crop, _device(self.options.device), len(self.names))
+        device = _device(self.options.device)
+        config = stage_config(self.options.recipe, self.data_options(), crop, device, len(self.names))
         config["trainer"]["default_root_dir"] = str(self.out / "static")
         _write(self.config_path, yaml.safe_dump(config, sort_keys=False))
+
+    def check_network(self) -> None:
+        """Before anything that takes long: build the stage and read its weights."""
         if self.begun:
             return
         stage = build_stage([f"--config={self.config_path}", *self.options.recipe.words()], FolderDataModule).model
