@@ -574,3 +574,10 @@ def test_a_checkpoint_that_is_none_is_a_sentence(flow, tmp_path, content, messag
         flow.run("predict", "segmentation", f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={path}")
     assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
+
+
+def test_weights_alone_are_no_training_to_go_on_with(flow, tmp_path):
+    content = torch.load(flow.checkpoint("segmentation"), weights_only=True)
+    torch.save({"state_dict": content["state_dict"]}, tmp_path / "weights.ckpt")
+    with pytest.raises(InputError, match=r"weights\.ckpt holds weights, but no training to go on with"):
+        flow.run("fit", "segmentation", f"--ckpt_path={tmp_path / 'weights.ckpt'}")

@@ -72,12 +72,12 @@ class SSDDCommandLine(LightningCLI):
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
-        if checkpoint not in (None, "best", "last", "hpc", "registry") and not Path(checkpoint).is_file():
+        if checkpoint not in (None, "last", "hpc", "registry") and not Path(checkpoint).is_file():
             raise InputError(
                 f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
             )
         if Path(str(checkpoint)).is_file():
-            _check_checkpoint(Path(str(checkpoint)))
+            _check_checkpoint(Path(str(checkpoint)), resumed=subcommand == "fit")
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
@@ -105,7 +105,7 @@ class SSDDCommandLine(LightningCLI):
         self.trainer.predict(**arguments, return_predictions=False)
 
 
-def _check_checkpoint(path: Path) -> None:
+def _check_checkpoint(path: Path, resumed: bool) -> None:
     """Open it once: Lightning answers a damaged one with a traceback."""
     try:
         content = load_torch(path, mmap=True)
@@ -113,6 +113,10 @@ def _check_checkpoint(path: Path) -> None:
         raise InputError(f"cannot read the checkpoint {path}: {error}.") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{path} is no checkpoint; expected a file that `ssdd fit` or `ssdd convert-weights` wrote.")
+    if resumed and "optimizer_states" not in content:
+        raise InputError(
+            f"{path} holds weights, but no training to go on with; give it as backbone_weights of the model."
+        )
 
 
 def _checkpoint_folder(root: str | Path | None) -> str:

@@ -47,5 +47,11 @@ def test_a_truncated_file_is_no_threat(tmp_path, zipped):
 
 def test_arrays_of_numpy_are_no_threat_but_not_admitted(tmp_path):
     torch.save({"a": np.ones(3)}, tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"holds arrays or numbers of numpy.*save them as \.npy"):
+    with pytest.raises(InputError, match=r"holds arrays or numbers of numpy.*or arrays as \.npy"):
         load_torch(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_are_mapped_where_they_can_be(tmp_path, zipped):
+    torch.save({"a": torch.arange(3)}, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    assert load_torch(tmp_path / "x.pt", mmap=True)["a"].tolist() == [0, 1, 2]

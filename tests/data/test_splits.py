@@ -54,6 +54,8 @@ def test_splits_are_found_by_name_or_path(tmp_path):
         ("b c.jpg", "b c"),
         ("b c.png b c.png", "b c"),
         ("/JPEGImages/b c.jpg /Seg/b c.png", "b c"),
+        ("images/e.jpg prev/b.jpg", "e"),
+        ("/JPEGImages/b.jpg /Seg/e.png", "b"),
         (" led by a space", " led by a space"),
         ("2007_000032 -1", "2007_000032"),
         ("b", "b"),
@@ -66,7 +68,7 @@ def test_splits_are_found_by_name_or_path(tmp_path):
 )
 def test_the_longest_beginning_of_a_line_that_is_an_image_counts(tmp_path, line, name):
     (tmp_path / "list.txt").write_text(f"{line}\n")
-    known = {"b", "b c", " led by a space", "2007_000032"}
+    known = {"b", "e", "b c", " led by a space", "2007_000032"}
     assert read_list(tmp_path / "list.txt", known.__contains__) == [name]
 
 

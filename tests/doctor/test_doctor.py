@@ -285,7 +285,7 @@ def test_classes_of_another_dataset(devkit):
     ("options", "message"),
     [
         ({"truths": ["Masks"]}, r"Masks does not exist; correct `--truth`"),
-        ({"labels": "none.csv"}, r"none\.csv does not exist"),
+        ({"labels": "none.csv"}, r"expected a label file at .*none\.csv, found none"),
         ({"classes": "none.txt"}, r"cannot read class list none\.txt"),
     ],
 )

@@ -78,3 +78,8 @@ def test_an_empty_dict_is_no_format(tmp_path):
     np.save(tmp_path / "a.npy", {})
     with pytest.raises(InputError, match=r"a\.npy holds an empty dict"):
         detect_format(tmp_path)
+
+
+def test_scores_beside_another_array_are_chosen_by_key(tmp_path):
+    np.savez(tmp_path / "a.npz", prob=np.ones((2, 3, 4)), mask=np.ones((3, 4)))
+    assert detect_format(tmp_path) == "arrays"

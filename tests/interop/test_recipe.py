@@ -52,12 +52,13 @@ def test_the_papers_backbone_gets_the_papers_head():
 
 
 @pytest.mark.parametrize(
-    ("images", "batch_size", "epochs"), [(10_000, 16, 10), (120, 16, 43), (5, 16, 300), (0, 1, 300)]
+    ("images", "batch_size", "epochs"), [(10_000, 16, 10), (120, 16, 50), (5, 16, 300), (0, 1, 300)]
 )
 def test_a_small_folder_is_gone_through_more_often(images, batch_size, epochs):
     assert default_epochs(images, batch_size) == epochs
     config = stage_config(Recipe(batch_size=batch_size), {}, 64, "cpu", images)
     assert config["trainer"]["max_epochs"] == epochs
+    assert config["checkpoint"]["every_n_epochs"] * 10 == epochs
     assert stage_config(Recipe(epochs=2), {}, 64, "cpu", images)["trainer"]["max_epochs"] == 2
 
 

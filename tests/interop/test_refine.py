@@ -292,7 +292,7 @@ def test_another_knowledge_after_a_killed_crf_is_refused(given, tmp_path, monkey
     with pytest.raises(InputError, match=r"refine\.json says .*\(knowledge was .*K', is .*K2'\)"):
         main([*words(root, tmp_path / "out", "crf"), f"--knowledge={root / 'K2'}"])
     write_mask(root / "K" / "plain.png", truth_of(3))
-    with pytest.raises(InputError, match=r"refine\.json says .*\(files was"):
+    with pytest.raises(InputError, match=r"refine\.json says .*photos, knowledge or advice changed since"):
         main(words(root, tmp_path / "out", "crf"))
 
 

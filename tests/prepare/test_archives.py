@@ -83,7 +83,7 @@ def test_a_damaged_entry_is_not_taken_for_the_end(tmp_path, make, mode):
     content = bytearray(plain.read_bytes())
     content[content.index(b"a/skip.txt") + 150] ^= 1  # in the check sum of its header
     plain.write_bytes(content if mode == "w" else gzip.compress(content))
-    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar \(an entry is damaged\)"):
+    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar \(an entry is damaged: bad checksum\)"):
         read(plain)
 
 
@@ -120,3 +120,13 @@ def test_bombs_stay_packed(tmp_path, make):
         assert path.stat().st_size < 10_000
         with pytest.raises(InputError, match="a/bomb holds 2000000 bytes, expected at most 1000000"):
             read(path, reader, largest=1_000_000)
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(99_999), bytes(1024) + b"leftover tape"])
+def test_what_follows_the_end_of_a_tar_does_not_count(tmp_path, make, tail):
+    path = make.tar(tmp_path / "x.tar", FILES)
+    path.write_bytes(path.read_bytes() + tail)
+    assert len(read(path)) == 2
+    content = path.read_bytes().rstrip(b"\0")
+    path.write_bytes(content + bytes(-len(content) % 512))  # as some tools leave it: without the end's blocks
+    assert len(read(path)) == 2

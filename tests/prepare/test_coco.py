@@ -332,3 +332,31 @@ def test_run_lengths_agree_with_pycocotools():
 def test_a_polygon_of_two_corners_is_no_area():
     assert not decode([[1, 1, 9, 9]], SIZE, "x").any()
     assert decode([[1, 1, 9, 9], *box(0, 0, 2, 2)], SIZE, "x").sum() == 4
+
+
+def test_all_sources_are_looked_for_before_anything_is_written(source, tmp_path):
+    (source / "val2014").rename(source / "elsewhere")
+    with pytest.raises(InputError, match=r"holds neither val2014\.zip nor val2014; complete it"):
+        prepare(tmp_path, source)
+    assert not list((tmp_path / "out").glob("COCO2014*"))
+
+
+def test_mended_annotations_are_drawn_again(source, tmp_path):
+    path = source / "annotations" / "instances_train2014.json"
+    right = path.read_text()
+    expected = {
+        p.name: p.read_bytes() for p in (prepare(tmp_path / "a", source).devkit / "SegmentationClass").iterdir()
+    }
+    wrong = json.loads(right)
+    wrong["annotations"][0]["segmentation"] = box(0, 0, 3, 3)
+    path.write_text(json.dumps(wrong))
+    photo = source / "val2014" / file_name("val", 1)
+    content = photo.read_bytes()
+    photo.write_text("junk")
+    with pytest.raises(InputError, match="cannot read image"):
+        prepare(tmp_path / "b", source)
+    path.write_text(right)
+    photo.unlink()
+    photo.write_bytes(content)
+    made = prepare(tmp_path / "b", source).devkit
+    assert {p.name: p.read_bytes() for p in (made / "SegmentationClass").iterdir()} == expected

@@ -1,6 +1,7 @@
 import errno
 import json
 import os
+import shutil
 import tarfile
 
 import numpy as np
@@ -277,6 +278,7 @@ def test_an_unwritable_target_is_a_sentence(archives, obtaining, tmp_path):
 
 def test_an_empty_folder_of_an_earlier_start_is_taken_over(archives, obtaining, tmp_path):
     (tmp_path / "out" / f"{VOC_TOP}.part").mkdir(parents=True)
+    (tmp_path / "out" / f"{VOC_TOP}.part" / ".half.tmp").touch()
     assert prepare_voc(tmp_path / "out", obtaining, archives.voc).labelled == 4
 
 
@@ -303,8 +305,21 @@ def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_p
     assert "labels.csv was another file, which is now labels.csv.before" in capsys.readouterr().out
     assert (made.devkit / "labels.csv.before").read_text() == "name,labels\n2007_000001,dog\n"
     (made.devkit / "labels.csv").write_text("mine")
-    with pytest.raises(InputError, match=r"labels\.csv differs .*labels\.csv\.before; move one of them away"):
-        prepare_voc(tmp_path / "out", obtaining)
+    prepare_voc(tmp_path / "out", obtaining)
+    assert (made.devkit / "labels.csv.before1").read_text() == "mine"
+    shutil.rmtree(made.devkit / "SegmentationClassAug")
+    capsys.readouterr()
+    assert prepare_voc(tmp_path / "out", obtaining).labelled == 4
+    check(prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd).devkit)
+    assert "another file" not in capsys.readouterr().out
+
+
+def test_somebody_elses_file_is_not_touched(archives, obtaining, tmp_path):
+    part = tmp_path / "out" / f"{VOC_TOP}.part"
+    part.parent.mkdir(parents=True)
+    part.touch()
+    with pytest.raises(InputError, match=r"VOC2012\.part is in the way"):
+        prepare_voc(tmp_path / "out", obtaining, archives.voc)
 
 
 def test_somebody_elses_folder_is_not_touched(archives, obtaining, tmp_path):

@@ -15,6 +15,7 @@ from ssdd_lightning.data.dataset import (
     Record,
     Sample,
     Transform,
+    check_crowded,
     check_exist,
     select_records,
 )
@@ -135,6 +136,8 @@ class WeakDataModule(LightningDataModule, ABC):
         scored = phase in ("val", "test")
         found, source = self.find_records(self.splits[phase], scored)
         records = select_records(found, self.table, source)
+        if phase == "train" and self.guides:
+            check_crowded(records)
         check_exist([record.image for record in records], "image", "complete the image folder or the list")
         masks = [record.mask for record in records if record.mask is not None]
         check_exist(masks, "mask", "complete the folder, or name another one with `truth`")

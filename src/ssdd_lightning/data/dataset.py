@@ -125,17 +125,11 @@ def select_records(records: Sequence[Record], table: ClassTable, source: str) ->
         source: Where the labels come from, for the message.
 
     Raises:
-        InputError: An image has no label or more than fit into its maps, or no image is left.
+        InputError: An image has no label, or no image is left.
     """
     empty = next((record for record in records if not record.labels), None)
     if empty is not None:
         raise InputError(f"image {empty.image} has no label in {source}; label it or take it out of the split's list")
-    crowded = next((record for record in records if len(record.labels) > MOST_LABELS), None)
-    if crowded is not None:
-        raise InputError(
-            f"image {crowded.image} has {len(crowded.labels)} labels in {source}, expected at most {MOST_LABELS}: "
-            "OpenCV, which augments its maps, takes no more channels"
-        )
     chosen = set(table.indices)
     kept = [record for record in records if chosen.issuperset(record.labels)]
     if not kept:
@@ -144,6 +138,16 @@ def select_records(records: Sequence[Record], table: ClassTable, source: str) ->
             "choose other `classes` or another split"
         )
     return kept
+
+
+def check_crowded(records: Sequence[Record]) -> None:
+    """Raise an InputError that names an image of too many labels for the maps that are augmented in training."""
+    crowded = next((record for record in records if len(record.labels) > MOST_LABELS), None)
+    if crowded is not None:
+        raise InputError(
+            f"image {crowded.image} has {len(crowded.labels)} labels, expected at most {MOST_LABELS} to train on maps: "
+            "OpenCV, which augments them, takes no more channels"
+        )
 
 
 def check_exist(paths: Sequence[Path], what: str, remedy: str) -> None:

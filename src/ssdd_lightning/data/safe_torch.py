@@ -1,6 +1,7 @@
 """Reading what `torch.save` wrote without running code that may hide in it."""
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,26 +10,27 @@ import torch
 from ssdd_lightning.errors import InputError
 
 
-def load_torch(source: Path | BinaryIO, **options: bool) -> Any:  # noqa: ANN401 - the file decides
+def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN401 - the file decides
     """Read tensors, containers and plain values onto the CPU.
 
     Args:
         source: File of `torch.save`.
-        options: Further ones of `torch.load`, such as mmap.
+        mmap: Leave tensors on disk until they are used, where the file's format can.
 
     Raises:
         InputError: The file asks for anything else, or is damaged. Torch's own text advises to load it unsafely.
     """
+    mapped = mmap and zipfile.is_zipfile(source)  # files of torch before 1.6 are none
     try:
-        return torch.load(source, map_location="cpu", weights_only=True, **options)
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # zip, pickle, sizes: a damaged file raises nearly anything
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
             raise InputError(f"truncated, damaged or not written by torch.save ({type(error).__name__})") from error
         if asked[1].startswith("numpy."):
             raise InputError(
-                "it holds arrays or numbers of numpy, which torch cannot read safely; save them as .npy or .npz, or as "
-                "tensors"
+                "it holds arrays or numbers of numpy, which torch cannot read safely; save tensors and plain numbers "
+                "instead, or arrays as .npy"
             ) from error
         raise InputError(
             f"it asks for {asked[1]}, but only tensors, dicts, lists and plain values are admitted; do not trust it "

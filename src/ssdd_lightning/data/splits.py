@@ -43,12 +43,13 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
 
 
 def _first_name(line: str, exists: Callable[[str], bool] | None) -> str:
-    ends = [match.start() for match in re.finditer(r"\s+|$", line) if match.start()]
-    for end in reversed(ends) if exists is not None else ():
-        name = bare_name(line[:end])
-        if exists is not None and exists(name):
-            return name
-    return bare_name(line.split()[0])
+    first = bare_name(line.split()[0])
+    if exists is None:
+        return first
+    beginnings = [line[: match.start()] for match in re.finditer(r"\s+|$", line) if match.start()]
+    # a blank before the last slash: that slash is of the second column
+    names = [bare_name(text) for text in reversed(beginnings) if not re.search(r"\s.*[/\\]", text.strip())]
+    return next((name for name in names if exists(name)), first)
 
 
 def find_list(split: str, folder: Path) -> Path:

@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.errors import InputError
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def claim(path: Path, settings: Mapping[str, Any], what: str, free: bool = False) -> None:
@@ -41,6 +44,8 @@ def _difference(kept: object, settings: Mapping[str, Any]) -> str:
     if not there or not differing:
         return "; choose another folder"
     key = differing[0]
+    if _DIGEST.fullmatch(str(settings.get(key))):
+        return f": {key} changed since; choose another folder"
     return f" ({key} was {there.get(key)!r}, is {settings.get(key)!r}); choose another folder, or the same settings"
 
 

@@ -62,7 +62,9 @@ def examine(
     if given is not None:
         photos = {path.stem for path in (devkit / "JPEGImages").glob("*.jpg")}
         found += [("label without photo", name) for name in given if name not in photos]
-    job = Examination(devkit, folders, table, given, annotated=source is not None)
+    job = Examination(
+        devkit, folders, table, given, annotated=source is not None and (given is not None or source.is_dir())
+    )
     patients = _patients(lists, folders)
     digests: dict[str, str] = {}
     grey = 0
@@ -73,7 +75,7 @@ def examine(
         grey += is_grey
         digests[patient.name] = digest
     found += [*_overlaps(lists), *_same_photos(lists, digests)]
-    notes = _notes(lists, folders, source is not None or bool(mislabelled), grey)
+    notes = _notes(devkit, lists, folders, job.annotated, grey)
     notes = (*(_shared(split, lists, digests) for split in lists if split not in VOC_COUNTS), *notes)
     splits = {split: len(names) for split, names in lists.items()}
     return Report(str(devkit), splits, official, str(source or "none"), collect(found), notes)
@@ -94,13 +96,13 @@ def _labels(
     if path is None:
         return None, devkit / "Annotations" if (devkit / "Annotations").is_dir() else None, []
     if not path.is_file():
-        raise InputError(f"label file {path} does not exist; correct `--labels`")
+        raise InputError(f"expected a label file at {path}, found none; correct `--labels`")
     read: dict[str, Labels | None] = {}
     found: Found = []
     try:
         entries = read_entries(path)
     except InputError as error:
-        return None, None, [("label wrong", str(error))]
+        return None, path, [("label wrong", str(error))]
     for name, entry in entries.items():
         try:
             read[name] = to_labels(entry, name, path, table)
@@ -195,17 +197,20 @@ def _shared(split: str, lists: Mapping[str, list[str]], digests: Mapping[str, st
     return f"{split} is no split of the devkit's own; it shares {listed or 'no image with any other'}"
 
 
-def _notes(lists: Mapping[str, list[str]], folders: tuple[str, ...], labelled: bool, grey: int) -> tuple[str, ...]:
+def _notes(
+    devkit: Path, lists: Mapping[str, list[str]], folders: tuple[str, ...], labelled: bool, grey: int
+) -> tuple[str, ...]:
     notes = []
+    own, augmented = ((devkit / folder).is_dir() for folder in TRUTHS)
     if not labelled:
-        notes.append("no labels were found, so none were checked: give a file with `--labels`")
+        notes.append("no labels were found that can be read, so none were checked: give a file with `--labels`")
     if not folders:
         notes.append("no folder of masks was found, so none were checked: name one with `--truth`")
-    if folders == TRUTHS[1:]:
+    if augmented and not own:
         notes.append(
             "there is no SegmentationClass, on which the stages score by default: name another with `data.truth`"
         )
-    if folders == TRUTHS[:1] and AUGMENTED in lists:
+    if own and not augmented and AUGMENTED in lists:
         notes.append("there is no SegmentationClassAug: masks of trainaug were not looked for")
     if grey:
         notes.append(f"{grey} masks are grey PNGs: every command reads them, but the VOC server would not")

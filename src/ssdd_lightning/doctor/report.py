@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 CHECKS = {
-    "list": "lists that cannot be read, repeat names or lead elsewhere",
+    "list": "lists that cannot be read, repeat names, lead elsewhere or contradict each other",
     "count": "splits of another size than the official one",
     "image missing": "listed images without a photo",
     "image unreadable": "photos that are truncated or damaged",
@@ -16,7 +16,7 @@ CHECKS = {
     "mask palette": "masks whose colours are not the VOC palette's",
     "mask values": "masks with values that are no class and not 255",
     "label missing": "listed images without image-level labels",
-    "label wrong": "annotations that cannot be read, or images with labels of no class",
+    "label wrong": "annotations or a label file that cannot be read, or images with labels of no class",
     "label of mask": "images whose mask shows a class that their labels lack",
     "label without photo": "names in the label file without a photo",
     "overlap": "images in two splits that should have none in common",

@@ -160,7 +160,7 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
-        raise InputError(f"expected an archive at {path}, found {what}; build it with `ssdd submit --predictions DIR`")
+        raise InputError(f"expected an archive at {path}, found {what}; build it with `--predictions` and `--out`")
     check = _Check(expected)
     try:
         with gzip.open(path) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:

@@ -75,7 +75,7 @@ def _kind(content: Any, path: Path) -> str:  # noqa: ANN401
     indices = [key for key in content if isinstance(key, (int, np.integer))]
     if len(indices) == len(content):
         return "psa"
-    if indices or any(np.ndim(values) == 2 for values in content.values()):
+    if indices or all(np.ndim(values) == 2 for values in content.values()):
         odd = next(key for key in content if not isinstance(key, (int, np.integer)))
         raise InputError(f"{path}: {odd!r} is no class index; expected a dict of class index -> map H x W")
     return "arrays"

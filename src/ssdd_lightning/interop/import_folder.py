@@ -148,7 +148,6 @@ def _check_named(names: Mapping[str, object], known: Mapping[str, object], what:
 
 
 def _claim(out: Path, source: Path, kind: str, options: ImportOptions) -> None:
-    settings = {
-        key: str(value) for key, value in {**asdict(options), "format": kind, "source": source.resolve()}.items()
-    }
+    chosen = {**asdict(options), "format": kind, "source": source}
+    settings = {key: str(value.resolve() if isinstance(value, Path) else value) for key, value in chosen.items()}
     claim(out / STAMP, settings, "an import", free=not any(out.glob("*.png")))

@@ -27,7 +27,7 @@ class Recipe:
         backbone: resnet38 (with the paper's head) or timm's name of the encoder (with an FPN).
         weights: What it starts from: imagenet, offline, none, or a file; None takes ImageNet's from the package of
             the extra `offline` where it has this backbone, else from timm's hub.
-        epochs: Epochs of training; None: 10, or as many as make 300 steps.
+        epochs: Epochs of training; None: 10, or as many tens as make 300 steps.
         batch_size: Images a batch.
         crop_size: Side of the training crop; None takes it from the images, see `default_crop`.
         num_workers: Loader processes.
@@ -72,8 +72,9 @@ def default_crop(sizes: Sequence[tuple[int, int]]) -> int:
 
 
 def default_epochs(images: int, batch_size: int) -> int:
-    """Epochs of training: the paper's 10, or as many as make 300 steps."""
-    return max(EPOCHS, -(-STEPS // max(1, images // max(1, batch_size))))
+    """Epochs of training: the paper's 10, or as many tens as make 300 steps."""
+    steps = max(1, images // max(1, batch_size))
+    return EPOCHS * -(-STEPS // (EPOCHS * steps))
 
 
 def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str, images: int) -> dict[str, Any]:
@@ -88,7 +89,12 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str, i
     """
     design = PAPER if recipe.backbone == "resnet38" else {"head": "fpn", "output_stride": 32}
     network = {"backbone": recipe.backbone, **design}
-    pictures = {"class_path": "ssdd_lightning.callbacks.RefinementPictures", "init_args": {"num_images": 4}}
+    epochs = recipe.epochs or default_epochs(images, recipe.batch_size)
+    often = 1 if recipe.epochs else epochs // EPOCHS  # ten checkpoints and pictures, however short an epoch is
+    pictures = {
+        "class_path": "ssdd_lightning.callbacks.RefinementPictures",
+        "init_args": {"num_images": 4, "every_n_epochs": often},
+    }
     return {
         "seed_everything": recipe.seed,
         "model": {
@@ -106,10 +112,11 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str, i
             "batch_size": recipe.batch_size,
             "num_workers": recipe.num_workers,
         },
+        "checkpoint": {"every_n_epochs": often},
         "trainer": {
             "accelerator": "gpu" if device == "cuda" else "cpu",
             "devices": 1,
-            "max_epochs": recipe.epochs or default_epochs(images, recipe.batch_size),
+            "max_epochs": epochs,
             "logger": False,
             "enable_model_summary": False,
             "limit_val_batches": 0,

@@ -17,7 +17,7 @@ from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.files import atomic_write, is_current
 from ssdd_lightning.data.folder import FolderDataModule, table_of_labels
 from ssdd_lightning.data.guides import find_guide
-from ssdd_lightning.data.images import find_images, image_size
+from ssdd_lightning.data.images import find_images, has_line_break, image_size
 from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.stamp import claim
@@ -144,12 +144,13 @@ class _Refinement:
             "images": str(self.options.images.resolve()),
             "knowledge": str(self.options.knowledge.resolve()),
             "advice": CRF if self.options.advice == CRF else str(self.advice.resolve()),
-            "files": self._state(),
+            "photos, knowledge or advice": self._state(),
             "classes": list(self.table.names),
             "labels": hashlib.sha256(labels.encode()).hexdigest(),
         }
-        begun = [part for part in ("steps", "advice", "advice_unary") if (out / part).exists()]
-        claim(out / "refine.json", settings, "a refinement", free=not begun)
+        # what is made before the first step is marked as done; the masks come after it
+        made = [part for part in ("steps", "advice", "advice_unary") if (out / part).exists()]
+        claim(out / "refine.json", settings, "a refinement", free=not made)
         _write(out / "labels.json", labels)
         _write(out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
 
@@ -221,6 +222,8 @@ class _Refinement:
             words = [f"--output.output_dir={self.refined}", f"--data.predict_split={self.out / 'todo.txt'}"]
             self._run("predict", f"--ckpt_path={self.checkpoint}", *words)
             (self.out / "todo.txt").unlink()
+            for leftover in self.refined.rglob(".*.tmp"):  # of writing that was killed
+                leftover.unlink()
 
     def score(self, truth: Path) -> Scorecard:
         """Score merged masks, knowledge, advice and oracle; write `scores.json`."""
@@ -286,7 +289,7 @@ class _Refinement:
 
 
 def _check_names(images: Mapping[str, Path]) -> None:
-    odd = [path for name, path in images.items() if not name.isprintable() or "\\" in name or name.endswith(".map")]
+    odd = [path for name, path in images.items() if has_line_break(name) or "\\" in name or name.endswith(".map")]
     if odd:
         raise InputError(
             f"the photo {str(odd[0])!r} has a line break or a backslash in its name, or ends in .map as score maps do; "

@@ -244,7 +244,7 @@ def _timm_encoder(name: str, output_stride: int) -> nn.Module:
         if [tuple(level.shape[2:]) for level in features] != sizes:
             raise ValueError("features of other sizes")
     except Exception as error:  # timm's models refuse what they cannot do in many ways
-        reason = str(error).partition("\n")[0].rstrip(".") or "it cannot have this stride"
+        reason = str(error).partition("\n")[0].rstrip(".") or "it fails without a word"
         raise InputError(
             f"the backbone {name} cannot be used with output stride {output_stride}: expected an encoder that yields "
             f"features of stride 2 (or 4) to {output_stride} of images of any size, found: {reason}; "

@@ -92,8 +92,21 @@ def safe_name(name: str, path: Path) -> PurePosixPath:
     return pure
 
 
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar archive; tarfile takes a damaged one, or half of one, for the archive's end."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Entry":
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.strip(b"\0"):
+                raise tarfile.ReadError(f"an entry is damaged: {error}") from error
+            raise  # zeros, or nothing: the end
+
+
 def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as archive:
         for member in archive:
             name = safe_name(member.name, path)
             if member.isdir() or not wanted(name):
@@ -115,11 +128,10 @@ def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
 
 
 def _read_on(stream: IO[bytes]) -> None:
-    """Read what follows the last entry: zeros, then the check sum. tarfile takes a damaged entry for the end."""
+    """Read to the end, where the check sum stands."""
     try:
-        while content := stream.read(1 << 20):
-            if content.strip(b"\0"):
-                raise tarfile.ReadError("an entry is damaged")
+        while stream.read(1 << 20):
+            pass
     except gzip.BadGzipFile as error:
         if not str(error).startswith("Not a gzipped file"):  # gzip too ignores what follows the packed data
             raise

@@ -101,13 +101,15 @@ def prepare_coco(
     if not devkit.is_dir():
         require_pycocotools()
         annotations = _obtain(ANNOTATIONS, "annotations", source, obtaining)
-        with whole_folder(devkit, source or annotations) as part:
+        archives = {split: _obtain(PHOTOS[split], f"{split}2014", source, obtaining) for split in PHOTOS}
+        texts = sorted(annotations.glob("instances_*.json")) if annotations.is_dir() else [annotations]
+        read = [*texts, *(path for path in archives.values() if path.is_file())]
+        with whole_folder(devkit, source or annotations, read) as part:
             summaries = {}
             for split in PHOTOS:  # one after the other: the annotations of train alone fill some GB of memory
                 content = _read_annotations(annotations, split, obtaining.progress)
-                given = _obtain(PHOTOS[split], f"{split}2014", source, obtaining)
                 photos = {name: photo for name, photo in content.photos.items() if photo.labels}
-                _write_photos(part, split, photos, given, obtaining.progress)
+                _write_photos(part, split, photos, archives[split], obtaining.progress)
                 _write_masks(part, photos, num_workers or cores(), obtaining.progress)
                 summaries[split] = Summary.of(content)
             _write_texts(part, summaries)

@@ -1,6 +1,7 @@
 """Photos of one's own and a file of labels, checked and made ready for `FolderDataModule`."""
 
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.files import holds, unwritable, write_text
 from ssdd_lightning.data.guides import check_values
-from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
+from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images, has_line_break
 from ssdd_lightning.data.labels import Labels, read_entries, read_label_file
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import read_image, read_mask
@@ -102,8 +103,8 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
         raise InputError(f"folder {options.truth} holds a true mask <name>.png of none of the {len(names)} photos")
     _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
     train, val = split_names({name: labels[name] for name in names}, options.val, options.seed, masks)
-    _write(options, table, {name: labels[name] for name in names}, train, val)
     turned = [name for name in names if _is_turned(photos[name])]
+    _write(options, table, {name: labels[name] for name in names}, train, val)
     return PreparedFolder(options.out / CONFIG, table, train, val, left_out, _unread(options), turned)
 
 
@@ -170,7 +171,7 @@ def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
         raise InputError(
             f"{len(twice)} names in {folder} belong to two photos, such as {twice[0]!r}; rename one of them"
         )
-    odd = [name for name in photos if name != name.strip() or not name.isprintable()]
+    odd = [name for name in photos if name != name.strip() or has_line_break(name)]
     if odd:
         raise InputError(
             f"the photo {odd[0]!r} in {folder} begins or ends with a space or holds a line break; rename it"
@@ -178,9 +179,12 @@ def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
 
 
 def _is_turned(path: Path) -> bool:
-    with Image.open(path) as image:
-        orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation != 1
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            return image.getexif().get(ExifTags.Base.Orientation) in range(2, 9)
+    except Exception:  # what damaged notes raise; the photo itself was read before
+        return False
 
 
 def _unread(options: FolderOptions) -> list[str]:

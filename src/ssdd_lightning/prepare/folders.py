@@ -5,26 +5,27 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssdd_lightning.data.files import atomic_write, unwritable, write_text
+from ssdd_lightning.data.files import atomic_write, is_current, unwritable, write_text
 from ssdd_lightning.errors import InputError
 
 STAMP = "prepare.json"
 
 
 @contextmanager
-def whole_folder(target: Path, source: Path) -> Iterator[Path]:
+def whole_folder(target: Path, source: Path, read: Iterable[Path]) -> Iterator[Path]:
     """Fill a folder `<target>.part`, which gets its name when the block ends without an error.
 
-    What an interrupted run left there is kept for the next one, unless that has another source or any file of the
-    source changed; files that it had not finished are removed.
+    What an interrupted run left there is kept for the next one, unless that has another source or a file changed that
+    it was made from; files that it had not finished are removed.
 
     Args:
         target: The folder to make.
         source: What it is made from; kept in it as `prepare.json`.
+        read: Files that are unpacked or converted, in the same order each time; not those that `place` puts there.
 
     Yields:
         The folder to fill.
@@ -33,9 +34,9 @@ def whole_folder(target: Path, source: Path) -> Iterator[Path]:
         InputError: The folder cannot be made, or a folder of that name exists that nobody stamped.
     """
     part = target.with_name(f"{target.name}.part")
-    origin = json.dumps({"source": str(source.resolve()), "state": _state(source, target)})
+    origin = json.dumps({"source": str(source.resolve()), "state": _state(read)})
     stamp = part / STAMP
-    if part.exists() and not stamp.is_file() and any(part.iterdir()):
+    if part.exists() and not stamp.is_file() and _is_foreign(part):
         raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere")
     if stamp.is_file() and stamp.read_text() != origin:
         shutil.rmtree(part)
@@ -49,27 +50,33 @@ def whole_folder(target: Path, source: Path) -> Iterator[Path]:
         raise unwritable(target, error) from error
 
 
-def _state(source: Path, target: Path) -> str:
-    """Digest of the sizes and times of a file, or of all files of a folder; not of the target, should it lie there."""
-    files = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-    made = f"{target.resolve()}"
+def _state(files: Iterable[Path]) -> str:
+    """Digest of the sizes and times of files."""
     digest = hashlib.sha256()
     for path in files:
-        if str(path.resolve()).startswith((f"{made}/", f"{made}.part/")):
-            continue
         stat = path.stat()
-        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _is_foreign(part: Path) -> bool:
+    """Whether an unstamped folder holds more than what an earlier start may have left: nothing, or half a stamp."""
+    return not part.is_dir() or any(not path.name.endswith(".tmp") for path in part.iterdir())
 
 
 def place(source: Path, target: Path) -> None:
     """Let a file appear in a second folder: as a hard link, or as a copy where the file system has none.
 
+    A target of another size, or older than the file, is replaced.
+
     Raises:
         InputError: The target cannot be written.
     """
     if target.is_file():
-        return
+        same_size = target.stat().st_size == source.stat().st_size
+        if target.samefile(source) or (same_size and is_current(target, source)):
+            return
+        target.unlink()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.link(source.resolve(), target)

@@ -1,8 +1,10 @@
 """VOC 2012 and SBD: the devkit, SegmentationClassAug, the list `trainaug`, and a file of image-level labels."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
@@ -15,12 +17,13 @@ from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.data.stamp import fingerprint
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.archives import tar_files
 from ssdd_lightning.prepare.download import Obtaining, Remote
 from ssdd_lightning.prepare.folders import place, whole_folder
-from ssdd_lightning.prepare.sbd import read_mat, sbd_files
+from ssdd_lightning.prepare.sbd import find_sbd, read_mat, sbd_files
 
 VOC_ARCHIVE = Remote(
     "VOCtrainval_11-May-2012.tar",
@@ -34,6 +37,8 @@ SBD_ARCHIVE = Remote(
 )
 LABEL_FILE = "labels.csv"
 AUGMENTED = "SegmentationClassAug"
+WRITTEN = "written.json"
+"""Digests of the texts that a preparation wrote, to tell them from the user's own."""
 VOC = ClassTable.select(VOC_CLASSES, None)
 _FOLDERS = ("Annotations", "ImageSets", "JPEGImages", "SegmentationClass", "SegmentationObject")
 _FILE = re.compile(rf"({'|'.join(_FOLDERS)})(/[A-Za-z]+)?/[A-Za-z0-9_]+\.(jpg|png|txt|xml)")
@@ -83,14 +88,15 @@ def prepare_voc(
             print(f"{folder} is there already: {option} {given} is not read")
     if not devkit.is_dir():
         source = obtaining.obtain(VOC_ARCHIVE, voc, "--voc")
-        with whole_folder(devkit, source) as part:
+        with whole_folder(devkit, source, [source] if source.is_file() else []) as part:
             _fill(part, source, obtaining.progress)
             check_complete(part)
             read_annotations(part / "Annotations", _annotated(part), VOC)  # a damaged one must not get a place
     own = check_complete(devkit)
     if not (devkit / AUGMENTED).is_dir() and obtaining.available(SBD_ARCHIVE, sbd):
         source = obtaining.obtain(SBD_ARCHIVE, sbd, "--sbd")
-        with whole_folder(devkit / AUGMENTED, source) as part:
+        read = [source] if source.is_file() else sorted((find_sbd(source) / "cls").glob("*.mat"))
+        with whole_folder(devkit / AUGMENTED, source, read) as part:
             _augment(part, devkit, source, own, num_workers or cores(), obtaining.progress)
     augmented = _augmented_names(devkit, own)
     names = sorted({*own["train"], *own["val"], *augmented})
@@ -101,27 +107,27 @@ def prepare_voc(
             f"from {VOC_ARCHIVE.name}"
         )
     labels = read_annotations(devkit / "Annotations", names, VOC)
-    without_sbd = {name: labels[name] for name in sorted({*own["train"], *own["val"]})}
-    _update(devkit / LABEL_FILE, label_csv(labels), label_csv(without_sbd))
+    _update(devkit, devkit / LABEL_FILE, label_csv(labels))
     lists = devkit / "ImageSets" / "Segmentation"
     if augmented:
         trainaug = sorted({*own["train"], *augmented}.difference(own["val"]))
-        _update(lists / "trainaug.txt", "".join(f"{name}\n" for name in trainaug))
+        _update(devkit, lists / "trainaug.txt", "".join(f"{name}\n" for name in trainaug))
     found = {split: lists / f"{split}.txt" for split in ("train", "val", "trainval", "trainaug")}
     return Prepared(
         devkit, {split: len(read_list(path)) for split, path in found.items() if path.is_file()}, len(labels)
     )
 
 
-def _update(path: Path, text: str, earlier: str = "") -> None:
-    """Write a file; somebody else's, which is neither that nor what an `earlier` run wrote, is kept beside it."""
-    if path.is_file() and not holds(path, text) and not holds(path, earlier):
-        kept = path.with_name(f"{path.name}.before")
-        if kept.exists():
-            raise InputError(f"{path} differs from what VOC says, and so did {kept.name}; move one of them away")
+def _update(devkit: Path, path: Path, text: str) -> None:
+    """Write a text; a file of this name that no run wrote as it is moves aside."""
+    record = devkit / WRITTEN
+    written: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
+    if path.is_file() and not holds(path, text) and fingerprint(path)["sha256"] != written.get(path.name):
+        kept = next(aside for n in count() if not (aside := path.with_name(f"{path.name}.before{n or ''}")).exists())
         path.rename(kept)
         print(f"{path} was another file, which is now {kept.name}")
     write_text(path, text)
+    write_text(record, json.dumps(written | {path.name: fingerprint(path)["sha256"]}))
 
 
 def _annotated(devkit: Path) -> set[str]:

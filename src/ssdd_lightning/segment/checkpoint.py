@@ -5,6 +5,7 @@ import pickle
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -45,18 +46,30 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
     if not path.is_file():
         raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct it")
     try:
-        # mapped, not read: only the name of the stage is wanted here
-        content = load_torch(path, mmap=True)
+        content = _read(path)
         stage_class = _stage_class(content["hyper_parameters"]["_class_path"], path)
         stage = stage_class.load_from_checkpoint(path, map_location=device, weights_only=True)
-    except InputError as error:
-        raise InputError(f"cannot load {path}: {error}") from error
+    except InputError:
+        raise
     except _LOAD_ERRORS as error:
         raise InputError(
             f"cannot load {path} ({_first_line(error)}); expected a checkpoint that `ssdd fit` wrote, of plain values "
             "and tensors"
         ) from error
     return stage.eval().to(device), _classes(stage, path, classes)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = load_torch(path, mmap=True)  # not read: only the name of the stage is wanted here
+    except InputError as error:
+        raise InputError(f"cannot load {path}: {error}") from error
+    if not isinstance(content, dict) or "hyper_parameters" not in content:
+        raise InputError(
+            f"cannot load {path}, which does not say what stage it is of; expected a checkpoint that `ssdd fit` wrote "
+            "(converted weights need a YAML: `ssdd predict --config`)"
+        )
+    return content
 
 
 def find_device(name: str) -> torch.device:
