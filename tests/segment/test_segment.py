@@ -93,6 +93,14 @@ def test_labels_restrict_the_classes_and_the_record_says_so(segment, photos, tmp
     assert record["classes"] == {"0": "background", "8": "cat", "12": "dog"}
 
 
+def test_labels_that_the_network_did_not_learn_are_counted(segment, photos, tmp_path, capsys):
+    names = sorted(path.stem for path in photos.iterdir())
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({name: ["dog"] if name != names[0] else ["sheep"] for name in names}))
+    segment(photos, "--labels", labels)
+    assert f"1 photos, such as {names[0]}, have labels that this network did not learn" in capsys.readouterr().out
+
+
 def test_a_label_vector_of_the_whole_dataset_is_understood(segment, photos, tmp_path):
     vectors = {path.stem: np.eye(20)[11] for path in photos.iterdir()}
     np.save(tmp_path / "labels.npy", vectors)

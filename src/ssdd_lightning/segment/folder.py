@@ -127,6 +127,9 @@ class SegmentJob:
                     f"the label file does not name {missing[0]} ({len(missing)} of {len(photos)} photos are missing); "
                     "add them, or leave --labels out to let every class be predicted"
                 )
+            unknown = [name for name in photos if not set(self.classes.indices).issuperset(self.labels[name])]
+            if unknown:
+                print(f"{len(unknown)} photos, such as {unknown[0]}, have labels that this network did not learn")
 
     def _check_free(self, photos: Mapping[str, Path]) -> None:
         """Masks of another origin, be they the truth, are neither taken for ours nor overwritten."""
