@@ -1,6 +1,6 @@
 import pytest
 
-from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.data.files import atomic_write, remove_leftovers
 from ssdd_lightning.errors import InputError
 
 
@@ -59,3 +59,11 @@ def test_a_full_disk_is_an_input_error_and_other_errors_pass(tmp_path):
     with pytest.raises(OSError, match="of another kind"), atomic_write(tmp_path / "a"):
         raise OSError("of another kind")
     assert not list(tmp_path.iterdir())
+
+
+def test_only_what_a_killed_write_left_is_removed(tmp_path):
+    for name in (".0f.tmp", "below/.1e.tmp", "mine.tmp", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".hidden", "mine.tmp"]

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from ssdd_lightning.data.stamp import claim, fingerprint
+from ssdd_lightning.data.stamp import claim, fingerprint, state_of
 from ssdd_lightning.errors import InputError
 
 
@@ -44,3 +44,13 @@ def test_the_setting_that_differs_is_named(tmp_path):
     path.write_text("{")
     with pytest.raises(InputError, match=r"other settings; choose another folder\."):
         claim(path, {"a": 1}, "a CRF")
+
+
+def test_a_state_changes_with_any_file(tmp_path):
+    files = [tmp_path / "a", tmp_path / "b"]
+    for path in files:
+        path.write_text("x")
+    before = state_of(files)
+    assert state_of(files) == before
+    files[1].write_text("xy")
+    assert state_of(files) != before

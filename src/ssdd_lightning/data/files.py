@@ -48,6 +48,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `atomic_write` that a killed run left in a folder or below."""
+    for path in folder.rglob(".*.tmp"):
+        path.unlink()
+
+
 def _replace(temporary: Path, path: Path) -> None:
     try:
         os.replace(temporary, path)  # noqa: PTH105 - the name of the system call says what is promised

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ssdd_lightning.crf.folder import refine_folder
-from ssdd_lightning.data.files import is_current
+from ssdd_lightning.data.files import is_current, remove_leftovers
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels
@@ -55,8 +55,7 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
     for _ in tqdm(done, "CRF unary", len(labels), unit="image"):
         pass
     refine_folder(images, unary, out, device=device)
-    for leftover in out.glob(".*.tmp"):  # of writing that was killed
-        leftover.unlink()
+    remove_leftovers(out)
     shutil.rmtree(unary)
 
 

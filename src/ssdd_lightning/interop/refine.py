@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,19 +14,19 @@ import yaml
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable, class_table
-from ssdd_lightning.data.files import atomic_write, is_current
+from ssdd_lightning.data.files import atomic_write, is_current, remove_leftovers
 from ssdd_lightning.data.folder import FolderDataModule, table_of_labels
 from ssdd_lightning.data.guides import find_guide
-from ssdd_lightning.data.images import find_images, has_line_break, image_size
+from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.data.maps import mask_path
-from ssdd_lightning.data.stamp import claim
+from ssdd_lightning.data.stamp import claim, state_of
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.evaluation.folder import evaluate_folders, predicted_names
+from ssdd_lightning.evaluation.folder import evaluate_folders
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.interop.crf_advice import make_advice
-from ssdd_lightning.interop.pairs import complete_names, shown_labels
+from ssdd_lightning.interop.pairs import check_names, complete_names, guide_names, shown_labels
 from ssdd_lightning.interop.recipe import Recipe, default_crop, stage_config
 from ssdd_lightning.lightning_cli import build_stage, run_stage
 from ssdd_lightning.steps import run_step
@@ -78,6 +78,7 @@ def refine(options: RefineOptions) -> Scorecard | None:
     """
     torch.empty(0, device=_device(options.device))
     job = _Refinement(options)
+    job.check_folders()
     job.prepare()
     job.claim_training()
     job.configure()
@@ -108,7 +109,7 @@ class _Refinement:
         self.refined = options.out / "refined"
         self.checkpoint = options.out / "static" / "checkpoints" / "last.ckpt"
         self.images = find_images(options.images)
-        _check_names(self.images)
+        check_names(self.images)
         self.table, self.labels = self._find_labels()
 
     @property
@@ -127,8 +128,8 @@ class _Refinement:
         truth = self.options.truth
         return [] if truth is None else [name for name in self.names if mask_path(truth, name).is_file()]
 
-    def prepare(self) -> None:
-        """Write labels and classes; refuse a folder that holds another refinement or is read."""
+    def check_folders(self) -> None:
+        """Refuse to write into what is read, and truth that fits no image."""
         truth, out = self.options.truth, self.out
         inputs = (self.options.images, self.options.knowledge, self.options.advice, truth)
         written = {folder.resolve() for folder in (out, out / "advice", self.refined)}
@@ -138,13 +139,17 @@ class _Refinement:
             raise InputError(f"truth folder {truth} does not exist; check the path")
         if truth is not None and not self.scored_names:
             raise InputError(f"folder {truth} holds a true mask <name>.png of none of the {len(self.names)} images")
+
+    def prepare(self) -> None:
+        """Write labels and classes; refuse a folder that holds another refinement."""
+        out = self.out
         # with a suffix, for readers of label files drop the last one if it is an image's
         labels = json.dumps({f"{name}.jpg": shown for name, shown in self.labels.items()})
         settings = {
             "images": str(self.options.images.resolve()),
             "knowledge": str(self.options.knowledge.resolve()),
             "advice": CRF if self.options.advice == CRF else str(self.advice.resolve()),
-            "photos, knowledge or advice": self._state(),
+            "photos, knowledge or advice": state_of(self._files()),
             "classes": list(self.table.names),
             "labels": hashlib.sha256(labels.encode()).hexdigest(),
         }
@@ -154,17 +159,14 @@ class _Refinement:
         _write(out / "labels.json", labels)
         _write(out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
 
-    def _state(self) -> str:
-        """Digest of size and time of every file that is read: photos, knowledge, advice."""
+    def _files(self) -> Iterator[Path]:
+        """Every file that is read: photos, knowledge, advice."""
         folders = {"knowledge": self.options.knowledge}
         if self.options.advice != CRF:
             folders["advice"] = self.advice
-        digest = hashlib.sha256()
         for name in self.names:
-            for path in (self.images[name], *(find_guide(folder, name, what) for what, folder in folders.items())):
-                stat = path.stat()
-                digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+            yield self.images[name]
+            yield from (find_guide(folder, name, what) for what, folder in folders.items())
 
     def make_advice(self) -> None:
         """Step `advice`."""
@@ -222,8 +224,7 @@ class _Refinement:
             words = [f"--output.output_dir={self.refined}", f"--data.predict_split={self.out / 'todo.txt'}"]
             self._run("predict", f"--ckpt_path={self.checkpoint}", *words)
             (self.out / "todo.txt").unlink()
-            for leftover in self.refined.rglob(".*.tmp"):  # of writing that was killed
-                leftover.unlink()
+            remove_leftovers(self.refined)
 
     def score(self, truth: Path) -> Scorecard:
         """Score merged masks, knowledge, advice and oracle; write `scores.json`."""
@@ -260,9 +261,9 @@ class _Refinement:
     def _find_labels(self) -> tuple[ClassTable, dict[str, Labels]]:
         """The dataset's classes, and the labels of the images that are complete."""
         options = self.options
-        parts: dict[str, Any] = {"image": self.images, "knowledge": _names(options.knowledge, "knowledge")}
+        parts: dict[str, Any] = {"image": self.images, "knowledge": guide_names(options.knowledge, "knowledge")}
         if options.advice != CRF:
-            parts["advice"] = _names(self.advice, "advice")
+            parts["advice"] = guide_names(self.advice, "advice")
         guides = [part for part in parts if part != "image"]
         if options.labels is None:
             return self._labels_of_knowledge(parts, guides)
@@ -286,21 +287,6 @@ class _Refinement:
         if not highest:
             raise InputError(f"folder {options.knowledge} shows no class but background; give masks with objects")
         return class_table(str(highest + 1) if options.classes is None else options.classes), labels
-
-
-def _check_names(images: Mapping[str, Path]) -> None:
-    odd = [path for name, path in images.items() if has_line_break(name) or "\\" in name or name.endswith(".map")]
-    if odd:
-        raise InputError(
-            f"the photo {str(odd[0])!r} has a line break or a backslash in its name, or ends in .map as score maps do; "
-            "rename it"
-        )
-
-
-def _names(folder: Path, what: str) -> set[str]:
-    if not folder.is_dir():
-        raise InputError(f"{what} folder {folder} does not exist; check the path")
-    return set(predicted_names(folder))
 
 
 def _write(path: Path, text: str) -> None:

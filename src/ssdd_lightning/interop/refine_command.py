@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to run (default: auto)")
     add("--backbone", default="tf_efficientnet_lite0", help="resnet38 or timm's name (default: tf_efficientnet_lite0)")
     add("--weights", help="imagenet, offline, none, or a file, which resnet38 needs (default: ImageNet's)")
-    add("--epochs", type=int, help="epochs of training (default: 10, or as many as make 300 steps)")
+    add("--epochs", type=int, help="epochs of training (default: 10, or as many tens as make 300 steps)")
     add("--batch_size", type=int, default=16, help="images a batch (default: 16)")
     add("--crop_size", type=int, help="side of the training crop (default: by the images, at most 448)")
     add("--num_workers", type=int, default=2, help="loader processes (default: 2)")

@@ -1,7 +1,6 @@
 """Folders that appear under their name only when they are complete."""
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -9,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssdd_lightning.data.files import atomic_write, is_current, unwritable, write_text
+from ssdd_lightning.data.files import atomic_write, is_current, remove_leftovers, unwritable, write_text
+from ssdd_lightning.data.stamp import state_of
 from ssdd_lightning.errors import InputError
 
 STAMP = "prepare.json"
@@ -34,7 +34,7 @@ def whole_folder(target: Path, source: Path, read: Iterable[Path]) -> Iterator[P
         InputError: The folder cannot be made, or a folder of that name exists that nobody stamped.
     """
     part = target.with_name(f"{target.name}.part")
-    origin = json.dumps({"source": str(source.resolve()), "state": _state(read)})
+    origin = json.dumps({"source": str(source.resolve()), "state": state_of(read)})
     stamp = part / STAMP
     if part.exists() and not stamp.is_file() and _is_foreign(part):
         raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere")
@@ -42,21 +42,11 @@ def whole_folder(target: Path, source: Path, read: Iterable[Path]) -> Iterator[P
         shutil.rmtree(part)
     write_text(stamp, origin)
     yield part
-    for leftover in part.rglob(".*.tmp"):  # of writing that was killed
-        leftover.unlink()
+    remove_leftovers(part)
     try:
         os.replace(part, target)  # noqa: PTH105 - in one step
     except OSError as error:
         raise unwritable(target, error) from error
-
-
-def _state(files: Iterable[Path]) -> str:
-    """Digest of the sizes and times of files."""
-    digest = hashlib.sha256()
-    for path in files:
-        stat = path.stat()
-        digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _is_foreign(part: Path) -> bool:
