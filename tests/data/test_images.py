@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdd_lightning.data.images import find_images, has_line_break, image_size
+from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.errors import InputError
 
 
@@ -38,10 +38,3 @@ def test_size_comes_without_decoding(tmp_path):
     (tmp_path / "y.png").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"cannot read image .*y\.png"):
         image_size(tmp_path / "y.png")
-
-
-@pytest.mark.parametrize(
-    ("name", "breaks"), [("a\nb", True), ("a\u2028b", True), ("Shot 10.00\u202fAM", False), ("caf\xa0é", False)]
-)
-def test_names_that_readers_of_lists_would_break(name, breaks):
-    assert has_line_break(name) is breaks

@@ -320,5 +320,5 @@ def test_a_damaged_checkpoint_is_a_sentence(refined, given, tmp_path):
 def test_names_that_files_cannot_keep_are_refused(given, tmp_path, name):
     root = shutil.copytree(given, tmp_path / "given")
     (root / "photos" / "plain.png").rename(root / "photos" / f"{name}.png")
-    with pytest.raises(InputError, match=r"has a line break or a backslash in its name, or ends in \.map"):
+    with pytest.raises(InputError, match=r"the image name .* (holds|ends in)"):
         main(words(root, tmp_path / "out"))

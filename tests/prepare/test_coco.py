@@ -250,6 +250,10 @@ BROKEN = {
         ),
         r"gives 1 files to two images each, such as COCO_train2014_\d+1\.jpg",
     ),
+    "a category of two lines": (
+        lambda f: write_annotations(f, "train", categories=[{"id": 1, "name": "cat\ndog"}]),
+        r"expected class names of one line each, found 'cat\\ndog'",
+    ),
     "no photo": (lambda f: (f / "train2014" / file_name("train", 1)).unlink(), r"lacks 1 of 1 photos of train"),
     "no folder": (lambda f: (f / "val2014").rename(f / "x"), r"holds neither val2014\.zip nor val2014; complete it"),
     "no photo but text": (lambda f: (f / "val2014" / file_name("val", 1)).write_text("x"), "cannot read image"),

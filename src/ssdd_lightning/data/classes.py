@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ssdd_lightning.data.names import check_class_name
 from ssdd_lightning.errors import InputError
 
 IGNORE = 255
@@ -60,6 +61,8 @@ class ClassTable:
     def __post_init__(self) -> None:
         if len(self.names) > IGNORE:
             raise InputError(f"expected at most {IGNORE} classes, background included, found {len(self.names)}")
+        for name in self.names:
+            check_class_name(name)
 
     @classmethod
     def select(cls, names: Sequence[str], wanted: Sequence[str] | None) -> "ClassTable":

@@ -11,6 +11,7 @@ from ssdd_lightning.data.dataset import Record, Sample
 from ssdd_lightning.data.images import find_images
 from ssdd_lightning.data.labels import UnknownClassError, read_entries, read_label_file
 from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.names import check_name
 from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
@@ -136,7 +137,7 @@ def read_names(path: Path) -> list[str]:
     names = [line.rstrip("\r") for line in lines if line.strip()]
     if not names:
         raise InputError(f"split list {path} is empty; expected one image name a line")
-    return names
+    return [check_name(name, f"split list {path}") for name in names]
 
 
 def table_of_labels(path: Path) -> ClassTable:

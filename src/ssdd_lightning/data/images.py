@@ -1,6 +1,5 @@
 """Photos in a plain folder."""
 
-import re
 from pathlib import Path
 
 from PIL import Image
@@ -32,11 +31,6 @@ def find_images(folder: Path) -> dict[str, Path]:
         raise InputError(f"folder {folder} holds no images; expected {', '.join(IMAGE_SUFFIXES)} files.")
     found = {path.stem: path for path in sorted(files, key=_rank, reverse=True)}
     return dict(sorted(found.items()))
-
-
-def has_line_break(name: str) -> bool:
-    """Whether a name holds what ends a line in some reader of lists, or another control character."""
-    return re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", name) is not None
 
 
 def image_size(path: Path) -> tuple[int, int]:

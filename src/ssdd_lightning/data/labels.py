@@ -15,6 +15,7 @@ from defusedxml import ElementTree as SafeElementTree
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.names import check_name
 from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.splits import bare_name
 from ssdd_lightning.errors import InputError
@@ -63,9 +64,10 @@ def read_entries(path: Path) -> dict[str, Entry]:
     if not path.is_file():
         raise InputError(f"label file {path} does not exist; check the path")
     try:
-        return readers[path.suffix](path)
+        entries = readers[path.suffix](path)
     except OSError as error:
         raise InputError(f"cannot read label file {path} ({error.strerror or error}); check the path") from error
+    return {check_name(name, f"label file {path}"): entry for name, entry in entries.items()}
 
 
 def to_labels(entry: Entry, name: str, path: Path, table: ClassTable) -> Labels:

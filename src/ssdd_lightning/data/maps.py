@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.data.masks import DECODE_ERRORS
+from ssdd_lightning.data.names import check_name
 from ssdd_lightning.errors import InputError
 
 CHUNK = "ssdd-map"
@@ -27,13 +28,13 @@ _SCORES = np.square(np.arange(256, dtype=np.float32) / 255)
 
 
 def map_path(folder: Path, name: str) -> Path:
-    """Where the score maps of image `name` lie in a folder."""
-    return Path(folder) / f"{name}{SUFFIX}"
+    """Where the score maps of image `name` lie in a folder; an InputError if it is no name."""
+    return Path(folder) / f"{check_name(name, folder)}{SUFFIX}"
 
 
 def mask_path(folder: Path, name: str) -> Path:
-    """Where the mask of image `name` lies in a folder."""
-    return Path(folder) / f"{name}.png"
+    """Where the mask of image `name` lies in a folder; an InputError if it is no name."""
+    return Path(folder) / f"{check_name(name, folder)}.png"
 
 
 def is_map(path: Path) -> bool:

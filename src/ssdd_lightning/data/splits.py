@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from ssdd_lightning.data.images import IMAGE_SUFFIXES
+from ssdd_lightning.data.names import check_name
 from ssdd_lightning.errors import InputError
 
 
@@ -39,7 +40,7 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"split list {path} names {twice[0]} more than once; remove the repeated lines")
-    return names
+    return [check_name(name, f"split list {path}") for name in names]
 
 
 def _first_name(line: str, exists: Callable[[str], bool] | None) -> str:

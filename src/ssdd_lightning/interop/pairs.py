@@ -7,27 +7,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import IGNORE
-from ssdd_lightning.data.images import has_line_break
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import predicted_names, read_prediction
 
 SHOWN = 5
-
-
-def check_names(images: Mapping[str, Path]) -> None:
-    """Refuse photos whose names no mask, list or label file could carry.
-
-    Raises:
-        InputError: A name holds a line break or a backslash, or ends in .map.
-    """
-    odd = [path for name, path in images.items() if has_line_break(name) or "\\" in name or name.endswith(".map")]
-    if odd:
-        raise InputError(
-            f"the photo {str(odd[0])!r} has a line break or a backslash in its name, or ends in .map as score maps do; "
-            "rename it"
-        )
 
 
 def guide_names(folder: Path, what: str) -> set[str]:

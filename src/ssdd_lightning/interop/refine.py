@@ -20,13 +20,14 @@ from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.names import check_name
 from ssdd_lightning.data.stamp import claim, state_of
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.interop.crf_advice import make_advice
-from ssdd_lightning.interop.pairs import check_names, complete_names, guide_names, shown_labels
+from ssdd_lightning.interop.pairs import complete_names, guide_names, shown_labels
 from ssdd_lightning.interop.recipe import Recipe, default_crop, stage_config
 from ssdd_lightning.lightning_cli import build_stage, run_stage
 from ssdd_lightning.steps import run_step
@@ -109,7 +110,8 @@ class _Refinement:
         self.refined = options.out / "refined"
         self.checkpoint = options.out / "static" / "checkpoints" / "last.ckpt"
         self.images = find_images(options.images)
-        check_names(self.images)
+        for name, path in self.images.items():
+            check_name(name, path.parent)
         self.table, self.labels = self._find_labels()
 
     @property

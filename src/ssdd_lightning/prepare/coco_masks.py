@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ssdd_lightning.data.classes import IGNORE
 from ssdd_lightning.data.labels import Labels
+from ssdd_lightning.data.names import check_class_name, check_name
 from ssdd_lightning.errors import InputError
 
 
@@ -66,7 +67,7 @@ def read_split(content: bytes, where: str) -> Split:
     """
     try:
         found = json.loads(content)
-        categories = sorted((int(entry["id"]), str(entry["name"])) for entry in found["categories"])
+        categories = sorted((int(entry["id"]), check_class_name(str(entry["name"]))) for entry in found["categories"])
         index = {number: n for n, (number, _) in enumerate(categories, start=1)}
         photos = {
             int(image["id"]): Photo(_checked(image["file_name"]), int(image["height"]), int(image["width"]))
@@ -169,4 +170,5 @@ def require_pycocotools() -> Any:  # noqa: ANN401 - a module without types
 def _checked(file: str) -> str:
     if PurePosixPath(file).name != file or "\\" in file or PurePosixPath(file).suffix != ".jpg":
         raise InputError(f"expected the name of a .jpg file, found {file!r}; do not trust this file")
+    check_name(PurePosixPath(file).stem, "its images")
     return file

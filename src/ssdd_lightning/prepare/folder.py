@@ -15,10 +15,11 @@ from tqdm import tqdm
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.files import holds, unwritable, write_text
 from ssdd_lightning.data.guides import check_values
-from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images, has_line_break
+from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
 from ssdd_lightning.data.labels import Labels, read_entries, read_label_file
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import read_image, read_mask
+from ssdd_lightning.data.names import check_name
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 
@@ -171,11 +172,10 @@ def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
         raise InputError(
             f"{len(twice)} names in {folder} belong to two photos, such as {twice[0]!r}; rename one of them"
         )
-    odd = [name for name in photos if name != name.strip() or has_line_break(name)]
-    if odd:
-        raise InputError(
-            f"the photo {odd[0]!r} in {folder} begins or ends with a space or holds a line break; rename it"
-        )
+    for name in photos:
+        check_name(name, folder)
+        if name != name.strip():  # the label file is written by people, who put blanks around names
+            raise InputError(f"the photo {name!r} in {folder} begins or ends with a space; rename it")
 
 
 def _is_turned(path: Path) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
+from ssdd_lightning.data.names import check_name
 from ssdd_lightning.errors import InputError
 
 
@@ -23,7 +24,7 @@ def find_photos(inputs: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in inputs:
         for path in _matches(text):
-            other = found.setdefault(path.stem, path)
+            other = found.setdefault(check_name(path.stem, path.parent), path)
             if other.resolve() != path.resolve():
                 raise InputError(
                     f"{other} and {path} would both be written as {path.stem}.png; segment them into different folders"
