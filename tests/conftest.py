@@ -1,8 +1,10 @@
 """What all rooms share: a tiny devkit, and settings that keep two cores and the network out of trouble."""
 
+import io
 import json
 import os
 import shutil
+import tarfile
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.entry_point
 os.environ["WANDB_MODE"] = "offline"
@@ -25,6 +27,24 @@ def tiny_devkit(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny_devkit")
     write_synthetic_devkit(root, num_train=12, num_val=4, image_size=64, seed=0)
     return root
+
+
+def _write_tar(path, files, mode="w", extra=()):
+    """Write a tar archive; `extra` are members without content."""
+    with tarfile.open(path, mode) as archive:
+        for member in extra:
+            archive.addfile(member)
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def write_tar():
+    """Write a tar archive of name -> content."""
+    return _write_tar
 
 
 COCO_IDS = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]

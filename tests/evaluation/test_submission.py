@@ -1,6 +1,7 @@
 """Archives for the VOC server: built, taken apart by other means, and broken in every way."""
 
 import errno
+import gzip
 import io
 import shutil
 import tarfile
@@ -220,6 +221,15 @@ def test_two_competitions(root, expected, files):
     files[FIRST.replace("comp6", "comp5")] = files.pop(FIRST)
     found = problems(packed(root / "x.tgz", files), expected)
     assert found == ["it holds the competitions comp5 and comp6, expected one"]
+
+
+def test_an_entry_that_claims_2_to_the_80_bytes_ends_at_once(root, expected):
+    member = tarfile.TarInfo(f"{FOLDER}/2008_000001.png")
+    member.size = 1 << 80
+    path = root / "results.tgz"
+    path.write_bytes(gzip.compress(member.tobuf(tarfile.GNU_FORMAT)))
+    with pytest.raises(SubmissionError, match=r"an entry claims 1208925819614629174706176 bytes"):
+        check_submission(path, expected, progress=False)
 
 
 def test_a_bomb_stays_packed(root, expected, files):

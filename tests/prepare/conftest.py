@@ -3,7 +3,6 @@
 import functools
 import http.server
 import io
-import tarfile
 import threading
 from types import SimpleNamespace
 
@@ -80,20 +79,8 @@ def sbd_files():
     return {"benchmark_RELEASE/README": b"the real archive holds more than is used", **files}
 
 
-def write_tar(path, files, mode="w", extra=()):
-    """Write a tar archive; `extra` are members without content."""
-    with tarfile.open(path, mode) as archive:
-        for member in extra:
-            archive.addfile(member)
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
 @pytest.fixture
-def make():
+def make(write_tar):
     """What tests spoil and write themselves."""
     return SimpleNamespace(
         voc_files=voc_files, sbd_files=sbd_files, tar=write_tar, mat=mat, png=png, jpeg=jpeg, mask=mask_of, xml=xml
@@ -101,7 +88,7 @@ def make():
 
 
 @pytest.fixture
-def archives(tmp_path):
+def archives(write_tar, tmp_path):
     """`voc` and `sbd`: paths of the two archives."""
     return SimpleNamespace(
         voc=write_tar(tmp_path / "VOCtrainval_11-May-2012.tar", voc_files()),

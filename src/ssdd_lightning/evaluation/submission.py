@@ -13,13 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
+from ssdd_lightning.data.archives import open_tar
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.data.images import image_size
@@ -163,7 +164,7 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
         raise InputError(f"expected an archive at {path}, found {what}; build it with `--predictions` and `--out`")
     check = _Check(expected)
     try:
-        with gzip.open(path) as packed, tarfile.open(fileobj=packed, mode="r|") as archive:
+        with gzip.open(path) as packed, open_tar(cast(IO[bytes], packed)) as archive:
             done = in_threads(
                 lambda entry: _mask_problems(expected, *entry), check.masks(archive), num_workers or cores()
             )

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from ssdd_lightning.data.archives import zip_files
 from ssdd_lightning.data.files import atomic_write, write_text
 from ssdd_lightning.data.images import image_size
 from ssdd_lightning.data.labels import Labels
@@ -14,7 +15,6 @@ from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.prepare.archives import zip_files
 from ssdd_lightning.prepare.coco_masks import Photo, Split, draw_mask, read_split, require_pycocotools
 from ssdd_lightning.prepare.download import Obtaining, Remote
 from ssdd_lightning.prepare.folders import place, whole_folder

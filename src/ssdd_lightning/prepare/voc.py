@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
+from ssdd_lightning.data.archives import tar_files
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.files import atomic_write, holds, write_text
 from ssdd_lightning.data.images import image_size
@@ -20,7 +21,6 @@ from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.data.stamp import fingerprint
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.prepare.archives import tar_files
 from ssdd_lightning.prepare.download import Obtaining, Remote
 from ssdd_lightning.prepare.folders import place, whole_folder
 from ssdd_lightning.prepare.sbd import find_sbd, read_mat, sbd_files

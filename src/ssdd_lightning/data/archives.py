@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -19,6 +20,10 @@ from tqdm import tqdm
 from ssdd_lightning.errors import InputError
 
 Wanted = Callable[[PurePosixPath], bool]
+LARGEST_ENTRY = 1 << 40
+LARGEST_NOTE = 1 << 20
+"""Bytes of an entry of a tar archive, wanted or not, and of one that says something about the next."""
+_NOTES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 LARGEST = 64 << 20
 """Bytes that a wanted file may hold; the largest photo of VOC and COCO has less than one million."""
 DAMAGED = (
@@ -92,21 +97,54 @@ def safe_name(name: str, path: Path) -> PurePosixPath:
     return pure
 
 
+@contextmanager
+def open_tar(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
+    """Open a tar archive that nobody vouches for, to go through its entries once.
+
+    Args:
+        stream: The archive, not compressed, or decompressed on the way.
+
+    Raises:
+        tarfile.ReadError: on the way, at an entry that is damaged or claims more bytes than follow it.
+    """
+    with tarfile.open(fileobj=cast(IO[bytes], _Ending(stream)), mode="r|", tarinfo=_Entry) as archive:
+        yield archive
+
+
+class _Ending:
+    """A stream that cannot be read beyond its end for ever: tarfile skips what an entry claims block by block."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self._ended = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most `size` bytes."""
+        content = self.stream.read(size)
+        self._ended = 0 if content else self._ended + 1
+        if self._ended > 2:  # an archive's end is read once, or twice where its closing zeros are missing
+            raise tarfile.ReadError("an entry claims more bytes than follow it")
+        return content
+
+
 class _Entry(tarfile.TarInfo):
     """An entry of a tar archive; tarfile takes a damaged one, or half of one, for the archive's end."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Entry":
         try:
-            return super().frombuf(buf, encoding, errors)
+            entry = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
             if buf.strip(b"\0"):
                 raise tarfile.ReadError(f"an entry is damaged: {error}") from error
             raise  # zeros, or nothing: the end
+        if not 0 <= entry.size <= LARGEST_ENTRY or (entry.type in _NOTES and entry.size > LARGEST_NOTE):
+            raise tarfile.ReadError(f"an entry claims {entry.size} bytes")
+        return entry
 
 
 def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> Iterator[tuple[PurePosixPath, bytes]]:
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as archive:
+    with open_tar(stream) as archive:
         for member in archive:
             name = safe_name(member.name, path)
             if member.isdir() or not wanted(name):
@@ -116,7 +154,7 @@ def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> I
             _check_size(name, member.size, largest, path)
             content = archive.extractfile(member)
             yield name, b"" if content is None else content.read()
-        _read_on(cast(IO[bytes], archive.fileobj))
+    _read_on(stream)
 
 
 def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:

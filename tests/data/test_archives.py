@@ -6,8 +6,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 
+from ssdd_lightning.data.archives import tar_files, zip_files
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.prepare.archives import tar_files, zip_files
 
 FILES = {"a/b.txt": b"hello", "a/skip.txt": b"no", "./a/c.bin": np.random.default_rng(0).bytes(50_000)}
 
@@ -28,8 +28,8 @@ def write_zip(path, files):
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_reads_what_is_wanted(tmp_path, make, mode):
-    found = read(make.tar(tmp_path / "x.tar", FILES, mode))
+def test_reads_what_is_wanted(tmp_path, write_tar, mode):
+    found = read(write_tar(tmp_path / "x.tar", FILES, mode))
     assert found == {PurePosixPath("a/b.txt"): FILES["a/b.txt"], PurePosixPath("a/c.bin"): FILES["./a/c.bin"]}
 
 
@@ -42,9 +42,9 @@ def test_reads_zip(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/evil", "a\\..\\evil"])
-def test_entries_outside_are_refused_even_if_nobody_wants_them(tmp_path, make, name):
+def test_entries_outside_are_refused_even_if_nobody_wants_them(tmp_path, write_tar, name):
     for path, reader in (
-        (make.tar(tmp_path / "x.tar", {name: b"x"}), tar_files),
+        (write_tar(tmp_path / "x.tar", {name: b"x"}), tar_files),
         (write_zip(tmp_path / "x.zip", {name: b"x"}), zip_files),
     ):
         with pytest.raises(InputError, match="outside of its own folder; do not trust this file"):
@@ -52,34 +52,34 @@ def test_entries_outside_are_refused_even_if_nobody_wants_them(tmp_path, make, n
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_links_and_devices_are_no_files(tmp_path, make, kind):
+def test_links_and_devices_are_no_files(tmp_path, write_tar, kind):
     member = tarfile.TarInfo("a/link")
     member.type, member.linkname = kind, "/etc/passwd"
-    path = make.tar(tmp_path / "x.tar", FILES, extra=[member])
+    path = write_tar(tmp_path / "x.tar", FILES, extra=[member])
     with pytest.raises(InputError, match="a/link as a link or device"):
         read(path)
     assert len(list(tar_files(path, lambda path: path.name == "b.txt", progress=False))) == 1
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_truncated(tmp_path, make, mode):
-    path = make.tar(tmp_path / "x.tar", FILES, mode)
+def test_truncated(tmp_path, write_tar, mode):
+    path = write_tar(tmp_path / "x.tar", FILES, mode)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match=r"cannot read archive .*x\.tar .*: it is truncated, damaged or none"):
         read(path)
 
 
 @pytest.mark.parametrize("spoil", [lambda c: c[:-4], lambda c: c[:-8] + bytes(4) + c[-4:]], ids=["cut", "check sum"])
-def test_a_gzip_is_read_to_its_check_sum(tmp_path, make, spoil):
-    path = make.tar(tmp_path / "x.tgz", {**FILES, "a/padding": bytes(100_000)}, "w:gz")
+def test_a_gzip_is_read_to_its_check_sum(tmp_path, write_tar, spoil):
+    path = write_tar(tmp_path / "x.tgz", {**FILES, "a/padding": bytes(100_000)}, "w:gz")
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(InputError, match=r"cannot read archive .*x\.tgz"):
         read(path)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_damaged_entry_is_not_taken_for_the_end(tmp_path, make, mode):
-    plain = make.tar(tmp_path / "x.tar", {**FILES, "a/last": b"last"})
+def test_a_damaged_entry_is_not_taken_for_the_end(tmp_path, write_tar, mode):
+    plain = write_tar(tmp_path / "x.tar", {**FILES, "a/last": b"last"})
     content = bytearray(plain.read_bytes())
     content[content.index(b"a/skip.txt") + 150] ^= 1  # in the check sum of its header
     plain.write_bytes(content if mode == "w" else gzip.compress(content))
@@ -87,8 +87,8 @@ def test_a_damaged_entry_is_not_taken_for_the_end(tmp_path, make, mode):
         read(plain)
 
 
-def test_what_follows_a_gzip_is_ignored_as_gzip_does(tmp_path, make):
-    path = make.tar(tmp_path / "x.tgz", FILES, "w:gz")
+def test_what_follows_a_gzip_is_ignored_as_gzip_does(tmp_path, write_tar):
+    path = write_tar(tmp_path / "x.tgz", FILES, "w:gz")
     path.write_bytes(path.read_bytes() + b"a signature")
     assert len(read(path)) == 2
 
@@ -111,10 +111,10 @@ def test_a_damaged_zip(tmp_path):
         read(path, zip_files)
 
 
-def test_bombs_stay_packed(tmp_path, make):
+def test_bombs_stay_packed(tmp_path, write_tar):
     files = {"a/bomb": bytes(2_000_000)}
     for path, reader in (
-        (make.tar(tmp_path / "x.tgz", files, "w:gz"), tar_files),
+        (write_tar(tmp_path / "x.tgz", files, "w:gz"), tar_files),
         (write_zip(tmp_path / "x.zip", files), zip_files),
     ):
         assert path.stat().st_size < 10_000
@@ -123,10 +123,35 @@ def test_bombs_stay_packed(tmp_path, make):
 
 
 @pytest.mark.parametrize("tail", [b"", bytes(99_999), bytes(1024) + b"leftover tape"])
-def test_what_follows_the_end_of_a_tar_does_not_count(tmp_path, make, tail):
-    path = make.tar(tmp_path / "x.tar", FILES)
+def test_what_follows_the_end_of_a_tar_does_not_count(tmp_path, write_tar, tail):
+    path = write_tar(tmp_path / "x.tar", FILES)
     path.write_bytes(path.read_bytes() + tail)
     assert len(read(path)) == 2
     content = path.read_bytes().rstrip(b"\0")
     path.write_bytes(content + bytes(-len(content) % 512))  # as some tools leave it: without the end's blocks
     assert len(read(path)) == 2
+
+
+def claiming(size, name="a/huge", kind=tarfile.REGTYPE):
+    """Header of an entry that claims a size, in base 256 where octal digits are too few."""
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size, kind
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("size", [1 << 80, 1 << 39, 600])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_an_entry_that_claims_more_than_follows_ends_at_once(tmp_path, pack, size, kind):
+    path = tmp_path / "x.tar"
+    path.write_bytes(pack(claiming(size, kind=kind)))
+    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar"):
+        list(tar_files(path, lambda path: False, progress=False))
+
+
+def test_a_size_in_the_notes_of_an_entry_ends_at_once_too(tmp_path):
+    member = tarfile.TarInfo("a/huge")
+    member.pax_headers = {"size": str(1 << 60)}
+    (tmp_path / "x.tar").write_bytes(member.tobuf(tarfile.PAX_FORMAT))
+    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar"):
+        list(tar_files(tmp_path / "x.tar", lambda path: False, progress=False))
