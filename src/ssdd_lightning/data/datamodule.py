@@ -21,6 +21,7 @@ from ssdd_lightning.data.dataset import (
 )
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.maps import map_path
+from ssdd_lightning.data.sharing import own_share
 from ssdd_lightning.data.transforms import PlainTransform
 from ssdd_lightning.errors import InputError
 
@@ -167,6 +168,7 @@ class WeakDataModule(LightningDataModule, ABC):
             dataset,
             batch_size=batch_size,
             shuffle=shuffle,
+            sampler=None if shuffle else own_share(dataset),
             drop_last=drop_last,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

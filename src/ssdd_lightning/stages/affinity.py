@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 
 from ssdd_lightning.data.classes import IGNORE
 from ssdd_lightning.errors import InputError
@@ -64,6 +65,7 @@ class AffinityModule(Stage):
         self.background_alpha = background_alpha
         self.beta = beta
         self.steps = steps
+        self.val_loss = MeanMetric()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy of the affinities of confident pairs."""
@@ -77,8 +79,9 @@ class AffinityModule(Stage):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same loss on the pairs of the truth."""
-        loss = self.loss(batch["image"], batch["mask"])
-        self.log("val/loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
+        self.val_loss.update(self.loss(batch["image"], batch["mask"]), weight=len(batch["name"]))
+        # a metric: Lightning's own mean over processes is wrong where they have different numbers of images
+        self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
 
     def loss(self, image: Tensor, labels: Tensor) -> Tensor:
         """Loss of the affinities of an image B x 3 x H x W against labels B x H x W long, 255 = unknown."""

@@ -1,0 +1,196 @@
+"""Every stage in two processes on the CPU, with odd numbers of images: nothing hangs, every image counts once."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from ssdd_lightning.cli import main
+from ssdd_lightning.data.synthetic import write_synthetic_devkit
+from ssdd_lightning.lightning_cli import run_stage
+
+NETWORK = {"backbone": "test_efficientnet", "freeze_norm": False}
+SEGMENTATION = {
+    "network": {
+        "class_path": "ssdd_lightning.SegmentationNetwork",
+        "init_args": {**NETWORK, "output_stride": 16, "head_channels": 8, "dilation": 1},
+    }
+}
+TESTED = {**SEGMENTATION, "test_scales": [1.0], "test_flip": False, "test_crf": False}
+SSDD = {"ssdd": {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}}
+MODELS = {
+    "classification": (
+        "ClassificationModule",
+        {"network": {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": NETWORK}, "scales": [1.0]},
+    ),
+    "affinity": ("AffinityModule", {"network": {"class_path": "ssdd_lightning.AffinityNet", "init_args": NETWORK}}),
+    "static": ("StaticRefinementModule", {**TESTED, **SSDD}),
+    "baseline": ("SegmentationModule", TESTED),
+    "dynamic": ("DynamicRefinementModule", {**TESTED, **SSDD}),
+}
+GUIDES = {
+    "affinity": ["knowledge", "advice", "maps"],
+    "static": ["knowledge", "advice"],
+    "baseline": ["knowledge"],
+    "dynamic": ["knowledge"],
+}
+COMMANDS = {stage: ["fit", "validate", "test", "predict"] for stage in MODELS}
+COMMANDS["classification"] = COMMANDS["affinity"] = ["fit", "validate", "predict"]
+TRAIN, VAL = 7, 5
+RUN = """
+import json, os, sys
+from ssdd_lightning.lightning_cli import run_stage
+scores = {}
+for key, words in json.load(open(sys.argv[1])).items():
+    trainer = run_stage(words).trainer
+    assert trainer.world_size == 2
+    scores[key] = {name: float(value) for name, value in trainer.callback_metrics.items()}
+if os.environ["RANK"] == "0":
+    json.dump(scores, open(sys.argv[2], "w"))
+"""
+
+
+class Flow:
+    """The stages' commands on a devkit of seven and five images."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        write_synthetic_devkit(folder, num_train=TRAIN, num_val=VAL, image_size=64, seed=0)
+        self.devkit = folder / "VOCdevkit" / "VOC2012"
+
+    def words(self, command, stage, run, *more):
+        class_path, init_args = MODELS[stage]
+        guides = {key: str(self.folder / "maps") for key in GUIDES.get(stage, ())}
+        content = {
+            "model": {"class_path": f"ssdd_lightning.{class_path}", "init_args": {**init_args}},
+            "data": {"root": str(self.folder), "crop_size": 32, "batch_size": 1, "num_workers": 0, **guides},
+            "trainer": {
+                "accelerator": "cpu",
+                "max_epochs": 1,
+                "logger": False,
+                "enable_progress_bar": False,
+                "enable_model_summary": False,
+                "default_root_dir": str(self.folder / run / stage),
+            },
+        }
+        content["model"]["init_args"]["backbone_weights"] = None
+        path = self.folder / f"{run}_{stage}.yaml"
+        path.write_text(yaml.safe_dump(content))
+        return [command, f"--config={path}", *map(str, more)]
+
+    def checkpoint(self, stage):
+        return self.folder / "two" / stage / "checkpoints" / "last.ckpt"
+
+    def files(self, run):
+        folder = self.folder / run
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+def start(command, rank, port):
+    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    environment = os.environ | {key: str(value) for key, value in variables.items()} | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def two_processes(command, patience=240):
+    """Run a command as `torchrun --nproc_per_node 2` does; both must end well and in time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start(command, rank, port) for rank in range(2)]
+    try:
+        outputs = [process.communicate(timeout=patience)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], outputs
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory):
+    """All commands of all stages in two processes, then those that score or write in one, from the same weights."""
+    flow = Flow(tmp_path_factory.mktemp("two_processes"))
+    maps = flow.words("predict", "classification", "maps", f"--output.output_dir={flow.folder / 'maps'}")
+    fit = flow.words("fit", "classification", "maps")
+    main(fit)
+    main(maps)
+    ddp = ["--trainer.strategy=ddp", "--trainer.devices=2"]
+    commands = {
+        f"{command} {stage}": flow.words(command, stage, "two", *ddp) for stage in MODELS for command in COMMANDS[stage]
+    }
+    (flow.folder / "commands.json").write_text(json.dumps(commands))
+    script = [sys.executable, "-c", RUN, str(flow.folder / "commands.json"), str(flow.folder / "scores.json")]
+    statuses, outputs = two_processes(script)
+    assert statuses == [0, 0], outputs
+    flow.two = json.loads((flow.folder / "scores.json").read_text())
+    flow.one = {}
+    for key in commands:
+        command, stage = key.split()
+        if command != "fit":
+            trained = f"--ckpt_path={flow.checkpoint(stage)}"
+            metrics = run_stage(flow.words(command, stage, "one", trained)).trainer.callback_metrics
+            flow.one[key] = {name: float(value) for name, value in metrics.items()}
+    return flow
+
+
+@pytest.mark.parametrize("stage", MODELS)
+def test_two_processes_report_the_scores_of_one(flow, stage):
+    scored = [key for key in flow.one if key.endswith(stage) and not key.startswith("predict")]
+    assert scored
+    for key in scored:
+        assert flow.two[key] == pytest.approx(flow.one[key], rel=1e-5)
+        assert flow.one[key]
+
+
+def test_two_processes_write_the_files_of_one(flow):
+    one, two = flow.files("one"), flow.files("two")
+    assert one.keys() == two.keys()
+    assert sum(name.startswith("classification/predictions") for name in one) == TRAIN
+    assert sum(name.startswith("dynamic/test") for name in one) == VAL
+    assert [name for name in one if one[name] != two[name]] == []
+
+
+def test_fit_in_two_processes_of_its_own_ends(flow, tmp_path):
+    """As a user types it: Lightning starts the second process."""
+    root = f"--trainer.default_root_dir={tmp_path}"
+    words = flow.words("fit", "classification", "own", root, "--trainer.devices=2", "--trainer.strategy=ddp")
+    command = [sys.executable, "-m", "ssdd_lightning", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert (tmp_path / "config.yaml").is_file()
+
+
+def test_more_processes_than_images_is_a_sentence(flow, tmp_path):
+    names = flow.devkit / "ImageSets" / "Segmentation" / "val.txt"
+    (tmp_path / "one.txt").write_text(names.read_text().split()[0])
+    trained = f"--ckpt_path={flow.checkpoint('baseline')}"
+    split = f"--data.test_split={tmp_path / 'one.txt'}"
+    ddp = ["--trainer.strategy=ddp", "--trainer.devices=2"]
+    words = flow.words("test", "baseline", "few", trained, split, *ddp)
+    statuses, outputs = two_processes([sys.executable, "-m", "ssdd_lightning", *words])
+    assert statuses == [2, 2]
+    assert "expected at least one image a process, found 1 for 2 processes" in outputs[0]
+
+
+def test_a_loss_that_is_not_finite_in_one_process_ends_both(flow):
+    words = flow.words("fit", "baseline", "diverging", "--trainer.strategy=ddp", "--trainer.devices=2")
+    script = f"""
+import os, sys
+import ssdd_lightning
+step = ssdd_lightning.SegmentationModule.training_step
+def spoilt(self, *arguments):
+    return step(self, *arguments) * float("nan" if os.environ["RANK"] == "1" and self.global_step == 1 else 1)
+ssdd_lightning.SegmentationModule.training_step = spoilt
+sys.argv = ["ssdd", *{words!r}]
+from ssdd_lightning.cli import entry_point
+entry_point()
+"""
+    statuses, outputs = two_processes([sys.executable, "-c", script])
+    assert statuses == [2, 2], outputs
+    assert "the loss of step 1 (epoch 0) is not finite, on the images 2007_" in outputs[0]
