@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import warnings
@@ -19,7 +20,7 @@ from ssdd_lightning.cli import FILE_COMMANDS, STAGE_COMMANDS, entry_point, main
 from ssdd_lightning.data.maps import read_map
 from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.lightning_cli import build_stage, run_stage
 
 BACKBONE = "test_efficientnet"
 SEGMENTATION = {
@@ -399,6 +400,223 @@ def test_the_configuration_goes_to_the_logger_and_its_folder(flow, tmp_path):
     (folder,) = (tmp_path / "log").iterdir()
     assert yaml.safe_load((folder / "config.yaml").read_text())["data"]["classes"] == ["cat", "dog"]
     assert yaml.safe_load((folder / "hparams.yaml").read_text())["data"]["classes"] == ["cat", "dog"]
+
+
+# --- what must not happen --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["best_model_path", "last_model_path", "kth_best_model_path"])
+@pytest.mark.parametrize(
+    "how", ["{}", "local://{}", "file://{}", "simplecache::file://{}", "{out}/checkpoints/../../victim"]
+)
+def test_a_strangers_checkpoint_deletes_no_folder(flow, tmp_path, key, how):
+    out, victim = tmp_path / "run", tmp_path / "victim"
+    victim.mkdir()
+    (victim / "thesis.txt").write_text("years of work")
+    content = torch.load(flow.checkpoint("segmentation"), weights_only=True)
+    (state,) = [state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint")]
+    state |= {"dirpath": str(out / "checkpoints"), key: how.format(victim, out=out)}
+    torch.save(content, tmp_path / "stranger.ckpt")
+    more = ("--trainer.max_epochs=2", f"--ckpt_path={tmp_path / 'stranger.ckpt'}")
+    flow.run("fit", "segmentation", f"--trainer.default_root_dir={out}", "--checkpoint.save_last=true", *more)
+    assert (victim / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_run_resumed_in_its_own_folder_keeps_its_best_checkpoints(flow, tmp_path):
+    options = [f"--trainer.default_root_dir={tmp_path}", "--checkpoint.monitor=train/loss", "--checkpoint.save_top_k=2"]
+    options += ["--checkpoint.filename={epoch}", "--checkpoint.save_last=true"]
+    flow.run("fit", "segmentation", *options)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    done = flow.run("fit", "segmentation", *options, "--trainer.max_epochs=2", f"--ckpt_path={last}")
+    kept = {Path(path).name for path in done.trainer.checkpoint_callback.best_k_models}
+    assert kept == {"epoch=0.ckpt", "epoch=1.ckpt"} == {path.name for path in last.parent.glob("epoch*")}
+
+
+@pytest.mark.parametrize("name", ["../outside", "{tmp}/outside"])
+def test_names_of_a_label_file_lead_nowhere(flow, tmp_path, name):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    photo = next((flow.devkit / "JPEGImages").glob("*.jpg"))
+    for path in (photos / "inside.jpg", tmp_path / "outside.jpg"):
+        shutil.copy(photo, path)
+    vectors = {"inside": np.eye(20)[CAT - 1], name.format(tmp=tmp_path): np.eye(20)[CAT - 1]}
+    np.save(tmp_path / "labels.npy", vectors)
+    config = yaml.safe_load(flow.config("classification").read_text())
+    config["data"] = {"images": str(photos), "labels": str(tmp_path / "labels.npy"), "num_workers": 0}
+    config["data"]["classes"] = ["cat", "dog"]
+    (tmp_path / "folder.yaml").write_text(yaml.safe_dump({**config, "dataset": "folder"}))
+    out = f"--output.output_dir={tmp_path / 'out' / 'maps'}"
+    with pytest.raises(InputError, match=r"label file .*labels\.npy: the image name '.*outside' "):
+        main(
+            ["predict", f"--config={tmp_path / 'folder.yaml'}", f"--ckpt_path={flow.checkpoint('classification')}", out]
+        )
+    assert not [path for path in tmp_path.rglob("*.png")]
+
+
+def files_in(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "validate"])
+def test_without_a_checkpoint_the_last_one_of_the_run_is_meant(flow, tmp_path, command, caplog):
+    out = tmp_path / "run"
+    root = f"--trainer.default_root_dir={out}"
+    with pytest.raises(InputError, match=r"expected the checkpoint of a trained stage, found none at .*last\.ckpt"):
+        flow.run(command, "segmentation", root)
+    assert not out.exists()
+    shutil.copytree(flow.out / "segmentation", out)
+    with caplog.at_level("INFO"):
+        done = flow.run(command, "segmentation", root)
+    assert f"The checkpoint of this run is {out / 'checkpoints' / 'last.ckpt'}" in caplog.text
+    assert same_weights(done.model.state_dict(), weights_of(flow.checkpoint("segmentation")))
+
+
+def test_random_weights_replace_no_masks(flow, tmp_path):
+    from pytorch_lightning import Trainer
+
+    from ssdd_lightning.callbacks import PredictionWriter
+
+    done = flow.run("test", "segmentation", f"--trainer.default_root_dir={tmp_path}", trained=True)
+    before = files_in(tmp_path / "test")
+    fresh = build_stage(flow.words("fit", "segmentation")[1:]).model
+    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(default_root_dir=tmp_path, callbacks=[PredictionWriter()], **options)
+    with pytest.raises(InputError, match=r"expected a trained SegmentationModule, found random weights"):
+        trainer.test(fresh, datamodule=done.datamodule)
+    assert files_in(tmp_path / "test") == before != {}
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit_and_names_its_images(flow, tmp_path):
+    options = [f"--trainer.default_root_dir={tmp_path}", "--model.init_args.new_learning_rate=1e30"]
+    message = (
+        r"SegmentationModule: the loss of step [12] \(epoch 0\) is (NaN|not finite), on the images 2007_\d+, 2007_"
+    )
+    with pytest.raises(InputError, match=message):
+        flow.run("fit", "segmentation", *options, "--trainer.max_epochs=3")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_last_good_checkpoint_stays(flow, tmp_path, monkeypatch):
+    stage = ssdd_lightning.SegmentationModule
+    original = stage.training_step
+    monkeypatch.setattr(
+        stage, "training_step", lambda self, *a: original(self, *a) * (float("nan") if self.current_epoch else 1)
+    )
+    with pytest.raises(InputError, match=r"\(epoch 1\) is NaN, .*last\.ckpt of the last good epoch is kept"):
+        flow.run("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3")
+    kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert kept["epoch"] == 0
+    assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
+
+
+def test_weights_that_are_not_finite_are_not_kept(flow, tmp_path, monkeypatch):
+    """The last step of an epoch is followed by no loss that could tell."""
+    stage = ssdd_lightning.SegmentationModule
+
+    def spoil(self):
+        if self.current_epoch == 1:
+            next(self.parameters()).data.fill_(float("nan"))
+
+    monkeypatch.setattr(stage, "on_train_epoch_end", spoil)
+    with pytest.raises(InputError, match="the SegmentationModule being trained holds NaN"):
+        flow.run("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3")
+    assert all(tensor.isfinite().all() for tensor in weights_of(tmp_path / "checkpoints" / "last.ckpt").values())
+
+
+def diverged(flow, path, part="state_dict"):
+    """A checkpoint whose training diverged."""
+    content = torch.load(flow.checkpoint("static"), weights_only=True)
+    tensors = content["state_dict"] if part == "state_dict" else content["optimizer_states"][0]["state"][0]
+    tensors[next(key for key in reversed(tensors) if tensors[key].is_floating_point())].fill_(float("nan"))
+    torch.save(content, path)
+    return path
+
+
+READS_A_CHECKPOINT = {
+    "test": lambda f, bad: f.words("test", "static", f"--ckpt_path={bad}"),
+    "predict": lambda f, bad: f.words("predict", "static", f"--ckpt_path={bad}"),
+    "resumed fit": lambda f, bad: f.words("fit", "static", f"--ckpt_path={bad}", "--trainer.max_epochs=2"),
+    "backbone": lambda f, bad: f.words("fit", "static", f"--model.init_args.backbone_weights={bad}"),
+    "static stage": lambda f, bad: f.words("fit", "dynamic", f"--model.init_args.static_checkpoint={bad}"),
+    "segment": lambda f, bad: ["segment", str(bad), str(f.devkit / "JPEGImages"), f"--out={bad.parent / 'masks'}"],
+    "convert-weights": lambda f, bad: ["convert-weights", str(bad), str(bad.parent / "converted.ckpt")],
+}
+
+
+@pytest.mark.parametrize("case", READS_A_CHECKPOINT)
+def test_whatever_reads_a_diverged_checkpoint_refuses_it(flow, tmp_path, case):
+    words = READS_A_CHECKPOINT[case](flow, diverged(flow, tmp_path / "bad.ckpt"))
+    root = [] if case in ("segment", "convert-weights") else [f"--trainer.default_root_dir={tmp_path / 'run'}"]
+    with pytest.raises(InputError, match=r"bad\.ckpt holds NaN or infinite numbers, the first in "):
+        main([*words, *root])
+    assert not list(tmp_path.rglob("*.png"))
+    assert not (tmp_path / "converted.ckpt").exists()
+
+
+def test_a_diverged_optimiser_is_refused(flow, tmp_path):
+    bad = diverged(flow, tmp_path / "bad.ckpt", "optimizer")
+    with pytest.raises(InputError, match=r"optimizer 0 of the checkpoint .*bad\.ckpt holds NaN"):
+        flow.run("fit", "static", f"--ckpt_path={bad}", f"--trainer.default_root_dir={tmp_path}")
+
+
+SLOW = """
+import sys, time
+import ssdd_lightning as package
+def slow(stage, name):
+    step = getattr(stage, name)
+    def wrapped(self, *arguments):
+        print("working", flush=True)
+        time.sleep(0.2)
+        return step(self, *arguments)
+    setattr(stage, name, wrapped)
+for stage in (package.ClassificationModule, package.SegmentationModule):
+    for name in ("training_step", "predict_step", "test_step"):
+        if hasattr(stage, name):
+            slow(stage, name)
+from ssdd_lightning.cli import entry_point
+entry_point()
+"""
+
+
+def stopped(words, signum, patience=60):
+    """Send a signal to a command in the middle of its work; return its status, its output and what it said."""
+    command = [sys.executable, "-c", SLOW, *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if line == "working\n":
+                break
+        process.send_signal(signum)
+        output, errors = process.communicate(timeout=patience)
+    return process.returncode, output, [line for line in errors.splitlines() if line.startswith("ssdd: ")]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(flow, tmp_path, command, signum):
+    more = ["--trainer.max_epochs=1000"] if command == "fit" else []
+    words = flow.words(
+        command, "segmentation", f"--trainer.default_root_dir={tmp_path}", *more, trained=command != "fit"
+    )
+    status, output, said = stopped(words, signum)
+    assert status == 128 + signum
+    assert output.count("working") <= 1, "the batch in work was the last one"
+    happened = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[signum]
+    how = "No epoch was finished yet: the same command starts anew." if command == "fit" else "Run the same command"
+    assert [line.startswith(f"ssdd: {happened}. {how}") for line in said] == [True]
+
+
+def test_a_signal_after_an_epoch_names_the_checkpoint(flow, tmp_path):
+    resumed = ["--trainer.max_epochs=1000", f"--trainer.default_root_dir={flow.out / 'segmentation'}"]
+    shutil.copytree(flow.out / "segmentation", tmp_path / "copy")
+    try:
+        status, _, said = stopped(flow.words("fit", "segmentation", *resumed, trained=True), signal.SIGTERM)
+    finally:
+        shutil.rmtree(flow.out / "segmentation")
+        shutil.copytree(tmp_path / "copy", flow.out / "segmentation")
+    assert status == 143
+    kept = flow.checkpoint("segmentation")
+    how = f"The last epoch that was finished is kept; add --ckpt_path {kept} to go on from there."
+    assert said == [f"ssdd: terminated. {how}"]
 
 
 # --- the command itself ----------------------------------------------------------------------------------------------

@@ -3,11 +3,13 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, Interrupted
 
 STAGE_COMMANDS = {
     "fit": "train a stage from a YAML file",
@@ -80,10 +82,11 @@ def help_text() -> str:
 
 
 def entry_point() -> None:
-    """Run the command line of the process; bad input becomes one line on stderr and status 2."""
+    """Run the command line of the process; bad input becomes one line on stderr and status 2, a signal 130 or 143."""
     # OpenMP's threads spin while they wait; on a virtual machine with two cores that made a training step four times
     # slower. Read when torch is first imported, so it must be set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    raise_on_signals()
     try:
         sys.exit(main())
     except InputError as error:
@@ -97,9 +100,25 @@ def entry_point() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("ssdd: interrupted; run the same command again to go on.", file=sys.stderr)
-        sys.exit(130)
+    except Interrupted as stop:
+        end_progress_bars()
+        if not os.environ.get("LOCAL_RANK", "0").strip("0"):  # the first process of a machine speaks for all
+            print(f"ssdd: {stop}", file=sys.stderr)
+        sys.exit(stop.status)
+
+
+def raise_on_signals() -> None:
+    """Let SIGINT and SIGTERM raise `Interrupted` in this process; processes forked from it die of them as usual."""
+    process = os.getpid()
+
+    def receive(signum: int, frame: FrameType | None) -> None:
+        """Raise, or die where this is a child."""
+        if os.getpid() == process:
+            raise Interrupted(signum)
+        os._exit(128 + signum)
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, receive)
 
 
 def end_progress_bars() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 import yaml
+from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities import rank_zero_info
 
-from ssdd_lightning.callbacks import PredictionWriter
+from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.config_errors import check_config_files, config_sentence
 from ssdd_lightning.data.choice import OPTION, chosen_dataset, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
@@ -31,9 +33,9 @@ class SaveRunConfig(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save once, at the start of a fit."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a broadcast, which every process must ask for
         if stage != "fit" or not trainer.is_global_zero:
             return
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "config.yaml"
         self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
@@ -72,6 +74,8 @@ class SSDDCommandLine(LightningCLI):
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
+        if subcommand in ("validate", "test", "predict") and checkpoint in (None, "last"):
+            checkpoint = self.config[subcommand].ckpt_path = _last_checkpoint(self.config[subcommand])
         if checkpoint not in (None, "last", "hpc", "registry") and not Path(checkpoint).is_file():
             raise InputError(
                 f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
@@ -117,6 +121,18 @@ def _check_checkpoint(path: Path, resumed: bool) -> None:
         raise InputError(
             f"{path} holds weights, but no training to go on with; give it as backbone_weights of the model."
         )
+
+
+def _last_checkpoint(config: Namespace) -> str:
+    """The checkpoint that the run of these options left."""
+    path = Path(config.checkpoint.dirpath or _checkpoint_folder(config.trainer.default_root_dir)) / "last.ckpt"
+    if not path.is_file():
+        raise InputError(
+            f"expected the checkpoint of a trained stage, found none at {path}; run `ssdd fit` first, or name one with "
+            "--ckpt_path."
+        )
+    rank_zero_info(f"The checkpoint of this run is {path}; another one is named by --ckpt_path.")
+    return str(path)
 
 
 def _checkpoint_folder(root: str | Path | None) -> str:
@@ -170,6 +186,7 @@ def _command_line(args: Sequence[str], data: type[WeakDataModule] | None, run: b
             subclass_mode_model=True,
             save_config_callback=SaveRunConfig,
             auto_configure_optimizers=False,
+            trainer_defaults={"callbacks": [Interruption()]},
             seed_everything_default=0,
             parser_kwargs={**strict, **{name: dict(strict) for name in SSDDCommandLine.subcommands()}},
             args=list(args),

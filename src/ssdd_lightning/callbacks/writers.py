@@ -58,12 +58,23 @@ class PredictionWriter(BasePredictionWriter):
             self.output_dir = self._chosen or Path(trainer.default_root_dir) / folder
             _make_folder(self.output_dir)
 
+    def _refuse_untrained(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A network that was never trained replaces no masks."""
+        there = next((path for path in self.output_dir.glob("*.png") if not path.name.startswith(".")), None)
+        if there is not None and not getattr(pl_module, "trained", True):
+            raise InputError(
+                f"expected a trained {type(pl_module).__name__}, found random weights, whose files would replace those "
+                f"in {self.output_dir}, such as {there.name}; give the trainer a ckpt_path, or another output_dir."
+            )
+
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what an earlier run finished."""
+        self._refuse_untrained(trainer, pl_module)
         self._record = open_record(trainer, pl_module, "predict", self.output_dir)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find out what an earlier run finished."""
+        self._refuse_untrained(trainer, pl_module)
         self._record = open_record(trainer, pl_module, "test", self.output_dir)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

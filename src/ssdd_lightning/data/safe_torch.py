@@ -2,10 +2,12 @@
 
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor
 
 from ssdd_lightning.errors import InputError
 
@@ -36,3 +38,21 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
             f"it asks for {asked[1]}, but only tensors, dicts, lists and plain values are admitted; do not trust it "
             "unless you know who wrote it, who can save its state dict or arrays alone"
         ) from error
+
+
+def check_finite(tensors: Mapping[str, Any], source: str) -> None:
+    """Refuse tensors of a training that diverged.
+
+    Args:
+        tensors: Tensors by name; other values are not looked at.
+        source: Where they come from, for the message.
+
+    Raises:
+        InputError: One holds NaN or an infinite number.
+    """
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+            raise InputError(
+                f"{source} holds NaN or infinite numbers, the first in {name}: its training diverged; use an earlier "
+                "checkpoint, or train again with a lower learning rate."
+            )

@@ -11,7 +11,7 @@ import torch
 
 from ssdd_lightning.crf import DenseCRF
 from ssdd_lightning.data.classes import ClassTable, class_table
-from ssdd_lightning.data.safe_torch import load_torch
+from ssdd_lightning.data.safe_torch import check_finite, load_torch
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.segmentation import SegmentationStage
 
@@ -47,6 +47,7 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
         raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct it")
     try:
         content = _read(path)
+        check_finite(content["state_dict"], str(path))
         stage_class = _stage_class(content["hyper_parameters"]["_class_path"], path)
         stage = stage_class.load_from_checkpoint(path, map_location=device, weights_only=True)
     except InputError:

@@ -1,7 +1,8 @@
 """What all stages share: optimiser, schedule, where the backbone's weights come from, and what a checkpoint keeps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.safe_torch import check_finite
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
@@ -81,7 +83,10 @@ class Stage(LightningModule):
         self.double_bias_rate = double_bias_rate
         self.classes: ClassTable | None = None
         """The dataset's classes and which of them the outputs are; None where the checkpoint does not say."""
+        self.trained = False
+        """Whether the weights were learnt: here, or by whoever wrote the checkpoint."""
         self.earlier: EarlierFiles | None = None
+        self._names: list[str] = []
         self._pictures: dict[str, Tensor] | None = None
 
     def on_fit_start(self) -> None:
@@ -92,8 +97,48 @@ class Stage(LightningModule):
         if self.backbone_weights and not self.trainer.ckpt_path:
             rank_zero_info(str(self.network.backbone.load_weights(self.backbone_weights)))
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Remember whose loss is about to be computed."""
+        self._names = list(batch["name"])
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Stop before a loss that is NaN or infinite reaches the weights.
+
+        Raises:
+            InputError: It is, in this process or in another one; all of them stop at the same step.
+        """
+        finite = bool(loss.isfinite())
+        if self.trainer.strategy.reduce_boolean_decision(finite, all=True):
+            return
+        whose = [self._names if not finite else []]
+        if self.trainer.world_size > 1:
+            whose = [[]] * self.trainer.world_size
+            torch.distributed.all_gather_object(whose, self._names if not finite else [])
+        names = ", ".join(name for part in whose for name in part)
+        raise InputError(
+            f"{type(self).__name__}: the loss of step {self.trainer.global_step} (epoch {self.trainer.current_epoch}) "
+            f"is {'NaN' if loss.isnan() else 'not finite'}, on the images {names}; {self._kept()}. Lower the learning "
+            "rate, or look at these images and their masks."
+        )
+
+    def _kept(self) -> str:
+        """What there is to go on from."""
+        last = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if last and Path(last).is_file():
+            return f"the checkpoint {last} of the last good epoch is kept"
+        return "no epoch was finished"
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        """Take note that the network is not a random one any more."""
+        self.trained = True
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep which classes the outputs stand for, so that masks can be written without the data module."""
+        """Keep which classes the outputs stand for, so that masks can be written without the data module.
+
+        Raises:
+            InputError: A tensor is not finite; the checkpoint of the last good epoch must not be replaced by that.
+        """
+        check_finite(checkpoint["state_dict"], f"the {type(self).__name__} being trained")
         self.classes = self._data_classes() or self.classes
         if self.classes is not None:
             checkpoint[CLASSES_KEY] = {"names": list(self.classes.names), "indices": list(self.classes.indices)}
@@ -104,6 +149,12 @@ class Stage(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network or of other classes in one sentence."""
         self._check_tensors(checkpoint)
+        check_finite(checkpoint["state_dict"], f"the checkpoint{self._checkpoint_name()}")
+        for number, optimizer in enumerate(checkpoint.get("optimizer_states", ())):
+            for state in optimizer["state"].values():
+                check_finite(state, f"optimizer {number} of the checkpoint{self._checkpoint_name()}")
+        drop_foreign_paths(checkpoint, self._checkpoint_folders())
+        self.trained = True
         if CLASSES_KEY not in checkpoint:
             return  # written before classes were kept
         stored = checkpoint[CLASSES_KEY]
@@ -124,6 +175,10 @@ class Stage(LightningModule):
                     f"the checkpoint{self._checkpoint_name()} does not fit this {type(self).__name__}: {name} should "
                     f"be {tuple(tensor.shape)}, found {found}; use the classes and the network it was trained with."
                 )
+
+    def _checkpoint_folders(self) -> list[Path]:
+        callbacks = [] if self._trainer is None else self._trainer.checkpoint_callbacks
+        return [Path(folder).resolve() for folder in (getattr(c, "dirpath", None) for c in callbacks) if folder]
 
     def _checkpoint_name(self) -> str:
         return f" {self.trainer.ckpt_path}" if self._trainer is not None and self.trainer.ckpt_path else ""
@@ -162,6 +217,36 @@ class Stage(LightningModule):
             }
             groups.setdefault(group, {"params": [], **options})["params"].append(parameter)
         return list(groups.values())
+
+
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+
+
+def drop_foreign_paths(checkpoint: dict[str, Any], folders: Sequence[Path]) -> None:
+    """Take out of the callbacks' state what does not lie in the run's own checkpoint folders.
+
+    ModelCheckpoint deletes, with all that is in it, what its state calls an outdated checkpoint, so a stranger's
+    checkpoint could name any folder.
+
+    Args:
+        checkpoint: A loaded checkpoint; its callbacks' states are changed in place.
+        folders: The checkpoint folders of the run, resolved.
+    """
+    for state in checkpoint.get("callbacks", {}).values():
+        if not isinstance(state, dict):
+            continue
+        if isinstance(state.get("best_k_models"), dict):
+            kept = {path: score for path, score in state["best_k_models"].items() if _lies_in(path, folders)}
+            state["best_k_models"] = kept if state.get("kth_best_model_path", "") in ("", *kept) else {}
+        for key in _PATHS:
+            if key in state and not _lies_in(state[key], folders):
+                state[key] = ""
+
+
+def _lies_in(path: object, folders: Sequence[Path]) -> bool:
+    if not isinstance(path, str) or "::" in path or "://" in path or "\0" in path:
+        return False  # not a plain path: fsspec would take the text for an address
+    return any(folder in Path(path).resolve().parents for folder in folders)
 
 
 Module = TypeVar("Module", bound=Stage)
