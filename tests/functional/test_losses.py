@@ -160,11 +160,12 @@ def two_class_case():
 
 def test_segmentation_loss_on_a_hand_computed_case():
     logits, mask = two_class_case()
+    mask[0, 0, 0] = 255  # one pixel of class 0 and two of class 1 are left: the two means differ
     half, likely, unlikely = -math.log(1 / 2), -math.log(4 / 5), -math.log(1 / 5)
-    pixel_mean = (half + half + likely + unlikely) / 4
-    assert segmentation_loss(logits, mask).item() == pytest.approx(pixel_mean, rel=1e-6)
-    class_mean = mean([mean([half, likely]), mean([half, unlikely])])
-    assert segmentation_loss(logits, mask, per_class=True).item() == pytest.approx(class_mean, rel=1e-6)
+    class_mean = mean([likely, mean([half, unlikely])])
+    assert segmentation_loss(logits, mask).item() == pytest.approx(class_mean, rel=1e-6)
+    pixel_mean = mean([half, likely, unlikely])
+    assert segmentation_loss(logits, mask, per_class=False).item() == pytest.approx(pixel_mean, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -53,7 +53,7 @@ def difference_loss(
     return _mean_over_present(_mean_over_present(side_means, pixels > 0), (pixels > 0).any(0), dim=0)
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = False) -> Tensor:
+def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> Tensor:
     """Cross entropy of a segmentation network against a mask (Eq. 8).
 
     Args:

@@ -43,7 +43,8 @@ class DynamicRefinementModule(SegmentationStage):
         balanced_difference_loss: average difference and agreement pixels separately (authors' code) instead of the
             plain pixel mean (paper).
         average_difference_loss: quarter the sum of its four terms (authors' code) instead of adding them (paper).
-        per_class_loss: mean within each class, then over classes (Eq. 8 as printed), instead of the pixel mean.
+        per_class_loss: mean within each class, then over classes (Eq. 8 as printed); false is the plain mean over
+            pixels (authors' code), which leans to background while training is short.
         test_scales: scales whose probabilities are averaged in `test` and `predict`.
         test_flip: average over the horizontal flip too.
         test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
@@ -73,7 +74,7 @@ class DynamicRefinementModule(SegmentationStage):
         exclude_bad_from_diff2: bool = True,
         balanced_difference_loss: bool = True,
         average_difference_loss: bool = False,
-        per_class_loss: bool = False,
+        per_class_loss: bool = True,
         test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
         test_flip: bool = True,
         test_crf: bool = True,

@@ -159,7 +159,8 @@ class SegmentationModule(SegmentationStage):
         num_classes: C, background included; comes from the data.
         network: the segmentation network; called with the number of classes.
         mask_stride: logits and masks meet at 1/mask_stride of the input (4 in the paper).
-        per_class_loss: mean within each class, then over classes (Eq. 8 as printed), instead of the pixel mean.
+        per_class_loss: mean within each class, then over classes (Eq. 8 as printed); false is the plain mean over
+            pixels (authors' code), which leans to background while training is short.
         test_scales: scales whose probabilities are averaged in `test` and `predict`.
         test_flip: average over the horizontal flip too.
         test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
@@ -180,7 +181,7 @@ class SegmentationModule(SegmentationStage):
         num_classes: int,
         network: Callable[[int], SegmentationNetwork] = SegmentationNetwork,
         mask_stride: int = 4,
-        per_class_loss: bool = False,
+        per_class_loss: bool = True,
         test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
         test_flip: bool = True,
         test_crf: bool = True,

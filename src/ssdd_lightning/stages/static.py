@@ -30,7 +30,8 @@ class StaticRefinementModule(SegmentationStage):
         balanced_difference_loss: average difference and agreement pixels separately (authors' code) instead of the
             plain pixel mean (paper).
         average_difference_loss: halve the sum of its two terms (authors' code) instead of adding them (paper).
-        per_class_loss: mean within each class, then over classes (Eq. 8 as printed), instead of the pixel mean.
+        per_class_loss: mean within each class, then over classes (Eq. 8 as printed); false is the plain mean over
+            pixels (authors' code), which leans to background while training is short.
         test_scales: scales averaged when the segmentation branch is tested.
         test_flip: average over the horizontal flip too.
         test_crf: dense CRF after the average.
@@ -53,7 +54,7 @@ class StaticRefinementModule(SegmentationStage):
         bad_sample_rule: Literal["any", "all"] = "any",
         balanced_difference_loss: bool = True,
         average_difference_loss: bool = False,
-        per_class_loss: bool = False,
+        per_class_loss: bool = True,
         test_scales: Sequence[float] = (1.0,),
         test_flip: bool = False,
         test_crf: bool = False,
