@@ -11,11 +11,11 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info
 
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
+from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint
 from ssdd_lightning.config_errors import check_config_files, config_sentence
 from ssdd_lightning.data.choice import OPTION, chosen_dataset, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
@@ -54,10 +54,10 @@ class SSDDCommandLine(LightningCLI):
         help_text = "dataset: voc, coco, or folder for your own photos; decides the options of `data`"
         parser.add_argument(OPTION, type=str | None, default=dataset_name(self.datamodule_class), help=help_text)
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.set_defaults(
             {
-                "checkpoint.filename": "last",
+                "checkpoint.filename": LAST,
                 "checkpoint.enable_version_counter": False,
                 "checkpoint.save_on_train_epoch_end": True,  # else an epoch without validation leaves no checkpoint
             }

@@ -3,7 +3,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
 from ssdd_lightning.data.masks import VOC_PALETTE
 from ssdd_lightning.data.transforms import PAD_COLOUR, PlainTransform, TrainTransform
@@ -38,11 +37,10 @@ def inside(mask):
 @pytest.mark.parametrize("keep_aspect", [True, False])
 @pytest.mark.parametrize("crop_size", [64, 200])
 def test_image_mask_and_maps_stay_aligned(resize, keep_aspect, crop_size):
-    torch.manual_seed(0)
     image, mask, maps = blocks()
     transform = make(crop_size, resize, keep_aspect)
-    for _ in range(8):
-        view = transform(image, {"knowledge": mask, "advice": maps}, PRESENT)
+    for seed in range(8):
+        view = transform(image, {"knowledge": mask, "advice": maps}, PRESENT, seed)
         knowledge, advice = view["knowledge"], view["advice"]
         assert knowledge.shape == advice.shape == view["image"].shape[:2] == (crop_size, crop_size)
         np.testing.assert_array_equal(knowledge == 255, advice == 255)
@@ -53,20 +51,18 @@ def test_image_mask_and_maps_stay_aligned(resize, keep_aspect, crop_size):
 
 
 def test_masks_are_not_shifted_against_maps():
-    torch.manual_seed(0)
     image, mask, maps = blocks()
-    view = make(150, (150, 150), flip=False)(image, {"knowledge": mask, "advice": maps}, PRESENT)
+    view = make(150, (150, 150), flip=False)(image, {"knowledge": mask, "advice": maps}, PRESENT, 0)
     differ = view["knowledge"] != view["advice"]
     assert differ.mean() < 0.015  # 0.027 with OpenCV's plain nearest
 
 
 def test_small_images_lie_anywhere_and_padding_is_known():
-    torch.manual_seed(0)
     image, mask, maps = blocks(40, 60)
     transform = make(100, color_jitter=(0.3, 0.3, 0.3, 0.1))
     corners = set()
-    for _ in range(30):
-        view = transform(image, {"knowledge": mask, "advice": maps}, PRESENT)
+    for seed in range(30):
+        view = transform(image, {"knowledge": mask, "advice": maps}, PRESENT, seed)
         padding = view["knowledge"] == 255
         assert padding.sum() == 100 * 100 - 40 * 60
         np.testing.assert_array_equal(padding, view["advice"] == 255)
@@ -78,9 +74,8 @@ def test_small_images_lie_anywhere_and_padding_is_known():
 
 
 def test_only_the_image_is_jittered():
-    torch.manual_seed(0)
     image, mask, _ = blocks()
-    view = make(color_jitter=(0.3, 0.3, 0.3, 0.1))(image, {"knowledge": mask}, PRESENT)
+    view = make(color_jitter=(0.3, 0.3, 0.3, 0.1))(image, {"knowledge": mask}, PRESENT, 0)
     assert (view["image"] != view["image_raw"]).any()
     sure = inside(view["knowledge"])
     np.testing.assert_array_equal(view["image_raw"][sure], VOC_PALETTE[view["knowledge"][sure]])
@@ -93,7 +88,7 @@ def test_maps_are_decided_after_the_warp():
     maps[:, 0::2, 1] = 0.44
     maps[:, 1::2, 1] = 1.0
     image = np.zeros((64, 64, 3), dtype=np.uint8)
-    view = make(32, (32, 32), flip=False)(image, {"knowledge": maps}, PRESENT)
+    view = make(32, (32, 32), flip=False)(image, {"knowledge": maps}, PRESENT, 0)
     assert (view["knowledge"] == 2).all()
 
 
@@ -105,34 +100,32 @@ def test_maps_may_have_any_number_of_channels(channels, side):
         maps[:, 7 * channel :, channel] = 1 + channel  # columns of 7 pixels, the last channel to the edge
     present = np.arange(channels, dtype=np.uint8)
     image = np.zeros((50, 70, 3), dtype=np.uint8)
-    view = make(90, (side, side), flip=False)(image, {"knowledge": maps}, present)
+    view = make(90, (side, side), flip=False)(image, {"knowledge": maps}, present, 0)
     row = view["knowledge"][45] if side == 90 else view["knowledge"].min(axis=0)
     assert set(row.tolist()) - {255} == set(range(channels))
     assert (np.diff(row[row != 255].astype(int)) >= 0).all()
 
 
 def test_longest_sides_fill_the_range_and_keep_the_shape():
-    torch.manual_seed(0)
     image = np.zeros((100, 200, 3), dtype=np.uint8)
     mask = np.zeros((100, 200), dtype=np.uint8)
     sizes = []
-    for _ in range(60):
-        seen = make(64, (40, 44))(image, {"knowledge": mask}, PRESENT)["knowledge"] == 0
+    for seed in range(60):
+        seen = make(64, (40, 44))(image, {"knowledge": mask}, PRESENT, seed)["knowledge"] == 0
         sizes.append((int(seen.any(axis=0).sum()), int(seen.any(axis=1).sum())))
     assert {width for width, _ in sizes} == set(range(40, 45))
     assert all(height == round(width / 2) for width, height in sizes)
-    square = make(64, (40, 44), keep_aspect=False)(image, {"knowledge": mask}, PRESENT)["knowledge"] == 0
+    square = make(64, (40, 44), keep_aspect=False)(image, {"knowledge": mask}, PRESENT, 0)["knowledge"] == 0
     assert square.any(axis=0).sum() == square.any(axis=1).sum()
 
 
-def test_draws_are_seeded_by_torch_and_independent_of_each_other():
+def test_draws_are_repeated_by_their_seeds_and_independent_of_each_other():
     down, across = np.mgrid[0:100, 0:100].astype(np.uint8) * 2
     image = np.stack([across, down, down], axis=2)
     transform = make(20)
 
     def draw():
-        torch.manual_seed(3)
-        views = np.stack([transform(image, {}, PRESENT)["image_raw"] for _ in range(400)]).astype(int)
+        views = np.stack([transform(image, {}, PRESENT, seed)["image_raw"] for seed in range(400)]).astype(int)
         flipped = views[:, 0, 0, 0] > views[:, 0, -1, 0]
         left = views[..., 0].min(axis=(1, 2))
         return flipped, np.where(flipped, 198 - 38 - left, left), views[..., 1].min(axis=(1, 2))
@@ -147,7 +140,7 @@ def test_draws_are_seeded_by_torch_and_independent_of_each_other():
 
 def test_evaluation_leaves_everything_at_its_size():
     image, mask, maps = blocks()
-    view = PlainTransform()(image, {"knowledge": mask, "advice": maps}, PRESENT)
+    view = PlainTransform()(image, {"knowledge": mask, "advice": maps}, PRESENT, 0)
     np.testing.assert_array_equal(view["image"], image)
     np.testing.assert_array_equal(view["image_raw"], image)
     np.testing.assert_array_equal(view["knowledge"], mask)

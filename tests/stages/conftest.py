@@ -34,11 +34,11 @@ def classifier():
 def build(network):
     """Build a stage of 4 classes from seed 0; `logged` collects what it logs, with the graph."""
 
-    def make(stage, bias=None, **options):
+    def make(stage, bias=None, classes=CLASSES, **options):
         torch.manual_seed(0)
         if "ssdd" in stage.__init__.__annotations__:
             options["ssdd"] = partial(SSDD, width=8, **({"dd_bias": bias, "class_bias": 0.0} if bias else {}))
-        module = stage(CLASSES, **{"network": network, "backbone_weights": None, **options})
+        module = stage(classes, **{"network": network, "backbone_weights": None, **options})
         module.logged = {}
         module.log = lambda name, value, **_: module.logged.update({name: value})
         return module

@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.dataset import (
@@ -21,7 +21,7 @@ from ssdd_lightning.data.dataset import (
 )
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.maps import map_path
-from ssdd_lightning.data.sharing import own_share
+from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
 from ssdd_lightning.data.transforms import PlainTransform
 from ssdd_lightning.errors import InputError
 
@@ -72,6 +72,9 @@ class WeakDataModule(LightningDataModule, ABC):
         self.num_workers = num_workers
         self.maps = maps
         self.datasets: dict[Phase, FolderDataset] = {}
+        self.seed: int | None = None
+        """Seed of the order and augmentation of the training images; None until they are asked for."""
+        self._resumed_at = (0, 0)
 
     @property
     def num_classes(self) -> int:
@@ -116,10 +119,33 @@ class WeakDataModule(LightningDataModule, ABC):
             self.datasets[phase] = self._build(phase)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled augmented crops; an incomplete last batch is dropped, unless it is the only one."""
+        """Shuffled augmented crops; an incomplete last batch is dropped, unless it is the only one.
+
+        Order and augmentation are functions of (seed, epoch, image) alone: no number of workers changes them, and a
+        resumed fit goes on with the next batch.
+        """
         dataset = self.datasets["train"]
-        drop = len(dataset) > self.batch_size
-        return self._loader(dataset, batch_size=self.batch_size, shuffle=True, drop_last=drop)
+        dataset.seed = self.seed = run_seed() if self.seed is None else self.seed
+        epoch, done = self._resumed_at
+        return self._loader(dataset, TrainSampler(dataset, self.batch_size, self.seed, epoch, done), self.batch_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the data: the seed, the epoch, and how many of its batches are finished."""
+        if self.trainer is None:
+            return {}
+        loop: Any = self.trainer.fit_loop  # its trackers are typed as their bases
+        epoch, done = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
+        if loop.epoch_progress.current.started == epoch:  # between two epochs
+            done = 0
+        elif done >= self.trainer.num_training_batches:
+            epoch, done = epoch + 1, 0
+        return {"seed": self.seed, "epoch": epoch, "batches": done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where the checkpoint was written; checkpoints from before this was kept begin an epoch."""
+        if state_dict.get("seed") is not None:
+            self.seed = int(state_dict["seed"])
+            self._resumed_at = int(state_dict["epoch"]), int(state_dict["batches"])
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Whole images with their truth."""
@@ -162,14 +188,12 @@ class WeakDataModule(LightningDataModule, ABC):
         return records
 
     def _loader(
-        self, dataset: FolderDataset, batch_size: int = 1, shuffle: bool = False, drop_last: bool = False
+        self, dataset: FolderDataset, sampler: Sampler[Any] | None = None, batch_size: int = 1
     ) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            shuffle=shuffle,
-            sampler=None if shuffle else own_share(dataset),
-            drop_last=drop_last,
+            sampler=UnrepeatedSampler(dataset) if sampler is None else sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

@@ -16,6 +16,7 @@ from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.guides import Guide, check_values, read_guides, read_scores
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.data.masks import read_image, read_mask
+from ssdd_lightning.data.sampling import Draw, seed_for
 from ssdd_lightning.data.transforms import View
 from ssdd_lightning.errors import InputError
 
@@ -25,7 +26,9 @@ Sample = dict[str, Tensor | str]
 class Transform(Protocol):
     """What turns an image and its guides into a view: `TrainTransform` or `PlainTransform`."""
 
-    def __call__(self, image: npt.NDArray[np.uint8], guides: dict[str, Guide], present: npt.NDArray[np.uint8]) -> View:
+    def __call__(
+        self, image: npt.NDArray[np.uint8], guides: dict[str, Guide], present: npt.NDArray[np.uint8], seed: int
+    ) -> View:
         """Return the view; see `TrainTransform`."""
         ...
 
@@ -74,25 +77,31 @@ class FolderDataset(Dataset[Sample]):
         self.records = list(records)
         self.table = table
         self.transform = transform
+        self.seed = 0
+        """Seed of the run; with epoch and index it decides the augmentation."""
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, draw: int | Draw) -> Sample:
         """Read and transform one image.
+
+        Args:
+            draw: Position of the image, or with the epoch that it is drawn in (otherwise 0).
 
         Raises:
             InputError: A file is unreadable, of another size than the image, or holds wrong classes.
         """
         if get_worker_info() is not None:
             cv2.setNumThreads(0)  # each worker is one process; OpenCV's threads would fight over the cores
+        index, epoch = draw if isinstance(draw, tuple) else (draw, 0)
         record = self.records[index]
         image = read_image(record.image)
         guides = read_guides(record.guides, self.table, record.labels)
         for key, guide in guides.items():
             _check_size(guide.shape[:2], image, key, record.guides[key], record.image)
         present = self.table.to_network()[[0, *record.labels]]
-        view = self.transform(image, guides, present)
+        view = self.transform(image, guides, present, seed_for(self.seed, epoch, index))
         sample: Sample = {key: _to_tensor(array) for key, array in view.items()}
         if "inside" in view:
             sample["inside"] = torch.from_numpy(view["inside"].astype(bool))

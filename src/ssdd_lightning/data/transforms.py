@@ -10,7 +10,6 @@ import albumentations
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from ssdd_lightning.data.classes import IGNORE
 from ssdd_lightning.data.guides import Guide, guide_to_mask
@@ -29,8 +28,7 @@ class TrainTransform:
 
     Maps are warped as scores (bilinear) and decided by argmax after the crop; masks are warped by the nearest
     pixel, centre to centre. Where the image is smaller than the crop it lies at a random place on a canvas of
-    `PAD_COLOUR`, and every mask is 255 there. All draws of a sample come from one seed off torch's generator,
-    so that DataLoader workers and epochs differ and `seed_everything` repeats them.
+    `PAD_COLOUR`, and every mask is 255 there. All draws of a view come from one seed.
 
     Args:
         crop_size: Side of the square crop in pixels.
@@ -63,7 +61,7 @@ class TrainTransform:
         self._pad = albumentations.Compose([pad], additional_targets=targets)
 
     def __call__(
-        self, image: npt.NDArray[np.uint8], guides: Mapping[str, Guide], present: npt.NDArray[np.uint8]
+        self, image: npt.NDArray[np.uint8], guides: Mapping[str, Guide], present: npt.NDArray[np.uint8], seed: int
     ) -> View:
         """Draw one augmented view.
 
@@ -71,11 +69,12 @@ class TrainTransform:
             image: H x W x 3 uint8 RGB.
             guides: `knowledge` and `advice`, of the image's size.
             present: Network index of each channel of the maps.
+            seed: The same seed, the same view.
 
         Returns:
             `image`, `image_raw`, the guides as masks, and `inside`, all `crop_size` square.
         """
-        self._reseed()
+        self._reseed(seed)
         keys = {key: key if guide.ndim == 2 else f"{key}_map" for key, guide in guides.items()}
         warped = self._warp(image=image, **{keys[key]: guide for key, guide in guides.items()})
         masks = {key: guide_to_mask(warped[keys[key]], present) for key in guides}
@@ -86,9 +85,8 @@ class TrainTransform:
         padded["inside"] = (padded["inside"] != IGNORE).astype(np.uint8)
         return padded
 
-    def _reseed(self) -> None:
+    def _reseed(self, seed: int) -> None:
         """Give all transforms one fresh source of randomness (albumentations ignores the global ones)."""
-        seed = int(torch.randint(2**62, ()))
         numbers, choices = np.random.default_rng(seed), random.Random(seed)
         for transform in (self._warp, self._jitter, self._pad):
             transform.set_random_state(numbers, choices)
@@ -98,7 +96,7 @@ class PlainTransform:
     """The image as it is and the guides as masks: evaluation and prediction."""
 
     def __call__(
-        self, image: npt.NDArray[np.uint8], guides: Mapping[str, Guide], present: npt.NDArray[np.uint8]
+        self, image: npt.NDArray[np.uint8], guides: Mapping[str, Guide], present: npt.NDArray[np.uint8], seed: int = 0
     ) -> View:
         """Return `image` and `image_raw` (one array) and the guides as masks; arguments as in training."""
         masks = {key: guide_to_mask(guide, present) for key, guide in guides.items()}

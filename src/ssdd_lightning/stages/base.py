@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.safe_torch import check_finite
+from ssdd_lightning.data.sampling import run_seed, seed_for
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
@@ -26,6 +27,8 @@ asks for them `knowledge` and `advice` B x H x W long; `inside` B x H x W bool (
 
 CLASSES_KEY = "ssdd_classes"
 """Where a checkpoint keeps the names of the dataset's classes and the dataset's index of each network output."""
+SEED_KEY = "ssdd_seed"
+"""Where a checkpoint keeps the seed of the training steps."""
 
 
 class EarlierFiles(Protocol):
@@ -87,6 +90,8 @@ class Stage(LightningModule):
         """Whether the weights were learnt: here, or by whoever wrote the checkpoint."""
         self.earlier: EarlierFiles | None = None
         self._names: list[str] = []
+        self.seed: int | None = None
+        """Seed of what is random in a training step; None until the first one."""
         self._pictures: dict[str, Tensor] | None = None
 
     def on_fit_start(self) -> None:
@@ -98,8 +103,13 @@ class Stage(LightningModule):
             rank_zero_info(str(self.network.backbone.load_weights(self.backbone_weights)))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Remember whose loss is about to be computed."""
+        """Remember whose loss is about to be computed, and draw what is random in the step from the step's own seed.
+
+        So dropout in a resumed fit is that of an uninterrupted one.
+        """
         self._names = list(batch["name"])
+        self.seed = run_seed() if self.seed is None else self.seed
+        torch.manual_seed(seed_for(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Stop before a loss that is NaN or infinite reaches the weights.
@@ -139,6 +149,7 @@ class Stage(LightningModule):
             InputError: A tensor is not finite; the checkpoint of the last good epoch must not be replaced by that.
         """
         check_finite(checkpoint["state_dict"], f"the {type(self).__name__} being trained")
+        checkpoint[SEED_KEY] = self.seed
         self.classes = self._data_classes() or self.classes
         if self.classes is not None:
             checkpoint[CLASSES_KEY] = {"names": list(self.classes.names), "indices": list(self.classes.indices)}
@@ -154,7 +165,7 @@ class Stage(LightningModule):
             for state in optimizer["state"].values():
                 check_finite(state, f"optimizer {number} of the checkpoint{self._checkpoint_name()}")
         drop_foreign_paths(checkpoint, self._checkpoint_folders())
-        self.trained = True
+        self.trained, self.seed = True, checkpoint.get(SEED_KEY)
         if CLASSES_KEY not in checkpoint:
             return  # written before classes were kept
         stored = checkpoint[CLASSES_KEY]

@@ -1,0 +1,57 @@
+"""Checkpoints of a run: at the end of each epoch, and in between as often as the clock says."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+LAST = "last"
+"""Name of the checkpoint that a run goes on from, without its suffix."""
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Lightning's ModelCheckpoint, which also writes `last.ckpt` every few minutes in the middle of an epoch.
+
+    A fit that is resumed from such a checkpoint goes on with the next batch and ends with the weights of one that was
+    never interrupted.
+
+    Args:
+        every_n_minutes: Minutes between two checkpoints at most, besides those of the epochs; 0 writes one after every
+            step, null none.
+        **options: As for ModelCheckpoint.
+    """
+
+    def __init__(self, every_n_minutes: float | None = 10.0, **options: Any) -> None:  # noqa: ANN401
+        super().__init__(**options)
+        self.every_n_minutes = every_n_minutes
+        self._written = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        super().on_train_start(trainer, pl_module)
+        self._written = time.monotonic()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - as Lightning has it
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Write a checkpoint if it is time; the first process has the clock."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if self.every_n_minutes is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        due = time.monotonic() - self._written >= 60 * self.every_n_minutes
+        accumulating = trainer.fit_loop._should_accumulate()
+        if trainer.strategy.broadcast(due) and not accumulating:
+            self.write(trainer)
+
+    def write(self, trainer: Trainer) -> None:
+        """Write `last.ckpt` now; every process must ask for it."""
+        assert self.dirpath is not None  # set by `setup`
+        trainer.save_checkpoint(Path(self.dirpath) / f"{LAST}{self.FILE_EXTENSION}")
+        self._written = time.monotonic()

@@ -1,0 +1,103 @@
+"""Which images come when, and where: one order for any number of loader workers, resumed or not."""
+
+import os
+from collections.abc import Iterator, Sized
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import distributed
+from torch.utils.data import DistributedSampler
+
+from ssdd_lightning.errors import InputError
+
+
+class Draw(NamedTuple):
+    """One look at a training image; augmentation is a function of the seed and these two numbers alone.
+
+    Attributes:
+        position: Of the image in its dataset.
+        epoch: Epoch, from 0.
+    """
+
+    position: int
+    epoch: int
+
+
+def run_seed() -> int:
+    """Seed of this run: what `seed_everything` was given, or else torch's own; 0 for several processes without one."""
+    if "PL_GLOBAL_SEED" in os.environ:
+        return int(os.environ["PL_GLOBAL_SEED"])
+    return 0 if _world()[1] > 1 else torch.initial_seed() % 2**63
+
+
+def seed_for(*numbers: int) -> int:
+    """Mix numbers, each at least 0, into one seed of 63 bits."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
+
+
+class TrainSampler(DistributedSampler[Draw]):
+    """Training images in an order that is a function of (seed, epoch) alone, in full batches.
+
+    With several processes batch b of all of them together holds the images that one process with a batch as large as
+    all of theirs would see. Lightning leaves a `DistributedSampler` as it is and tells it each epoch (`set_epoch`).
+
+    Args:
+        dataset: What is sampled.
+        batch_size: Images a batch of one process.
+        seed: Seed of the run.
+        epoch: Epoch to begin with.
+        done: Batches of that epoch that an interrupted run finished; they are left out, once.
+    """
+
+    def __init__(self, dataset: Sized, batch_size: int, seed: int, epoch: int = 0, done: int = 0) -> None:
+        rank, world = _world()
+        super().__init__(dataset, world, rank, shuffle=True, seed=0)  # type: ignore[arg-type]
+        self.run_seed = seed
+        self.batch_size = batch_size
+        self.epoch = epoch
+        self._begun, self._done = epoch, done
+        share = len(dataset) // world
+        self.num_samples = share - share % batch_size if share > batch_size else max(share, 1)
+        self.total_size = self.num_samples * world
+
+    def __iter__(self) -> Iterator[Draw]:
+        """Draws of this process in this epoch; in a loop of one's own, which sets no epoch, the next one is another."""
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        order = np.random.default_rng(np.random.SeedSequence((self.run_seed, epoch))).permutation(len(self.dataset))  # type: ignore[arg-type]
+        order = np.resize(order, self.total_size)  # fewer images than processes: some are seen twice
+        first = self._done * self.batch_size if epoch == self._begun else 0
+        return iter([Draw(position, epoch) for position in order[self.rank :: self.num_replicas][first:].tolist()])
+
+
+class UnrepeatedSampler(DistributedSampler[int]):
+    """Every image once, in one of the processes: the n-th goes to process n modulo their number.
+
+    Torch's own sampler repeats images until all processes have equally many, so that some count twice in a score.
+    Lightning leaves any `DistributedSampler` that a loader brings with it alone.
+
+    Args:
+        dataset: What is shared out.
+
+    Raises:
+        InputError: There are fewer images than processes, so that one of them would have nothing to do.
+    """
+
+    def __init__(self, dataset: Sized) -> None:
+        rank, world = _world()
+        super().__init__(dataset, world, rank, shuffle=False)  # type: ignore[arg-type]
+        count = len(dataset)
+        if count < world:
+            raise InputError(
+                f"expected at least one image a process, found {count} for {world} processes; use fewer "
+                "(`--trainer.devices`)."
+            )
+        self.total_size = count
+        self.num_samples = len(range(rank, count, world))
+
+
+def _world() -> tuple[int, int]:
+    """Rank of this process and number of processes."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1

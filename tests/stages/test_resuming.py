@@ -1,0 +1,139 @@
+"""A fit that was killed and resumed ends with the weights of one that was not, bit for bit."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from pytorch_lightning import Callback, Trainer, seed_everything
+
+from ssdd_lightning import (
+    ClassificationModule,
+    DynamicRefinementModule,
+    SegmentationModule,
+    StaticRefinementModule,
+    VOCDataModule,
+)
+from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
+from ssdd_lightning.data.maps import mask_path
+from ssdd_lightning.data.masks import read_mask, write_mask
+
+BATCH, EPOCHS, STEPS = 3, 3, 4  # 12 images
+
+
+class Killed(Exception):
+    """What a kill looks like inside of the process: the checkpoint before it is all that is left."""
+
+
+class Kill(Callback):
+    """Ends a fit after a number of steps."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.after:
+            raise Killed
+
+
+@pytest.fixture(scope="module")
+def guides(tiny_devkit, tmp_path_factory):
+    """Masks for the 12 training images: the truth, which is as good as any here, and the truth moved."""
+    folder = tmp_path_factory.mktemp("guides")
+    devkit = tiny_devkit / "VOCdevkit" / "VOC2012"
+    for name in (devkit / "ImageSets" / "Segmentation" / "train.txt").read_text().split():
+        mask = read_mask(devkit / "SegmentationClass" / f"{name}.png")
+        write_mask(mask_path(folder / "knowledge", name), mask)
+        write_mask(mask_path(folder / "advice", name), mask[:, ::-1].copy())
+    return folder
+
+
+@pytest.fixture
+def fit(tiny_devkit, guides, build, classifier, tmp_path):
+    def run(stage, kill=None, resume=None, workers=0, minutes=0, epochs=EPOCHS, **options):
+        seed_everything(5, verbose=False)
+        if stage is ClassificationModule:
+            torch.manual_seed(0)
+            module = ClassificationModule(21, classifier, backbone_weights=None)
+        else:
+            module = build(stage, classes=21)
+        module.__dict__.pop("log", None)  # the real one
+        module.hparams.clear()  # functools.partial is no plain value
+        folders = {"knowledge": guides / "knowledge"} if stage is not ClassificationModule else {}
+        if stage is StaticRefinementModule:
+            folders["advice"] = guides / "advice"
+        data = VOCDataModule(tiny_devkit, crop_size=32, batch_size=BATCH, num_workers=workers, **folders)
+        names = {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True}
+        checkpoint = RunCheckpoint(minutes, dirpath=tmp_path, **names)
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=epochs,
+            logger=False,
+            callbacks=[checkpoint, *([] if kill is None else [Kill(kill)])],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            check_val_every_n_epoch=2,
+            **options,
+        )
+        try:
+            trainer.fit(module, data, ckpt_path=resume)
+        except Killed:
+            assert trainer.global_step == kill
+        return module.state_dict()
+
+    return run
+
+
+def same(one, other):
+    return [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+STAGES = [ClassificationModule, SegmentationModule, StaticRefinementModule, DynamicRefinementModule]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kill", [1, STEPS - 1, STEPS, STEPS + 2, 2 * STEPS])
+def test_a_killed_fit_ends_as_if_it_had_not_stopped(fit, tmp_path, stage, kill):
+    whole = fit(stage)
+    (tmp_path / "last.ckpt").unlink()
+    fit(stage, kill=kill)
+    resumed = fit(stage, resume=tmp_path / "last.ckpt")
+    assert same(whole, resumed)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == EPOCHS * STEPS
+
+
+def test_a_checkpoint_of_the_last_epoch_alone_is_enough(fit, tmp_path):
+    whole = fit(SegmentationModule, minutes=None)
+    fit(SegmentationModule, minutes=None, kill=STEPS + 2)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == STEPS
+    assert same(whole, fit(SegmentationModule, minutes=None, resume=tmp_path / "last.ckpt"))
+
+
+def test_accumulated_gradients_are_not_lost(fit, tmp_path):
+    whole = fit(SegmentationModule, accumulate_grad_batches=2)
+    fit(SegmentationModule, accumulate_grad_batches=2, kill=3)
+    assert same(whole, fit(SegmentationModule, accumulate_grad_batches=2, resume=tmp_path / "last.ckpt"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(fit, workers):
+    alone = fit(SegmentationModule, epochs=2)
+    assert same(alone, fit(SegmentationModule, epochs=2, workers=workers))
+
+
+def test_the_clock_decides_when_a_checkpoint_is_due(fit, tmp_path, monkeypatch):
+    minute = SimpleNamespace(monotonic=lambda: 60.0 * SegmentationModule.steps)
+    step = SegmentationModule.training_step
+
+    def count(self, *arguments):
+        SegmentationModule.steps += 1
+        return step(self, *arguments)
+
+    monkeypatch.setattr(SegmentationModule, "steps", 0, raising=False)
+    monkeypatch.setattr(SegmentationModule, "training_step", count)
+    monkeypatch.setattr("ssdd_lightning.callbacks.checkpoint.time", minute)
+    written = []
+    original = RunCheckpoint.write
+    spy = lambda self, trainer: written.append(trainer.global_step) or original(self, trainer)  # noqa: E731
+    monkeypatch.setattr(RunCheckpoint, "write", spy)
+    fit(SegmentationModule, minutes=2, epochs=2)
+    assert written == [2, 4, 6, 8]
