@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -58,7 +57,7 @@ def test_writes_the_crf_of_every_map(folders):
 @pytest.mark.parametrize(("write", "suffix"), [("maps", ".map.png"), ("masks", ".png")])
 def test_writes_what_is_asked_for_only(folders, write, suffix):
     refine(folders, write=write)
-    assert {p.name for p in folders[2].iterdir()} == {f"im{i}{suffix}" for i in range(5)} | {"crf.json"}
+    assert {p.name for p in folders[2].iterdir()} == {f"im{i}{suffix}" for i in range(5)} | {"crf.json", "crf.items.jsonl"}
 
 
 def crf_input(path, alpha):
@@ -84,15 +83,14 @@ def test_background_can_be_scored_anew(folders, alpha):
             iterations=2,
         )[0].numpy()
         assert np.abs(found - expected).max() < 0.005
-    assert json.loads((out / "crf.json").read_text())["background_alpha"] == alpha
+    assert json.loads((out / "crf.json").read_text())["settings"]["background_alpha"] == alpha
 
 
-def test_background_exponents_are_not_mixed(folders):
+def test_background_exponents_are_not_mixed(folders, capsys):
     refine(folders, background_alpha=4)
-    for other in (32, None):
-        with pytest.raises(InputError, match="other settings"):
-            refine(folders, background_alpha=other)
     assert refine(folders, background_alpha=4) == 0
+    assert refine(folders, background_alpha=32) == 5
+    assert "because background_alpha was 4 and is 32." in capsys.readouterr().out
 
 
 def test_background_cannot_be_scored_without_a_class(folders):
@@ -114,21 +112,21 @@ def test_goes_on_where_it_stopped(folders):
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.map.png")}
     map_path(out, "im1").unlink()
     map_path(out, "im2").write_bytes(map_path(out, "im2").read_bytes()[:100])  # cut off
-    os.utime(map_path(folders[1], "im3"), ns=(kept[map_path(out, "im3")] + 1,) * 2)  # a newer map
+    write_map(map_path(folders[1], "im3"), [0, 8], np.full((2, 23, 28), 0.5))  # another map
     assert refine(folders) == 3
     assert refine(folders) == 0
     for name in ("im0", "im4"):
         assert map_path(out, name).stat().st_mtime_ns == kept[map_path(out, name)]
 
 
-def test_refuses_to_mix_two_settings(folders):
+def test_another_setting_makes_all_anew_and_says_so(folders, capsys):
     refine(folders, preset="psa")
-    assert json.loads((folders[2] / "crf.json").read_text())["iterations"] == 10
-    with pytest.raises(InputError, match=r"crf.json says that this folder holds a CRF of other settings"):
-        refine(folders, preset="dupl")
-    with pytest.raises(InputError, match="other settings"):
-        refine(folders, iterations=3)
     assert refine(folders, settings=CRFSettings(3, 3, 80, 13, 10)) == 0
+    assert capsys.readouterr().out == ""
+    assert refine(folders, preset="dupl") == 5
+    assert "crf: redone in " in capsys.readouterr().out
+    assert refine(folders, preset="dupl", iterations=3) == 5
+    assert capsys.readouterr().out.endswith("because iterations was 10 and is 3.\n")
 
 
 def test_missing_image_is_found_before_any_work(folders):

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +12,15 @@ from tqdm import tqdm
 from ssdd_lightning.crf.settings import CRFSettings, resolve_settings
 from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
 from ssdd_lightning.data.maps import SUFFIX, map_path, mask_path, read_map, write_map
-from ssdd_lightning.data.masks import read_image, read_mask, write_mask
-from ssdd_lightning.data.stamp import claim
+from ssdd_lightning.data.masks import read_image, write_mask
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.functional.dense_crf import check_run, dense_crf
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
 
 WRITES = ("maps", "masks", "both")
-STAMP = "crf.json"
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def refine_folder(
     """Refine every score map of a folder by the dense CRF on its image.
 
     A map's channels are divided by their sum first; a pixel where all are 0 counts as undecided (all equal).
-    The output of a map is skipped where it exists, is whole and is newer than the map, so an interrupted run
-    goes on where it stopped. `out/crf.json` keeps the settings, and a run with others is refused.
+    What the ledger in `out/crf.json` calls finished is left as it is, so an interrupted run goes on where it stopped
+    and another map, photo or setting makes anew what depends on it.
 
     Args:
         images: Folder of `<name>.jpg`, `.jpeg`, `.bmp` or `.png`.
@@ -71,8 +72,8 @@ def refine_folder(
         How many maps were refined by this run, those skipped not counted.
 
     Raises:
-        InputError: A folder, map or image is missing or damaged, sizes differ, an option is unknown, or `out`
-            holds results of other settings.
+        InputError: A folder, map or image is missing or damaged, sizes differ, an option is unknown, or another run
+            works in `out`.
     """
     check_run(iterations, "lattice")
     if write not in WRITES:
@@ -86,9 +87,16 @@ def refine_folder(
     job = _Job(
         _image_paths(images, names), maps, out, chosen, iterations, write, _checked_device(device), background_alpha
     )
-    claim(out / STAMP, _settings(job), "a CRF")
-    done = in_threads(lambda name: _refine(job, name), names, num_workers or cores())
-    return sum(tqdm(done, "CRF", len(names), unit="image", disable=not progress))
+    with locked(out):
+        ledger = Ledger(out, "crf", Recipe(_settings(job)), {name: _item(job, name) for name in names})
+        pending = ledger.pending()
+        if pending or not ledger.finished:
+            with ledger.working():
+                done = in_threads(lambda name: _refine(job, name), pending, num_workers or cores())
+                for name in tqdm(done, "CRF", len(pending), unit="image", disable=not progress):
+                    ledger.done([name])
+                ledger.close()
+    return len(pending)
 
 
 def _map_names(maps: Path, out: Path) -> list[str]:
@@ -121,17 +129,20 @@ def _checked_device(device: str) -> torch.device:
         raise InputError(f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]}).") from error
 
 
-def _settings(job: _Job) -> dict[str, float]:
+def _settings(job: _Job) -> dict[str, Any]:
     """What the results depend on, kept beside them."""
-    alpha = {} if job.background_alpha is None else {"background_alpha": job.background_alpha}
-    return {**asdict(job.settings), "iterations": job.iterations, **alpha}
+    chosen = {"iterations": job.iterations, "background_alpha": job.background_alpha, "write": job.write}
+    return {**asdict(job.settings), **chosen}
 
 
-def _refine(job: _Job, name: str) -> bool:
-    """Refine one map; False where the result was there already."""
+def _item(job: _Job, name: str) -> Item:
+    paths = {"maps": [map_path], "masks": [mask_path], "both": [map_path, mask_path]}[job.write]
+    return Item((map_path(job.maps, name), job.images[name]), tuple(path_of(job.out, name) for path_of in paths))
+
+
+def _refine(job: _Job, name: str) -> str:
+    """Refine one map; return its name."""
     source = map_path(job.maps, name)
-    if _is_done(job, name, source):
-        return False
     classes, scores = read_map(source)
     image = read_image(job.images[name])
     if image.shape[:2] != scores.shape[1:]:
@@ -148,7 +159,7 @@ def _refine(job: _Job, name: str) -> bool:
         settings=job.settings,
     )[0]
     _write(job, name, classes, refined.cpu().numpy())
-    return True
+    return name
 
 
 def _with_background(
@@ -173,22 +184,3 @@ def _write(job: _Job, name: str, classes: list[int], refined: npt.NDArray[np.flo
         write_map(map_path(job.out, name), classes, refined.clip(0, 1))
     if job.write in ("masks", "both"):
         write_mask(mask_path(job.out, name), np.array(classes)[refined.argmax(0)])
-
-
-def _is_done(job: _Job, name: str, source: Path) -> bool:
-    wanted = {"maps": [map_path], "masks": [mask_path], "both": [map_path, mask_path]}[job.write]
-    return all(_is_whole(path_of(job.out, name), source) for path_of in wanted)
-
-
-def _is_whole(path: Path, source: Path) -> bool:
-    """Whether a result exists, is newer than its map and can be read to the end."""
-    if not path.exists() or path.stat().st_mtime_ns < source.stat().st_mtime_ns:
-        return False
-    try:
-        if path.name.endswith(SUFFIX):
-            read_map(path)
-        else:
-            read_mask(path)
-    except InputError:
-        return False
-    return True

@@ -1,0 +1,261 @@
+"""The ledger: what every product was made from, which of its items are finished, and how long that took.
+
+A product is what a command makes: the checkpoint of a fit, a folder of masks. Its entry `<name>.json` lies beside it
+and keeps the settings that decide it and a fingerprint of each input. Products of many images have a journal too,
+`<name>.items.jsonl`, with a line for each finished image: fingerprints of what it was made from, size and time of its
+files. Anything that changed makes the product, or the image, pending again; nothing else does.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
+
+FORMAT = 1
+TICK = 60.0
+"""Seconds of work that a killed process may lose from the sum of all seconds."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a product.
+
+    Args:
+        sources: Files that it is made from.
+        products: Files that are made.
+        values: What else decides it, as text: its labels.
+    """
+
+    sources: tuple[Path, ...]
+    products: tuple[Path, ...]
+    values: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides a product as a whole.
+
+    Args:
+        settings: Plain values, nested; no paths, no workers, no devices, nothing that cannot change the product.
+        inputs: Name -> fingerprint of what it is made from.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def difference(self, entry: Mapping[str, Any]) -> str | None:
+        """Say what an entry was made from that is otherwise now; None if nothing is."""
+        now, then = _flat(_plain(self.settings)), _flat(entry["settings"])
+        changed = [
+            f"{key} was {_text(then.get(key))} and is {_text(now.get(key))}"
+            for key in {**then, **now}
+            if then.get(key) != now.get(key)
+        ]
+        inputs = entry["inputs"]
+        changed += [f"{key} changed" for key in {**inputs, **self.inputs} if inputs.get(key) != self.inputs.get(key)]
+        more = f", and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        return ", ".join(changed[:_SHOWN]) + more if changed else None
+
+
+class Ledger:
+    """The entry of one product.
+
+    Args:
+        folder: Where it lies.
+        name: Name of the product, for the file and for messages: fit, test, predict, crf.
+        recipe: What decides it now.
+        items: Its images by name, if it has any.
+        rank: Number of this process among those that make the product; only process 0 writes the entry.
+
+    Raises:
+        InputError: The entry is none of the ledger's: damaged, or of a newer version.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, recipe: Recipe, items: Mapping[str, Item] | None = None, rank: int = 0
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self.recipe = recipe
+        self.items = dict(items or {})
+        self.rank = rank
+        self.path = folder / f"{name}.json"
+        self.earlier = self._read()
+        self.difference = None if self.earlier is None else recipe.difference(self.earlier)
+        """What changed since the product was made; None if nothing did or there is none."""
+        self._journal = {} if self.earlier is None or self.difference else self._read_journal()
+        self._now = self._fingerprints() if self._journal else {}
+        self._finished = bool(self.begun and self.earlier and self.earlier["finished"])
+        self._ticked = time.monotonic()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a part of the product, made from what it would be made from now."""
+        return self.earlier is not None and self.difference is None
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self._finished and not self.pending()
+
+    def pending(self, names: Iterable[str] | None = None) -> list[str]:
+        """Names of the items that are not finished, or are not any more, in their order."""
+        return [name for name in (self.items if names is None else names) if not self._is_finished(name)]
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Do the work: the entry is written before it, and again after it, whatever becomes of it."""
+        self.begin()
+        try:
+            yield
+        finally:
+            self._write()
+
+    def begin(self) -> None:
+        """Say that the work begins, and why what there is does not count, if that is so."""
+        self._ticked = time.monotonic()
+        if self.rank:
+            return
+        if self.difference:
+            print(f"{self.name}: redone in {self.folder}, because {self.difference}.", flush=True)
+        if not self.begun:
+            self.earlier = None
+            for path in self.folder.glob(f"{self.name}.items*.jsonl"):
+                path.unlink()
+        self.difference, self._finished = None, False
+        self._write()
+
+    def done(self, names: Iterable[str]) -> None:
+        """Note that items are finished; their files must be there."""
+        lines = []
+        for name in names:
+            item = self.items[name]
+            sources = self._now[name] = self._made_from(item, fingerprints(item.sources))
+            self._journal[name] = (sources, [_state(path) for path in item.products])
+            lines.append(json.dumps([name, *self._journal[name]]) + "\n")
+        suffix = f".{self.rank}" if self.rank else ""
+        with (self.folder / f"{self.name}.items{suffix}.jsonl").open("a", encoding="utf-8") as journal:
+            journal.write("".join(lines))
+        self.tick()
+
+    def tick(self) -> None:
+        """Keep the seconds up to now, if the last time is long enough ago."""
+        if not self.rank and time.monotonic() - self._ticked > TICK:
+            self._write()
+
+    def close(self, results: Mapping[str, Any] | None = None) -> None:
+        """Say that the product is finished.
+
+        Args:
+            results: What is known of it now, such as scores.
+        """
+        self._finished = True
+        self._write(results)
+
+    @property
+    def seconds(self) -> float:
+        """How long the product took, in all processes that worked on it."""
+        return float(self.earlier["seconds"]) if self.earlier is not None else 0.0
+
+    def _write(self, results: Mapping[str, Any] | None = None) -> None:
+        if self.rank:
+            return
+        now = time.monotonic()
+        earlier = self.earlier or {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "seconds": 0.0}
+        self.earlier = {
+            "ledger": FORMAT,
+            "product": self.name,
+            "version": version("ssdd-lightning"),
+            "settings": _plain(self.recipe.settings),
+            "inputs": dict(self.recipe.inputs),
+            "started": earlier["started"],
+            "seconds": round(earlier["seconds"] + now - self._ticked, 1),
+            "finished": self._finished,
+            "results": _plain(results) if results is not None else earlier.get("results", {}),
+        }
+        self._ticked = now
+        with atomic_write(self.path) as stream:
+            stream.write(json.dumps(self.earlier, indent=2).encode())
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {self.path} ({error}); remove it to make its product anew.") from error
+        try:
+            entry = json.loads(text)
+            known = (entry["ledger"], entry["settings"], entry["inputs"], entry["seconds"], entry["finished"])
+            if known[0] == FORMAT and all(isinstance(part, dict) for part in known[1:3]):
+                return dict(entry)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        raise InputError(
+            f"expected an entry of the ledger (format {FORMAT}) in {self.path}, found something else; remove it to "
+            "make its product anew."
+        )
+
+    def _read_journal(self) -> dict[str, tuple[str, list[list[int]]]]:
+        found = {}
+        for path in sorted(self.folder.glob(f"{self.name}.items*.jsonl")):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    name, sources, products = json.loads(line)
+                    found[str(name)] = (str(sources), [list(map(int, state)) for state in products])
+                except (ValueError, TypeError):
+                    continue  # a killed process left half a line: that item is pending
+        return found
+
+    def _fingerprints(self) -> dict[str, str]:
+        """What the finished items would be made from now; those that lack a file are pending."""
+        names = [name for name in self.items if name in self._journal]
+        names = [name for name in names if all(path.is_file() for path in self.items[name].sources)]
+        found = iter(fingerprints([path for name in names for path in self.items[name].sources]))
+        return {
+            name: self._made_from(self.items[name], [next(found) for _ in self.items[name].sources]) for name in names
+        }
+
+    @staticmethod
+    def _made_from(item: Item, digests: Iterable[str]) -> str:
+        return digest_of([item.values, *digests])
+
+    def _is_finished(self, name: str) -> bool:
+        if name not in self._journal or name not in self._now:
+            return False
+        sources, products = self._journal[name]
+        return sources == self._now[name] and products == [_state(path) for path in self.items[name].products]
+
+
+def _state(path: Path) -> list[int]:
+    """Size and time; nothing of a file that is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return []
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Values as JSON gives them back."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:  # noqa: ANN401
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    return {k: v for key, part in value.items() for k, v in _flat(part, f"{prefix}.{key}" if prefix else key).items()}
+
+
+def _text(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

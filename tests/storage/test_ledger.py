@@ -1,0 +1,230 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage import fingerprints as module
+from ssdd_lightning.storage.fingerprints import fingerprint, fingerprints
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
+
+SETTINGS = {"data": {"crop_size": 224}, "model": {"rate": 0.1}}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name in "abc":
+        (folder / f"{name}.jpg").write_text(f"photo {name}")
+    return folder
+
+
+@pytest.fixture
+def open_ledger(tmp_path, photos):
+    def make(settings=SETTINGS, inputs=None, names="abc", labels="cat", rank=0):
+        out = tmp_path / "out"
+        out.mkdir(exist_ok=True)
+        items = {name: Item((photos / f"{name}.jpg",), (out / f"{name}.png",), labels) for name in names}
+        return Ledger(out, "masks", Recipe(settings, inputs or {"checkpoint": "1"}), items, rank)
+
+    return make
+
+
+def make_all(ledger, names=None):
+    with ledger.working():
+        for name in ledger.pending() if names is None else names:
+            ledger.items[name].products[0].write_text(f"mask {name}")
+            ledger.done([name])
+        if not ledger.pending():
+            ledger.close({"scores": {"miou": 0.5}})
+
+
+def test_what_is_finished_stays_finished(open_ledger):
+    first = open_ledger()
+    assert first.pending() == ["a", "b", "c"]
+    assert not first.finished
+    make_all(first)
+    again = open_ledger()
+    assert (again.pending(), again.finished, again.difference) == ([], True, None)
+    entry = json.loads(again.path.read_text())
+    assert entry["results"] == {"scores": {"miou": 0.5}}
+    assert entry["settings"] == SETTINGS
+    assert entry["finished"] is True
+
+
+def test_interrupted_work_goes_on(open_ledger):
+    make_all(open_ledger(), ["a"])
+    second = open_ledger()
+    assert second.begun
+    assert not second.finished
+    assert second.pending() == ["b", "c"]
+    make_all(second)
+    assert open_ledger().finished
+
+
+def test_a_changed_setting_is_said_and_makes_all_pending(open_ledger, capsys):
+    make_all(open_ledger())
+    changed = open_ledger({"data": {"crop_size": 256}, "model": {"rate": 0.1}})
+    assert changed.difference == "data.crop_size was 224 and is 256"
+    assert changed.pending() == ["a", "b", "c"]
+    capsys.readouterr()
+    make_all(changed, ["a"])
+    assert "masks: redone in " in (said := capsys.readouterr().out)
+    assert "because data.crop_size was 224 and is 256." in said
+    assert open_ledger({"data": {"crop_size": 256}, "model": {"rate": 0.1}}).pending() == ["b", "c"]
+
+
+def test_a_changed_input_is_named(open_ledger):
+    make_all(open_ledger())
+    assert open_ledger(inputs={"checkpoint": "2"}).difference == "checkpoint changed"
+
+
+@pytest.mark.parametrize("keep_time", [True, False])
+def test_a_replaced_photo_makes_its_own_item_pending(open_ledger, photos, keep_time):
+    make_all(open_ledger())
+    stat = (photos / "b.jpg").stat()
+    (photos / "b.jpg").write_text("another photo")
+    if keep_time:
+        os.utime(photos / "b.jpg", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    again = open_ledger()
+    assert again.pending() == ["b"]
+    assert not again.finished
+    make_all(again)
+    assert open_ledger().finished
+
+
+def test_a_photo_that_was_only_touched_is_no_other(open_ledger, photos):
+    make_all(open_ledger())
+    os.utime(photos / "b.jpg", ns=(1, 1))
+    assert open_ledger().finished
+
+
+def test_other_labels_are_another_item(open_ledger):
+    make_all(open_ledger())
+    assert open_ledger(labels="dog").pending() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("spoil", [lambda p: p.unlink(), lambda p: p.write_text("half")])
+def test_a_product_that_is_not_what_was_written_is_made_again(open_ledger, spoil):
+    ledger = open_ledger()
+    make_all(ledger)
+    spoil(ledger.items["c"].products[0])
+    assert open_ledger().pending() == ["c"]
+
+
+def test_more_items_are_pending_and_fewer_are_not(open_ledger):
+    make_all(open_ledger(names="ab"), ["a", "b"])
+    assert open_ledger(names="abc").pending() == ["c"]
+    assert open_ledger(names="b").pending() == []
+
+
+def test_half_a_line_of_a_killed_process_is_no_item(open_ledger):
+    ledger = open_ledger()
+    make_all(ledger)
+    journal = ledger.folder / "masks.items.jsonl"
+    journal.write_text(journal.read_text()[:-5])
+    assert open_ledger().pending() == ["c"]
+
+
+def test_several_processes_keep_journals_of_their_own(open_ledger):
+    zero, one = open_ledger(), open_ledger(rank=1)
+    zero.begin()
+    for ledger, names in ((zero, "ac"), (one, "b")):
+        for name in names:
+            ledger.items[name].products[0].write_text(name)
+        ledger.done(names)
+    assert open_ledger().pending() == []
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"ledger": 2}', "{" * 10**5, "\0"])
+def test_a_damaged_entry_is_a_sentence(open_ledger, content):
+    ledger = open_ledger()
+    ledger.path.write_text(content)
+    with pytest.raises(InputError, match=r"expected an entry of the ledger .*masks\.json.*; remove it to make"):
+        open_ledger()
+
+
+def test_seconds_add_up_over_processes(open_ledger, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("ssdd_lightning.storage.ledger.time.monotonic", lambda: now[0])
+    for name, seconds in (("a", 5), ("b", 7)):
+        ledger = open_ledger()
+        with ledger.working():
+            now[0] += seconds
+            ledger.items[name].products[0].write_text(name)
+            ledger.done([name])
+    assert open_ledger().seconds == 12.0
+    killed = open_ledger()
+    killed.begin()
+    now[0] += 61
+    killed.tick()
+    now[0] += 5  # lost
+    assert open_ledger().seconds == 73.0
+
+
+def test_a_known_file_is_not_read_again(photos, monkeypatch):
+    paths = sorted(photos.iterdir())
+    first = fingerprints(paths)
+    assert len(set(first)) == 3
+    monkeypatch.setattr(module, "_digest", lambda path: pytest.fail(f"{path} is read"))
+    assert fingerprints(paths) == first
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "read-only"])
+def test_without_a_cache_files_are_read(photos, tmp_path, monkeypatch, spoil):
+    cache = tmp_path / "cache" / "ssdd_lightning"
+    if spoil == "damaged":
+        cache.mkdir(parents=True)
+        (cache / "fingerprints.sqlite").write_text("no data base" * 100)
+    else:
+        cache.parent.mkdir()
+        cache.write_text("a file where the folder should be")
+    expected = fingerprint(photos / "a.jpg")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    assert fingerprint(photos / "a.jpg") == expected
+
+
+def test_a_missing_file_is_a_sentence(photos):
+    with pytest.raises(InputError, match=r"cannot read .*x\.jpg \(No such file"):
+        fingerprint(photos / "x.jpg")
+
+
+def test_one_run_at_a_time(tmp_path):
+    code = f"""
+from pathlib import Path
+from ssdd_lightning.storage.lock import locked
+with locked(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=rf"another run works in .* \(process {other.pid} on "), locked(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"host": 1'])
+def test_half_a_lock_is_none(tmp_path, content):
+    (tmp_path / ".lock").write_text(content)
+    with locked(tmp_path):
+        pass
+
+
+def test_a_lock_of_another_machine_is_respected(tmp_path):
+    (tmp_path / ".lock").write_text(json.dumps({"host": "elsewhere", "process": 1}))
+    with pytest.raises(InputError, match=r"process 1 on elsewhere.*or remove .*\.lock"), locked(tmp_path):
+        pass
