@@ -1,5 +1,6 @@
 import gzip
 import tarfile
+import time
 import zipfile
 from pathlib import PurePosixPath
 
@@ -147,6 +148,42 @@ def test_an_entry_that_claims_more_than_follows_ends_at_once(tmp_path, pack, siz
     path.write_bytes(pack(claiming(size, kind=kind)))
     with pytest.raises(InputError, match=r"cannot read archive .*x\.tar"):
         list(tar_files(path, lambda path: False, progress=False))
+
+
+def pax(content):
+    """A note whose content is anything at all."""
+    header = tarfile.TarInfo("note")
+    header.type, header.size = tarfile.XHDTYPE, len(content)
+    return header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512)
+
+
+def sparse(extended):
+    """An entry of a sparse file as old GNU tars wrote it, cut off before its map goes on."""
+    header = bytearray(tarfile.TarInfo("a/sparse").tobuf(tarfile.GNU_FORMAT))
+    header[156:157] = tarfile.GNUTYPE_SPARSE
+    header[482] = extended
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+SLOW_OR_DAMAGED = {
+    "digits": [pax(b"1" * 128_000)],
+    "digits in several notes": [pax(b"1" * 48_000)] * 3,
+    "a chain of notes": [pax(b"12 path=a/b\n")] * 3000,
+    "a sparse map without numbers": [pax(b"26 GNU.sparse.map=a,b....\n"), tarfile.TarInfo("a").tobuf()],
+    "a sparse file cut off": [sparse(1)],
+    "a sparse file": [sparse(0)],
+}
+
+
+@pytest.mark.parametrize("case", SLOW_OR_DAMAGED)
+def test_notes_and_sparse_files_cost_no_time(tmp_path, case):
+    (tmp_path / "x.tar").write_bytes(gzip.compress(b"".join(SLOW_OR_DAMAGED[case]) + bytes(1024)))
+    start = time.process_time()
+    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar"):
+        list(tar_files(tmp_path / "x.tar", lambda path: False, progress=False))
+    assert time.process_time() - start < 2
 
 
 def test_a_size_in_the_notes_of_an_entry_ends_at_once_too(tmp_path):

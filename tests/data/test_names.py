@@ -25,7 +25,8 @@ STRANGE = [
     "nul\0",
     ".hidden",
     "x.map",
-    "é" * 101,
+    "é" * 124,
+    "\ud800",
 ]
 VOC = ClassTable.select(VOC_CLASSES, None)
 

@@ -21,8 +21,10 @@ from ssdd_lightning.errors import InputError
 
 Wanted = Callable[[PurePosixPath], bool]
 LARGEST_ENTRY = 1 << 40
-LARGEST_NOTE = 1 << 20
+LARGEST_NOTE = 1 << 10
 """Bytes of an entry of a tar archive, wanted or not, and of one that says something about the next."""
+MOST_NOTES = 100_000
+"""Entries of the latter kind in one archive; the largest that is wanted here holds 30,000 files."""
 _NOTES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 LARGEST = 64 << 20
 """Bytes that a wanted file may hold; the largest photo of VOC and COCO has less than one million."""
@@ -128,7 +130,36 @@ class _Ending:
 
 
 class _Entry(tarfile.TarInfo):
-    """An entry of a tar archive; tarfile takes a damaged one, or half of one, for the archive's end."""
+    """An entry of a tar archive; tarfile takes a damaged one, or half of one, for the archive's end.
+
+    Notes are short and few: tarfile reads those of pax in a time that grows with the square of their size, and calls
+    itself for each one in a row. Sparse files, whose maps it does not check, are in no archive that is wanted here.
+    """
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Entry":
+        """Read the next entry."""
+        try:
+            entry: _Entry = super().fromtarfile(archive)
+            return entry
+        except (IndexError, ValueError, OverflowError, RecursionError) as error:
+            raise tarfile.ReadError(f"an entry is damaged: {type(error).__name__}") from error
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _NOTES:
+            notes = getattr(archive, "ssdd_notes", 0) + 1
+            archive.ssdd_notes = notes  # type: ignore[attr-defined]
+            if notes > MOST_NOTES:
+                raise tarfile.ReadError(f"more than {MOST_NOTES} entries say something about others")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        if member.issparse():
+            raise tarfile.ReadError("an entry is a sparse file")
+        return member
+
+    def _refuse_sparse(self, *_: object) -> tarfile.TarInfo:
+        raise tarfile.ReadError("an entry is a sparse file")
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Entry":

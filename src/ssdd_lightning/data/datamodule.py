@@ -1,6 +1,8 @@
 """What the data modules of all datasets share: splits, guides, loaders."""
 
+import signal
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -116,7 +118,23 @@ class WeakDataModule(LightningDataModule, ABC):
             InputError: Something is missing.
         """
         for phase in _PHASES[stage]:
-            self.datasets[phase] = self._build(phase)
+            if phase not in self.datasets:
+                self.datasets[phase] = self._build(phase)
+
+    def keep(self, phase: str, names: Collection[str]) -> list[Record]:
+        """Leave images out of a phase that was set up, because they are finished.
+
+        Args:
+            phase: train, val, test or predict.
+            names: What stays.
+
+        Returns:
+            What was left out.
+        """
+        dataset = self.datasets[phase]  # type: ignore[index]
+        left_out = [record for record in dataset.records if record.name not in names]
+        dataset.records = [record for record in dataset.records if record.name in names]
+        return left_out
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled augmented crops; an incomplete last batch is dropped, unless it is the only one.
@@ -196,8 +214,15 @@ class WeakDataModule(LightningDataModule, ABC):
             sampler=UnrepeatedSampler(dataset) if sampler is None else sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """A terminal's Ctrl-C reaches the workers too; the parent ends them when its batch is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _add_maps(records: list[Record], folder: Path) -> list[Record]:

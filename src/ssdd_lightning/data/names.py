@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ssdd_lightning.errors import InputError
 
-LONGEST = 200
-"""Bytes of an image name; a file name has 255, and suffixes and temporary names need some of them."""
+LONGEST = 247
+"""Bytes of an image name; a file name has 255, and the suffix of score maps needs eight of them."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -29,9 +29,11 @@ def name_problem(name: str) -> str | None:
         return "begins with a dot"
     if name.endswith(".map"):
         return "ends in .map as the files of score maps do"
-    if len(name.encode("utf-8", "surrogateescape")) > LONGEST:
-        return f"is longer than {LONGEST} bytes"
-    return None
+    try:
+        size = len(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return "holds half a character"
+    return f"is longer than {LONGEST} bytes" if size > LONGEST else None
 
 
 def check_name(name: str, source: Path | str) -> str:

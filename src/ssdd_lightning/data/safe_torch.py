@@ -51,8 +51,12 @@ def check_finite(tensors: Mapping[str, Any], source: str) -> None:
         InputError: One holds NaN or an infinite number.
     """
     for name, tensor in tensors.items():
-        if isinstance(tensor, Tensor) and tensor.is_floating_point() and not tensor.isfinite().all():
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            continue
+        if tensor.layout is not torch.strided:
+            raise InputError(f"{source} holds a sparse tensor, {name}, where a dense one is expected.")
+        if not tensor.isfinite().all():
             raise InputError(
-                f"{source} holds NaN or infinite numbers, the first in {name}: its training diverged; use an earlier "
-                "checkpoint, or train again with a lower learning rate."
+                f"{source} holds NaN or infinite numbers, the first in {name}; if its training diverged, use an "
+                "earlier checkpoint, or train again with a lower learning rate."
             )

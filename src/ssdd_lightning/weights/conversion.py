@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssdd_lightning.data.files import atomic_write
+from ssdd_lightning.data.safe_torch import check_finite
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.weights.loading import LoadReport, compare
@@ -86,6 +87,7 @@ def _sorted(
             "it is with --arch."
         )
     kept = {backbone.prefix + name: named[name] for name in fit.loaded} | {name: named[name] for name in heads}
+    check_finite(kept, source)
     skipped = {name: reason for name, reason in fit.skipped.items() if name not in heads}
     return kept, LoadReport(source, list(kept), skipped, fit.missing)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ssdd_lightning.data.safe_torch import check_finite
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.weights.reading import read_weights
 
@@ -86,7 +87,9 @@ def load_tensors(
             f"the weights in {source} do not fit {target}: {len(needed)} of its {len(own)} tensors are missing or of "
             f"another shape, the first is {needed[0]}. Give weights of this network or change the network."
         )
-    module.load_state_dict({name: weights[name] for name in report.loaded}, strict=False)
+    chosen = {name: weights[name] for name in report.loaded}
+    check_finite(chosen, source)
+    module.load_state_dict(chosen, strict=False)
     return report
 
 

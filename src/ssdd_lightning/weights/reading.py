@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssdd_lightning.data.safe_torch import check_finite, load_torch
+from ssdd_lightning.data.safe_torch import load_torch
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.weights.mxnet import read_params
 from ssdd_lightning.weights.names import stage_names
@@ -61,5 +61,4 @@ def state_dict_of(path: Path) -> dict[str, Tensor]:
         or not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in weights.items())
     ):
         raise InputError(f"{path} holds no state dict; expected a checkpoint or tensors by name.")
-    check_finite(weights, str(path))
     return weights
