@@ -235,14 +235,14 @@ def test_an_interrupted_test_goes_on_and_scores_everything(flow, tmp_path, segme
     assert again == whole
     assert before == {path.name: path.read_bytes() for path in masks}
     record = json.loads((tmp_path / "test" / "test.json").read_text())
-    assert record["image_labels"] is False
-    assert "not used" in record["note"]
-    assert record["images"] == len(masks)
-    assert record["finished_earlier"] == len(masks) - 2
-    assert record["scores"]["test/miou"] == pytest.approx(float(whole))
-    assert record["made_by"]["protocol"] == {"scales": [1.0], "flip": False, "crf": None}
-    assert record["made_by"]["classes"] == [0, CAT, DOG]
-    assert record["made_by"]["checkpoint"]["file"] == "last.ckpt"
+    assert record["finished"] is True
+    assert record["results"]["image_labels"] is False
+    assert record["results"]["images"] == len(masks)
+    assert record["results"]["finished_earlier"] == len(masks) - 2
+    assert record["results"]["scores"]["test/miou"] == pytest.approx(float(whole))
+    assert record["settings"]["protocol"] == {"scales": [1.0], "flip": False, "crf": None}
+    assert record["settings"]["classes"] == [0, CAT, DOG]
+    assert list(record["inputs"]) == ["the checkpoint"]
 
 
 def test_masks_of_another_checkpoint_are_made_anew(flow, tmp_path, segmented):
@@ -267,8 +267,8 @@ def test_an_interrupted_prediction_goes_on(flow, tmp_path, stage, suffix):
     assert files[-1] in changed
     assert {path.name for path in changed} == {files[-1].name}
     record = json.loads((tmp_path / "predictions" / "predict.json").read_text())
-    assert record["image_labels"] is True
-    assert "were used" in record["note"]
+    assert record["results"]["image_labels"] is True
+    assert "were used" in record["settings"]["note"]
 
 
 # --- weights and checkpoints -----------------------------------------------------------------------------------------
@@ -414,7 +414,7 @@ def test_a_strangers_checkpoint_deletes_no_folder(flow, tmp_path, key, how):
     victim.mkdir()
     (victim / "thesis.txt").write_text("years of work")
     content = torch.load(flow.checkpoint("segmentation"), weights_only=True)
-    (state,) = [state for name, state in content["callbacks"].items() if name.startswith("ModelCheckpoint")]
+    (state,) = [state for name, state in content["callbacks"].items() if name.startswith("RunCheckpoint")]
     state |= {"dirpath": str(out / "checkpoints"), key: how.format(victim, out=out)}
     torch.save(content, tmp_path / "stranger.ckpt")
     more = ("--trainer.max_epochs=2", f"--ckpt_path={tmp_path / 'stranger.ckpt'}")
@@ -502,7 +502,7 @@ def test_the_last_good_checkpoint_stays(flow, tmp_path, monkeypatch):
     monkeypatch.setattr(
         stage, "training_step", lambda self, *a: original(self, *a) * (float("nan") if self.current_epoch else 1)
     )
-    with pytest.raises(InputError, match=r"\(epoch 1\) is NaN, .*last\.ckpt of the last good epoch is kept"):
+    with pytest.raises(InputError, match=r"\(epoch 1\) is NaN, .*the last good checkpoint .*last\.ckpt is kept"):
         flow.run("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3")
     kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["epoch"] == 0
@@ -527,7 +527,7 @@ def diverged(flow, path, part="state_dict"):
     """A checkpoint whose training diverged."""
     content = torch.load(flow.checkpoint("static"), weights_only=True)
     tensors = content["state_dict"] if part == "state_dict" else content["optimizer_states"][0]["state"][0]
-    tensors[next(key for key in reversed(tensors) if tensors[key].is_floating_point())].fill_(float("nan"))
+    tensors[next(key for key in tensors if tensors[key].is_floating_point())].fill_(float("nan"))
     torch.save(content, path)
     return path
 
@@ -539,7 +539,7 @@ READS_A_CHECKPOINT = {
     "backbone": lambda f, bad: f.words("fit", "static", f"--model.init_args.backbone_weights={bad}"),
     "static stage": lambda f, bad: f.words("fit", "dynamic", f"--model.init_args.static_checkpoint={bad}"),
     "segment": lambda f, bad: ["segment", str(bad), str(f.devkit / "JPEGImages"), f"--out={bad.parent / 'masks'}"],
-    "convert-weights": lambda f, bad: ["convert-weights", str(bad), str(bad.parent / "converted.ckpt")],
+    "convert-weights": lambda f, bad: ["convert-weights", bad, bad.with_name("converted.ckpt"), f"--arch={BACKBONE}"],
 }
 
 
@@ -548,7 +548,7 @@ def test_whatever_reads_a_diverged_checkpoint_refuses_it(flow, tmp_path, case):
     words = READS_A_CHECKPOINT[case](flow, diverged(flow, tmp_path / "bad.ckpt"))
     root = [] if case in ("segment", "convert-weights") else [f"--trainer.default_root_dir={tmp_path / 'run'}"]
     with pytest.raises(InputError, match=r"bad\.ckpt holds NaN or infinite numbers, the first in "):
-        main([*words, *root])
+        main([str(word) for word in (*words, *root)])
     assert not list(tmp_path.rglob("*.png"))
     assert not (tmp_path / "converted.ckpt").exists()
 
@@ -578,14 +578,16 @@ entry_point()
 """
 
 
-def stopped(words, signum, patience=60):
+def stopped(words, signum, patience=60, group=False):
     """Send a signal to a command in the middle of its work; return its status, its output and what it said."""
     command = [sys.executable, "-c", SLOW, *map(str, words)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    one_thread = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}  # as in this process: more sum in another order
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(command, **pipes, **one_thread) as process:
         for line in process.stdout:
             if line == "working\n":
                 break
-        process.send_signal(signum)
+        (os.killpg if group else os.kill)(process.pid, signum)
         output, errors = process.communicate(timeout=patience)
     return process.returncode, output, [line for line in errors.splitlines() if line.startswith("ssdd: ")]
 
@@ -601,22 +603,47 @@ def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(flow
     assert status == 128 + signum
     assert output.count("working") <= 1, "the batch in work was the last one"
     happened = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[signum]
-    how = "No epoch was finished yet: the same command starts anew." if command == "fit" else "Run the same command"
-    assert [line.startswith(f"ssdd: {happened}. {how}") for line in said] == [True]
+    assert said == [f"ssdd: {happened}. Run the same command again to go on."]
+    if command == "fit":
+        kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+        assert kept["global_step"] in (1, 2), "the batch in work and what it made are kept"
 
 
-def test_a_signal_after_an_epoch_names_the_checkpoint(flow, tmp_path):
-    resumed = ["--trainer.max_epochs=1000", f"--trainer.default_root_dir={flow.out / 'segmentation'}"]
-    shutil.copytree(flow.out / "segmentation", tmp_path / "copy")
-    try:
-        status, _, said = stopped(flow.words("fit", "segmentation", *resumed, trained=True), signal.SIGTERM)
-    finally:
-        shutil.rmtree(flow.out / "segmentation")
-        shutil.copytree(tmp_path / "copy", flow.out / "segmentation")
-    assert status == 143
-    kept = flow.checkpoint("segmentation")
-    how = f"The last epoch that was finished is kept; add --ckpt_path {kept} to go on from there."
-    assert said == [f"ssdd: terminated. {how}"]
+def test_a_signal_reaches_the_workers_too(flow, tmp_path):
+    """As Ctrl-C in a terminal does."""
+    words = flow.words("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1000")
+    status, _, said = stopped([*words, "--data.num_workers=2"], signal.SIGINT, group=True)
+    assert status == 130
+    assert len(said) == 1
+
+
+def test_a_fit_that_was_ended_goes_on_by_the_same_command(flow, tmp_path, caplog):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    options = ["fit", "segmentation", root, "--trainer.max_epochs=4"]
+    status, _, said = stopped(flow.words(*options), signal.SIGTERM)
+    assert (status, said) == (143, ["ssdd: terminated. Run the same command again to go on."])
+    with caplog.at_level("INFO"):
+        resumed = flow.run(*options)
+        assert "fit: going on at " in caplog.text
+        assert flow.run(*options).trainer.global_step == 0
+        assert f"fit: finished in {tmp_path}, nothing to do." in caplog.text
+    elsewhere = f"--trainer.default_root_dir={tmp_path / 'whole'}"
+    whole = flow.run("fit", "segmentation", elsewhere, "--trainer.max_epochs=4")
+    assert same_weights(whole.model.state_dict(), resumed.model.state_dict())
+    entry = json.loads((tmp_path / "fit.json").read_text())
+    assert entry["results"]["epochs"] == 4
+
+
+def test_a_fit_of_other_settings_is_made_anew_and_says_why(flow, tmp_path, capsys):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("fit", "segmentation", root)
+    capsys.readouterr()
+    done = flow.run("fit", "segmentation", root, "--model.init_args.learning_rate=0.01", "--data.num_workers=1")
+    assert done.trainer.global_step > 0
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fit: ")]
+    expected = "because model.init_args.learning_rate was 0.001 and is 0.01."
+    assert said == [f"fit: redone in {tmp_path}, {expected}"]
+    assert (tmp_path / "checkpoints" / "replaced.ckpt").is_file()
 
 
 # --- the command itself ----------------------------------------------------------------------------------------------

@@ -112,10 +112,11 @@ def raise_on_signals() -> None:
     process = os.getpid()
 
     def receive(signum: int, frame: FrameType | None) -> None:
-        """Raise, or die where this is a child."""
+        """Raise; a child leaves Ctrl-C, which reaches it too, to its parent."""
         if os.getpid() == process:
             raise Interrupted(signum)
-        os._exit(128 + signum)
+        if signum == signal.SIGTERM:
+            os._exit(128 + signum)
 
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, receive)

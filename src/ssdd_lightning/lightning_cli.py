@@ -4,24 +4,28 @@ import logging
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
+from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
 from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint
 from ssdd_lightning.config_errors import check_config_files, config_sentence
 from ssdd_lightning.data.choice import OPTION, chosen_dataset, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.safe_torch import load_torch
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.stages import Stage
+from ssdd_lightning.storage.ledger import Ledger
+from ssdd_lightning.storage.lock import locked
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -74,14 +78,14 @@ class SSDDCommandLine(LightningCLI):
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
-        if subcommand in ("validate", "test", "predict") and checkpoint in (None, "last"):
+        if checkpoint == "last" or (subcommand in ("validate", "test", "predict") and checkpoint is None):
             checkpoint = self.config[subcommand].ckpt_path = _last_checkpoint(self.config[subcommand])
-        if checkpoint not in (None, "last", "hpc", "registry") and not Path(checkpoint).is_file():
+        if checkpoint is not None and not Path(checkpoint).is_file():
             raise InputError(
                 f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
             )
-        if Path(str(checkpoint)).is_file():
-            _check_checkpoint(Path(str(checkpoint)), resumed=subcommand == "fit")
+        if checkpoint is not None:
+            _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
@@ -104,9 +108,62 @@ class SSDDCommandLine(LightningCLI):
         hidden = LightningCLI.subcommands()
         return {**hidden, "predict": hidden["predict"] | {"return_predictions"}}
 
+    def fit(self, model: Stage, datamodule: WeakDataModule, ckpt_path: str | None = None, **options: Any) -> None:  # noqa: ANN401
+        """Run `fit`, unless it is finished; an interrupted one goes on at its last checkpoint.
+
+        Args:
+            model: The stage.
+            datamodule: Its data.
+            ckpt_path: A checkpoint to go on from, whatever made it; None leaves it to the ledger.
+            **options: Others of `Trainer.fit`.
+        """
+        datamodule.setup("fit")
+        config = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
+        recipe = fit_recipe(config, datamodule.datasets["train"].records)
+        root = Path(self.trainer.default_root_dir)
+        with locked(root) if _rank() == 0 else nullcontext():
+            ledger = Ledger(root, "fit", recipe, rank=_rank())
+            replaced = None
+            last = Path(self.trainer.checkpoint_callback.dirpath or root / "checkpoints") / f"{LAST}.ckpt"  # type: ignore[union-attr]
+            if ckpt_path is None and ledger.finished and last.is_file():
+                rank_zero_info(f"fit: finished in {root}, nothing to do.")
+                return
+            if ckpt_path is None and last.is_file():
+                if ledger.begun:
+                    ckpt_path = str(last)
+                    rank_zero_info(f"fit: going on at {last}.")
+                else:
+                    replaced = last
+            self.trainer.callbacks.append(FitBookkeeping(ledger, replaced))  # type: ignore[attr-defined]
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
+
+    def test(self, **arguments: Any) -> None:  # noqa: ANN401
+        """Run `test` on the images that are not finished."""
+        self._write_files("test", **arguments)
+
     def predict(self, **arguments: Any) -> None:  # noqa: ANN401
-        """Run `predict`; its product is on disk, so nothing is kept in memory."""
-        self.trainer.predict(**arguments, return_predictions=False)
+        """Run `predict` on the images that are not finished; its product is on disk, so nothing is kept in memory."""
+        self._write_files("predict", return_predictions=False, **arguments)
+
+    def _write_files(
+        self,
+        command: Literal["test", "predict"],
+        model: Stage,
+        datamodule: WeakDataModule,
+        ckpt_path: str,
+        **options: Any,  # noqa: ANN401
+    ) -> None:
+        datamodule.setup(command)
+        writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
+        folder, rank = writer.folder_of(self.trainer, command), _rank()
+        with locked(folder) if rank == 0 else nullcontext():
+            precision = self.trainer.precision
+            ledger = files_ledger(model, datamodule, command, folder, Path(ckpt_path), precision, rank)
+            if ledger.finished:
+                rank_zero_info(f"{command}: all {len(ledger.items)} images are finished in {folder}, nothing to do.")
+                return
+            self.trainer.callbacks.append(FilesBookkeeping(ledger, datamodule))  # type: ignore[attr-defined]
+            getattr(self.trainer, command)(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
 
 
 def _check_checkpoint(path: Path, resumed: bool) -> None:
@@ -115,12 +172,21 @@ def _check_checkpoint(path: Path, resumed: bool) -> None:
         content = load_torch(path, mmap=True)
     except InputError as error:
         raise InputError(f"cannot read the checkpoint {path}: {error}.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+    states = content.get("optimizer_states", []) if isinstance(content, dict) else None
+    whole = isinstance(states, list) and all(isinstance(o, dict) and isinstance(o.get("state"), dict) for o in states)
+    if not whole or not all(isinstance(content.get(part, {}), dict) for part in ("state_dict", "callbacks", "loops")):
+        raise InputError(f"{path} is no checkpoint, or a damaged one; expected a file that `ssdd fit` wrote.")
+    if "state_dict" not in content:
         raise InputError(f"{path} is no checkpoint; expected a file that `ssdd fit` or `ssdd convert-weights` wrote.")
     if resumed and "optimizer_states" not in content:
         raise InputError(
             f"{path} holds weights, but no training to go on with; give it as backbone_weights of the model."
         )
+
+
+def _rank() -> int:
+    """Number of this process, known before the processes know each other."""
+    return int(getattr(rank_zero_only, "rank", None) or 0)
 
 
 def _last_checkpoint(config: Namespace) -> str:
@@ -172,6 +238,7 @@ def _command_line(args: Sequence[str], data: type[WeakDataModule] | None, run: b
     check_config_files(args)
     # abbreviations: a misspelt option that begins like another one would pass for it
     strict = {"allow_abbrev": False, "exit_on_error": False}
+    interruption = Interruption()
     with warnings.catch_warnings():
         # Lightning calls three functions of jsonargparse that newer versions announce to drop. So does SaveRunConfig:
         # without `skip_none` nulls would not be written, and the new name of it came with jsonargparse 4.49.
@@ -180,15 +247,20 @@ def _command_line(args: Sequence[str], data: type[WeakDataModule] | None, run: b
         # torchmetrics: such classes have no weight in the classifier's average precision
         warnings.filterwarnings("ignore", message="No positive samples found in target")
         warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
-        return SSDDCommandLine(
-            Stage,
-            data or data_module_class(chosen_dataset(args)),
-            subclass_mode_model=True,
-            save_config_callback=SaveRunConfig,
-            auto_configure_optimizers=False,
-            trainer_defaults={"callbacks": [Interruption()]},
-            seed_everything_default=0,
-            parser_kwargs={**strict, **{name: dict(strict) for name in SSDDCommandLine.subcommands()}},
-            args=list(args),
-            run=run,
-        )
+        try:
+            return SSDDCommandLine(
+                Stage,
+                data or data_module_class(chosen_dataset(args)),
+                subclass_mode_model=True,
+                save_config_callback=SaveRunConfig,
+                auto_configure_optimizers=False,
+                trainer_defaults={"callbacks": [interruption]},
+                seed_everything_default=0,
+                parser_kwargs={**strict, **{name: dict(strict) for name in SSDDCommandLine.subcommands()}},
+                args=list(args),
+                run=run,
+            )
+        except RuntimeError as error:  # torch's, of loader workers that the same signal ended
+            if interruption.signum is None:
+                raise
+            raise Interrupted(interruption.signum) from error

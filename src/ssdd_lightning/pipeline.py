@@ -1,9 +1,8 @@
-"""`ssdd run`: all stages of an experiment folder in order, each step once, with a table and pictures at the end."""
+"""`ssdd run`: all stages of an experiment folder in order, nothing twice, with a table and pictures at the end."""
 
 import argparse
 import json
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ from typing import Any
 import yaml
 
 from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.results import refinement_picture, results_table, score_row
-from ssdd_lightning.steps import run_step
+from ssdd_lightning.storage.lock import locked
 
 SEEDS = "static/predictions"
 SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
@@ -73,13 +72,14 @@ def run(args: argparse.Namespace) -> int:
         InputError: A file is missing or an option is wrong.
     """
     pipeline = Pipeline(args)
-    pipeline.train_and_predict()
-    rows = pipeline.scores()
-    with atomic_write(pipeline.refined / "results.json") as stream:
-        stream.write(json.dumps(rows, indent=2).encode())
-    print(results_table(rows))
-    folder = pipeline.draw(args.pictures)
-    print(f"pictures: {folder}")
+    with locked(args.out):
+        pipeline.train_and_predict()
+        rows = pipeline.scores()
+        with atomic_write(pipeline.refined / "results.json") as stream:
+            stream.write(json.dumps(rows, indent=2).encode())
+        print(results_table(rows))
+        folder = pipeline.draw(args.pictures)
+        print(f"pictures: {folder}")
     return 0
 
 
@@ -138,69 +138,70 @@ class Pipeline:
         return path
 
     def train_and_predict(self) -> None:
-        """Run every stage in the paper's order; the steps that were finished before are left alone."""
+        """Run every stage in the paper's order; each command leaves what its ledger calls finished as it is."""
         cam, refined = self.folders("cam")
         self.fit("classification", backbone_weights=self.args.classifier_weights)
-        self.step("knowledge", lambda: self.predict("classification", f"--output.output_dir={cam}"))
-        self.step("advice", lambda: self.crf(cam, refined))
+        self.predict("classification", cam)
+        self.crf(cam, refined)
         if self.args.knowledge == "random_walk":
             self.random_walk(cam)
         guides = (f"--data.knowledge={self.knowledge}", f"--data.advice={self.advice}")
         self.fit("static", *guides)
-        self.step("seeds", lambda: self.predict("static", *guides))
+        self.predict("static", self.masks["seeds"], *guides)
         for source in self.args.baselines:
-            given = f"--data.knowledge={self.masks[source]}"
-            self.fit("baseline", given, folder=f"baseline_{source}")
-            self.step(f"test_baseline_{source}", lambda s=source: self.test("baseline", f"baseline_{s}"))  # type: ignore[misc]
+            self.fit("baseline", f"--data.knowledge={self.masks[source]}", folder=f"baseline_{source}")
+            self.test("baseline", f"baseline_{source}")
         self.fit("dynamic", f"--data.knowledge={self.masks['seeds']}")
-        self.step("test_dynamic", lambda: self.test("dynamic", "dynamic"))
+        self.test("dynamic", "dynamic")
 
     def random_walk(self, cam: Path) -> None:
         """Spread activation maps along learnt affinities (PSA), and pass the result through the CRF."""
         walked, refined = self.folders("random_walk")
         low, high = self.out / "affinity" / "low", self.out / "affinity" / "high"
-        self.step("affinity_low", lambda: self.crf(cam, low, "--background_alpha=4"))
-        self.step("affinity_high", lambda: self.crf(cam, high, "--background_alpha=32"))
+        self.crf(cam, low, "--background_alpha=4")
+        self.crf(cam, high, "--background_alpha=32")
         guides = (f"--data.knowledge={low}", f"--data.advice={high}", f"--data.maps={cam}")
         self.fit("affinity", *guides)
-        self.step("random_walk", lambda: self.predict("affinity", *guides, f"--output.output_dir={walked}"))
-        self.step("random_walk_crf", lambda: self.crf(walked, refined))
+        self.predict("affinity", walked, *guides)
+        self.crf(walked, refined)
 
-    def step(self, name: str, action: Callable[[], object]) -> None:
-        """Run a step of this run, once; see `run_step`."""
-        run_step(self.home(name), name, action)
+    def step(self, command: str, folder: Path, words: list[str]) -> None:
+        """Run a command; its product and its entry in the ledger lie in the folder."""
+        print(f"== {command} {folder.relative_to(self.out)}", flush=True)
+        try:
+            _ssdd([command, *words])
+        except Interrupted as stop:
+            raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
 
     def home(self, name: str) -> Path:
-        """Where a stage's folder or the mark of a step lies."""
-        return self.out if name.removeprefix("fit_") in SHARED else self.refined
+        """Where a stage's folder lies."""
+        return self.out if name in SHARED else self.refined
 
     def fit(self, stage: str, *options: str, folder: str | None = None, backbone_weights: str | None = None) -> None:
-        """Train a stage, all but the classifier from the classifier's backbone; resumes an interrupted fit."""
+        """Train a stage, all but the classifier from the classifier's backbone."""
         folder = folder or stage
-        words = ["fit", *self.common(stage, folder), *options]
+        words = [*self.common(stage, folder), *options]
         if stage != "classification":
             backbone_weights = str(self.checkpoint("classification"))
         if backbone_weights is not None:
             words.append(f"--model.init_args.backbone_weights={backbone_weights}")
         if self.config(stage)["model"].get("init_args", {}).get("static_checkpoint"):
             words.append(f"--model.init_args.static_checkpoint={self.checkpoint('static')}")
-        last = self.checkpoint(folder)
-        resume = [f"--ckpt_path={last}"] if last.is_file() else []
-        self.step(f"fit_{folder}", lambda: _ssdd([*words, *resume]))
+        self.step("fit", self.home(folder) / folder, words)
 
-    def predict(self, stage: str, *options: str) -> None:
+    def predict(self, stage: str, out: Path, *options: str) -> None:
         """Write a stage's product for all training images."""
-        _ssdd(["predict", *self.common(stage, stage), *options, f"--ckpt_path={self.checkpoint(stage)}"])
+        self.step("predict", out, [*self.common(stage, stage), f"--output.output_dir={out}", *options])
 
     def test(self, stage: str, folder: str) -> None:
         """Write masks under the testing protocol."""
-        _ssdd(["test", *self.common(stage, folder), f"--ckpt_path={self.checkpoint(folder)}"])
+        self.step("test", self.home(folder) / folder / "test", self.common(stage, folder))
 
     def crf(self, maps: Path, out: Path, *options: str) -> None:
         """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
         chosen = self.config("static")["model"].get("init_args", {}).get("crf") or {}
         words = [f"--images={self.devkit / 'JPEGImages'}", f"--maps={maps}", f"--out={out}"]
-        _ssdd(["crf", *words, *(f"--{name}={value}" for name, value in chosen.items()), *options])
+        self.step("crf", out, [*words, *(f"--{name}={value}" for name, value in chosen.items()), *options])
 
     def common(self, stage: str, folder: str) -> list[str]:
         """Options of every stage command."""
@@ -242,19 +243,22 @@ class Pipeline:
         card = evaluate_folders(self.knowledge, truth, seed_names, classes, advice=self.advice)
         seeds = evaluate_folders(self.masks["seeds"], truth, seed_names, classes)
         split = self.args.seed_split
-        made = SOURCES[self.args.knowledge]
+        made = self.seconds(self.knowledge / "predict.json")
+        merged = self.seconds(self.refined / "static" / "fit.json", self.masks["seeds"] / "predict.json")
         rows = [
-            score_row("knowledge K", split, card, self.seconds(made[0])),
-            score_row("advice A", split, card.companions["advice"], self.seconds(made[1])),
-            score_row("static refinement m_D0", split, seeds, self.seconds("fit_static", "seeds")),
+            score_row("knowledge K", split, card, made),
+            score_row("advice A", split, card.companions["advice"], self.seconds(self.advice / "crf.json")),
+            score_row("static refinement m_D0", split, seeds, merged),
             score_row("oracle merge of K and A", split, card.companions["oracle"], None),
         ]
         if self.args.knowledge == "random_walk":
             rows += self.activation_maps(truth, seed_names)
         models = [(f"baseline on {s}", f"baseline_{s}") for s in self.args.baselines] + [("dynamic model", "dynamic")]
         for what, folder in models:
-            scored = evaluate_folders(self.refined / folder / "test", truth, val_names, classes)
-            rows.append(score_row(what, self.val_split, scored, self.seconds(f"fit_{folder}", f"test_{folder}")))
+            home = self.refined / folder
+            scored = evaluate_folders(home / "test", truth, val_names, classes)
+            seconds = self.seconds(home / "fit.json", home / "test" / "test.json")
+            rows.append(score_row(what, self.val_split, scored, seconds))
         return rows
 
     def activation_maps(self, truth: Path, names: list[str]) -> list[dict[str, Any]]:
@@ -266,14 +270,13 @@ class Pipeline:
         card = evaluate_folders(maps, truth, names, classes, advice=refined)
         split = self.args.seed_split
         return [
-            score_row("activation maps", split, card, self.seconds(maps.name)),
-            score_row("CRF of activation maps", split, card.companions["advice"], self.seconds(refined.name)),
+            score_row("activation maps", split, card, self.seconds(maps / "predict.json")),
+            score_row("CRF of activation maps", split, card.companions["advice"], self.seconds(refined / "crf.json")),
         ]
 
-    def seconds(self, *steps: str) -> float:
-        """How long steps took."""
-        marks = [json.loads((self.home(step) / "steps" / f"{step}.json").read_text()) for step in steps]
-        return float(sum(mark["seconds"] for mark in marks))
+    def seconds(self, *entries: Path) -> float:
+        """How long products took, by their entries in the ledger."""
+        return float(sum(json.loads(path.read_text())["seconds"] for path in entries))
 
     def draw(self, count: int) -> Path:
         """Draw image, K, d_K, A, d_A, refined and truth of some images of the seed split, always the same."""

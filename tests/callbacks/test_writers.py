@@ -38,8 +38,7 @@ def test_writes_everything_with_dataset_indices(command, make_trainer, tiny, tmp
         assert np.array(Image.open(tmp_path / "out" / "d_knowledge" / f"{name}.png")).tolist() == [[0, 128, 255]]
         assert np.array(Image.open(tmp_path / "out" / "d_advice" / f"{name}.png")).tolist() == [[255, 128, 0]]
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(files) == 17
-    assert (tmp_path / "out" / f"{command}.json").is_file()
+    assert len(files) == 16
 
 
 def test_masks_only(make_trainer, tiny, tmp_path):
@@ -50,14 +49,13 @@ def test_masks_only(make_trainer, tiny, tmp_path):
         "n1.png",
         "n2.png",
         "n3.png",
-        "predict.json",
     ]
 
 
 def test_a_test_that_returns_no_masks_writes_none(make_trainer, tiny, tmp_path):
     stage = tiny.Stage(lambda batch: torch.zeros(()))
     make_trainer(PredictionWriter(tmp_path / "out")).test(stage, datamodule=tiny.Data())
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test.json"]
+    assert not list((tmp_path / "out").iterdir())
 
 
 def change(**entries):

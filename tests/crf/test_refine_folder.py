@@ -57,7 +57,10 @@ def test_writes_the_crf_of_every_map(folders):
 @pytest.mark.parametrize(("write", "suffix"), [("maps", ".map.png"), ("masks", ".png")])
 def test_writes_what_is_asked_for_only(folders, write, suffix):
     refine(folders, write=write)
-    assert {p.name for p in folders[2].iterdir()} == {f"im{i}{suffix}" for i in range(5)} | {"crf.json", "crf.items.jsonl"}
+    assert {p.name for p in folders[2].iterdir()} == {f"im{i}{suffix}" for i in range(5)} | {
+        "crf.json",
+        "crf.items.jsonl",
+    }
 
 
 def crf_input(path, alpha):

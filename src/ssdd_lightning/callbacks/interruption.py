@@ -1,14 +1,16 @@
 """SIGTERM and SIGINT end a run between two batches, with a status that says so."""
 
-import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 
+from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
 from ssdd_lightning.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -22,15 +24,17 @@ class Interruption(Callback):
     """
 
     def __init__(self) -> None:
-        self._signum: int | None = None
+        self.signum: int | None = None
+        """The signal that came; None if none did."""
         self._in_batch = False
-        self._process = os.getpid()
-        self._alone = True
+        self._may_leave = True
+        self._kill: Callable[[int], None] | None = None
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over; Lightning took them just before and gives them back at the end."""
         if threading.current_thread() is threading.main_thread():
-            self._process, self._alone = os.getpid(), trainer.world_size == 1
+            self._may_leave = trainer.world_size == 1 or not _fits(trainer)
+            self._kill = getattr(trainer.strategy.launcher, "kill", None)
             for signum in SIGNALS:
                 signal.signal(signum, self._receive)
 
@@ -40,12 +44,9 @@ class Interruption(Callback):
     on_predict_start = on_sanity_check_start
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a loader's worker: its parent decides when it ends
-            if signum == signal.SIGTERM:
-                os._exit(128 + signum)
-            return
-        again, self._signum = self._signum is not None, signum
-        if again or (self._alone and not self._in_batch):
+        again, self.signum = self.signum is not None, signum
+        if again or (not self._in_batch and self._may_leave):
+            self._tell_children(signum)
             raise Interrupted(signum)
 
     def on_train_batch_start(self, *_: object) -> None:
@@ -62,29 +63,42 @@ class Interruption(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
         """Stop if any process received a signal."""
         self._in_batch = False
-        signum = self._signum or 0
+        signum = self.signum or 0
         if trainer.world_size > 1:
             signum = int(trainer.strategy.reduce(torch.tensor(signum, device=pl_module.device), reduce_op="max"))
         if signum:
+            _keep_checkpoint(trainer)
             raise Interrupted(signum, _how_to_go_on(trainer))
 
     def on_validation_batch_end(self, trainer: Trainer, *_: object) -> None:
         """Stop if this process received a signal; the processes have different numbers of images here."""
         self._in_batch = False
-        if self._signum:
-            kill = getattr(trainer.strategy.launcher, "kill", None)
-            if kill is not None:
-                kill(self._signum)
-            raise Interrupted(self._signum, _how_to_go_on(trainer))
+        if self.signum:
+            self._tell_children(self.signum)
+            raise Interrupted(self.signum, _how_to_go_on(trainer))
 
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment]
     on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
+    def _tell_children(self, signum: int) -> None:
+        """The processes that this one started for a distributed run did not get the signal."""
+        if self._kill is not None:
+            self._kill(signum)
+
+
+def _fits(trainer: Trainer) -> bool:
+    return trainer.state.fn == TrainerFn.FITTING
+
+
+def _keep_checkpoint(trainer: Trainer) -> None:
+    """Save what the batches up to now made; in the middle of accumulated gradients the last checkpoint has to do."""
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, RunCheckpoint) and not trainer.fit_loop._should_accumulate():
+            callback.write(trainer)
+
 
 def _how_to_go_on(trainer: Trainer) -> str:
-    if not trainer.training and not trainer.validating:
-        return "Run the same command again to go on."
-    checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if not checkpoint or not Path(checkpoint).is_file():
-        return "No epoch was finished yet: the same command starts anew."
-    return f"The last epoch that was finished is kept; add --ckpt_path {checkpoint} to go on from there."
+    folder = getattr(trainer.checkpoint_callback, "dirpath", None)
+    if _fits(trainer) and folder is not None and not (Path(folder) / "last.ckpt").is_file():
+        return "No checkpoint was written yet: the same command starts anew."
+    return "Run the same command again to go on."

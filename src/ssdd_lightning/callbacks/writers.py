@@ -10,13 +10,11 @@ import torch
 from PIL import Image
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import BasePredictionWriter
-from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
 from ssdd_lightning.callbacks.indices import dataset_indices, to_dataset
-from ssdd_lightning.callbacks.record import LABELS_USED, Resumable, RunRecord, open_record, product_path
 from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.data.maps import write_map
+from ssdd_lightning.data.maps import map_path, mask_path, write_map
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
 
@@ -35,8 +33,6 @@ class PredictionWriter(BasePredictionWriter):
       `<output_dir>/d_knowledge/<name>.png` and `<output_dir>/d_advice/<name>.png`.
     Files carry the dataset's own class indices, taken from the data module. No file is ever half written, and
     in distributed runs each process writes its own images. `ssdd test` writes what its step returns, if any.
-    Beside the files lies `predict.json` or `test.json`: checkpoint, settings, whether image-level labels were used, and
-    the scores of a test. Images that an interrupted run of the same finished are not computed again; see `RunRecord`.
 
     Args:
         output_dir: Folder to write to; created where it does not exist, files of the same name are replaced. None
@@ -47,16 +43,18 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self._chosen = None if output_dir is None else Path(output_dir)
         self.output_dir = self._chosen or Path("predictions")
-        self._record: RunRecord | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fail before the work rather than after it: the folder must be one, and the classes known."""
         super().setup(trainer, pl_module, stage)
         if stage in {"predict", "test"}:
             dataset_indices(trainer)
-            folder = "predictions" if stage == "predict" else "test"
-            self.output_dir = self._chosen or Path(trainer.default_root_dir) / folder
+            self.output_dir = self.folder_of(trainer, stage)
             _make_folder(self.output_dir)
+
+    def folder_of(self, trainer: Trainer, command: str) -> Path:
+        """Where the files of `test` or `predict` go."""
+        return self._chosen or Path(trainer.default_root_dir) / ("predictions" if command == "predict" else "test")
 
     def _refuse_untrained(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A network that was never trained replaces no masks."""
@@ -68,22 +66,10 @@ class PredictionWriter(BasePredictionWriter):
             )
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out what an earlier run finished."""
+        """Refuse what should not be written before anything is."""
         self._refuse_untrained(trainer, pl_module)
-        self._record = open_record(trainer, pl_module, "predict", self.output_dir)
 
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find out what an earlier run finished."""
-        self._refuse_untrained(trainer, pl_module)
-        self._record = open_record(trainer, pl_module, "test", self.output_dir)
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Complete the record."""
-        self._close(trainer, pl_module, "predict")
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Complete the record by the scores."""
-        self._close(trainer, pl_module, "test")
+    on_test_start = on_predict_start
 
     def write_on_batch_end(
         self,
@@ -120,24 +106,9 @@ class PredictionWriter(BasePredictionWriter):
         if _is_writable(outputs):
             self._write(outputs, trainer)  # type: ignore[arg-type]
 
-    def _close(self, trainer: Trainer, pl_module: LightningModule, command: str) -> None:
-        record, self._record = self._record, None
-        if isinstance(pl_module, Resumable):
-            pl_module.earlier = None
-        if record is None or not trainer.is_global_zero:
-            return
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items()} if command == "test" else {}
-        record.finish(scores)
-        earlier = f", {record.reused} of them by an earlier run" if record.reused else ""
-        rank_zero_info(f"{len(record.records)} images in {self.output_dir}{earlier}; {LABELS_USED[command]}")
-
     def _write(self, prediction: Mapping[str, Any], trainer: Trainer) -> None:
         indices = dataset_indices(trainer)
         names = prediction["name"]
-        if not names:
-            return
-        if self._record is not None and trainer.is_global_zero:
-            self._record.begin(key for key in CONTENTS if key in prediction)
         for key in CONTENTS:
             if len(prediction.get(key, names)) != len(names):
                 raise InputError(f"a prediction has {len(names)} names but {len(prediction[key])} of {key!r}")
@@ -150,6 +121,13 @@ class PredictionWriter(BasePredictionWriter):
         for key in DIFFERENCES:
             for name, difference in zip(names, prediction.get(key, ()), strict=False):
                 write_difference(product_path(self.output_dir, key, name), _array(difference))
+
+
+def product_path(folder: Path, what: str, name: str) -> Path:
+    """Where a product of an image lies: its mask, map, or one of its difference maps."""
+    if what == "map":
+        return map_path(folder, name)
+    return mask_path(folder if what == "mask" else folder / what, name)
 
 
 def write_difference(path: Path, difference: npt.NDArray[np.floating]) -> None:

@@ -15,7 +15,7 @@ from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.functional.random_walk import random_walk
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.ssdd import resize_mask
-from ssdd_lightning.stages.base import Batch, Stage, skips_finished
+from ssdd_lightning.stages.base import Batch, Stage
 
 
 class AffinityModule(Stage):
@@ -42,6 +42,8 @@ class AffinityModule(Stage):
         weight_decay: of SGD.
         schedule: "poly" (PSA) or "cosine".
     """
+
+    predicts = ("map",)
 
     def __init__(
         self,
@@ -89,7 +91,6 @@ class AffinityModule(Stage):
         pairs = pair_labels(resize_mask(labels, affinity.shape[-2:]), self.network.radius)
         return affinity_loss(affinity, pairs)
 
-    @skips_finished
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Random-walked scores of background and the image's own classes, at image size."""
         labels = batch["image_labels"]

@@ -1,9 +1,8 @@
 """What all stages share: optimiser, schedule, where the backbone's weights come from, and what a checkpoint keeps."""
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pytorch_lightning import LightningModule
@@ -31,18 +30,6 @@ SEED_KEY = "ssdd_seed"
 """Where a checkpoint keeps the seed of the training steps."""
 
 
-class EarlierFiles(Protocol):
-    """What an earlier, interrupted run of the same command finished; `PredictionWriter` knows it."""
-
-    def has(self, name: str) -> bool:
-        """Whether all files of an image are there."""
-        ...
-
-    def mask(self, name: str) -> Tensor:
-        """The mask of an image, H x W long in network indices."""
-        ...
-
-
 class Stage(LightningModule):
     """Base of the stages.
 
@@ -63,6 +50,8 @@ class Stage(LightningModule):
     """
 
     network: SegmentationNetwork | ClassificationNetwork | AffinityNet
+    predicts: ClassVar[tuple[str, ...]] = ("mask",)
+    """What `predict` writes of each image: mask, map, d_knowledge, d_advice."""
 
     def __init__(
         self,
@@ -77,6 +66,8 @@ class Stage(LightningModule):
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
+        for module in (self, self.network):
+            module.register_load_state_dict_post_hook(self._take_note_of_weights)  # type: ignore[no-untyped-call]
         self.backbone_weights = backbone_weights
         self.learning_rate = learning_rate
         self.new_learning_rate = new_learning_rate
@@ -88,7 +79,6 @@ class Stage(LightningModule):
         """The dataset's classes and which of them the outputs are; None where the checkpoint does not say."""
         self.trained = False
         """Whether the weights were learnt: here, or by whoever wrote the checkpoint."""
-        self.earlier: EarlierFiles | None = None
         self._names: list[str] = []
         self.seed: int | None = None
         """Seed of what is random in a training step; None until the first one."""
@@ -131,12 +121,14 @@ class Stage(LightningModule):
             "rate, or look at these images and their masks."
         )
 
+    def _take_note_of_weights(self, *_: object) -> None:
+        self.trained = True
+
     def _kept(self) -> str:
         """What there is to go on from."""
-        last = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if last and Path(last).is_file():
-            return f"the checkpoint {last} of the last good epoch is kept"
-        return "no epoch was finished"
+        folders = self._checkpoint_folders()
+        last = next((path for folder in folders for path in folder.glob("last.ckpt")), None)
+        return "no checkpoint was written yet" if last is None else f"the last good checkpoint {last} is kept"
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         """Take note that the network is not a random one any more."""
@@ -160,10 +152,11 @@ class Stage(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network or of other classes in one sentence."""
         self._check_tensors(checkpoint)
-        check_finite(checkpoint["state_dict"], f"the checkpoint{self._checkpoint_name()}")
+        where = f"the checkpoint{self._checkpoint_name()}"
+        check_finite({name: checkpoint["state_dict"][name] for name in self.state_dict()}, where)
         for number, optimizer in enumerate(checkpoint.get("optimizer_states", ())):
             for state in optimizer["state"].values():
-                check_finite(state, f"optimizer {number} of the checkpoint{self._checkpoint_name()}")
+                check_finite(state, f"optimizer {number} of {where}")
         drop_foreign_paths(checkpoint, self._checkpoint_folders())
         self.trained, self.seed = True, checkpoint.get(SEED_KEY)
         if CLASSES_KEY not in checkpoint:
@@ -257,20 +250,5 @@ def drop_foreign_paths(checkpoint: dict[str, Any], folders: Sequence[Path]) -> N
 def _lies_in(path: object, folders: Sequence[Path]) -> bool:
     if not isinstance(path, str) or "::" in path or "://" in path or "\0" in path:
         return False  # not a plain path: fsspec would take the text for an address
-    return any(folder in Path(path).resolve().parents for folder in folders)
-
-
-Module = TypeVar("Module", bound=Stage)
-Step = Callable[[Module, Batch, int], dict[str, Any]]
-
-
-def skips_finished(step: Step[Module]) -> Step[Module]:
-    """Decorate a `predict_step`: nothing is computed or written of images that an earlier run finished."""
-
-    @wraps(step)
-    def wrapped(self: Module, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        if self.earlier is not None and all(self.earlier.has(name) for name in batch["name"]):
-            return {"name": [], "mask": []}
-        return step(self, batch, batch_idx)
-
-    return wrapped
+    resolved = Path(path).resolve()
+    return resolved.parent in folders and resolved.suffix == ".ckpt" and not resolved.is_dir()

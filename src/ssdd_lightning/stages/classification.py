@@ -11,7 +11,7 @@ from torchmetrics.classification import MultilabelAveragePrecision
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.inference import scaled_views
-from ssdd_lightning.stages.base import Batch, Stage, skips_finished
+from ssdd_lightning.stages.base import Batch, Stage
 
 
 class ClassificationModule(Stage):
@@ -32,6 +32,8 @@ class ClassificationModule(Stage):
         schedule: "poly" (PSA) or "cosine".
         double_bias_rate: biases learn at twice the rate and without weight decay (PSA's code).
     """
+
+    predicts = ("map",)
 
     def __init__(
         self,
@@ -78,7 +80,6 @@ class ClassificationModule(Stage):
         self.val_precision.update(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].long())
         self.log("val/map", self.val_precision, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
 
-    @skips_finished
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Score maps of background and the image's own classes, at image size."""
         maps = self.score_maps(batch["image_raw"], batch["image_labels"])

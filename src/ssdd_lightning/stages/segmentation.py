@@ -17,7 +17,7 @@ from ssdd_lightning.functional.refinement import present_argmax
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import resize_logits, resize_mask
-from ssdd_lightning.stages.base import Batch, Stage, skips_finished
+from ssdd_lightning.stages.base import Batch, Stage
 from ssdd_lightning.weights.loading import LoadReport, load_tensors
 from ssdd_lightning.weights.reading import read_weights
 
@@ -99,25 +99,16 @@ class SegmentationStage(Stage):
         self.val_iou.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """IoU under the testing protocol, without image-level labels; returns the masks for the writer.
-
-        Masks that an earlier run finished are scored as they are and not returned.
-        """
-        names = batch["name"]
-        if self.earlier is not None and all(self.earlier.has(name) for name in names):
-            finished = torch.stack([self.earlier.mask(name) for name in names])
-            self.test_iou.update(finished.to(self.device), batch["mask"])
-            return {"name": [], "mask": []}
+        """IoU under the testing protocol, without image-level labels; returns the masks for the writer."""
         prediction = self.segment(batch["image_raw"])
         self.test_iou.update(prediction, batch["mask"])
-        return {"name": names, "mask": list(prediction)}
+        return {"name": batch["name"], "mask": list(prediction)}
 
     def on_test_epoch_end(self) -> None:
         """Log the mean IoU over the classes that occur."""
         self.log("test/miou", self.test_iou.compute()["miou"])
         self.test_iou.reset()
 
-    @skips_finished
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Masks under the testing protocol, restricted to the image's own labels (masks for retraining)."""
         return {"name": batch["name"], "mask": list(self.segment(batch["image_raw"], batch["image_labels"]))}

@@ -11,7 +11,7 @@ from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples, difference_target, failed_classes, valid_pixels
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
-from ssdd_lightning.stages.base import Batch, skips_finished
+from ssdd_lightning.stages.base import Batch
 from ssdd_lightning.stages.segmentation import SegmentationStage
 
 
@@ -44,6 +44,8 @@ class StaticRefinementModule(SegmentationStage):
         weight_decay: of SGD.
         schedule: "cosine" (SSDD) or "poly".
     """
+
+    predicts = ("mask", "d_knowledge", "d_advice")
 
     def __init__(
         self,
@@ -112,7 +114,6 @@ class StaticRefinementModule(SegmentationStage):
         ]
         return sum(terms, torch.zeros_like(terms[0])) / (len(terms) if self.average else 1)
 
-    @skips_finished
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Seed masks m_D0 (Eq. 10) and difference maps at image size."""
         output = self.network(batch["image_raw"])

@@ -147,9 +147,9 @@ class Ledger:
             journal.write("".join(lines))
         self.tick()
 
-    def tick(self) -> None:
-        """Keep the seconds up to now, if the last time is long enough ago."""
-        if not self.rank and time.monotonic() - self._ticked > TICK:
+    def tick(self, least: float = TICK) -> None:
+        """Keep the seconds up to now, if there are at least so many, and the work has begun."""
+        if self.begun and time.monotonic() - self._ticked >= least:
             self._write()
 
     def close(self, results: Mapping[str, Any] | None = None) -> None:

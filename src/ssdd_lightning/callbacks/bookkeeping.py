@@ -1,0 +1,217 @@
+"""The ledger of Lightning's commands: what a fit, a test or a prediction is made from, and what of it is finished."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_info
+
+from ssdd_lightning.callbacks.writers import product_path
+from ssdd_lightning.data.datamodule import WeakDataModule
+from ssdd_lightning.data.dataset import Record
+from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.stages.base import Batch, Stage
+from ssdd_lightning.storage.fingerprints import digest_of, fingerprint, fingerprints
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+
+DATA_SETTINGS = ("classes", "resize", "keep_aspect", "crop_size", "flip", "color_jitter", "batch_size")
+"""Options of `data` that decide a fit; the files that the others name are fingerprinted instead."""
+TRAINER_SETTINGS = (
+    "max_epochs",
+    "min_epochs",
+    "max_steps",
+    "min_steps",
+    "max_time",
+    "limit_train_batches",
+    "overfit_batches",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "sync_batchnorm",
+    "precision",
+)
+"""Options of the trainer that decide a fit."""
+WEIGHTS = ("backbone_weights", "static_checkpoint")
+"""Options of the stages that may name a file."""
+NOTES = {
+    "test": "image-level labels were not used: every class of the network could be predicted",
+    "predict": "image-level labels were used: only an image's own classes could be predicted",
+}
+
+
+def fit_recipe(config: Mapping[str, Any], records: list[Record]) -> Recipe:
+    """What decides the checkpoint of a fit.
+
+    Args:
+        config: The configuration of `ssdd fit` as plain values.
+        records: The training images.
+    """
+    model = {**config["model"], "init_args": dict(config["model"].get("init_args", {}))}
+    inputs = {
+        "the training images": digest_of(f"{r.name} {d}" for r, d in _with_digests(records, lambda r: r.image)),
+        "the image-level labels": digest_of(f"{record.name} {record.labels}" for record in records),
+    }
+    for guide in sorted({key for record in records for key in record.guides}):
+        inputs[f"data.{guide}"] = digest_of(
+            f"{r.name} {d}" for r, d in _with_digests(records, lambda r, key=guide: r.guides[key])
+        )
+    for option in WEIGHTS:
+        source = model["init_args"].get(option)
+        if source is not None and Path(source).is_file():
+            inputs[f"model.init_args.{option}"] = fingerprint(Path(model["init_args"].pop(option)))
+    settings = {
+        "seed_everything": config.get("seed_everything"),
+        "model": model,
+        "data": {key: config["data"].get(key) for key in DATA_SETTINGS},
+        "trainer": {key: config["trainer"].get(key) for key in TRAINER_SETTINGS},
+    }
+    return Recipe(settings, inputs)
+
+
+def _with_digests(records: list[Record], path_of: Any) -> list[tuple[Record, str]]:  # noqa: ANN401
+    return list(zip(records, fingerprints([path_of(record) for record in records]), strict=True))
+
+
+def files_ledger(
+    stage: Stage, data: WeakDataModule, command: str, folder: Path, checkpoint: Path, precision: object, rank: int
+) -> Ledger:
+    """The ledger of the masks or maps that `test` or `predict` writes.
+
+    Args:
+        stage: What makes them.
+        data: Set up for the command.
+        command: test or predict.
+        folder: Where they lie.
+        checkpoint: Where the weights come from.
+        precision: Of the trainer.
+        rank: Number of this process.
+    """
+    settings = {
+        "stage": type(stage).__name__,
+        "protocol": stage.protocol(),
+        "precision": str(precision),
+        "classes": data.class_indices,
+        "note": NOTES[command],
+    }
+    whats = stage.predicts if command == "predict" else ("mask",)
+
+    def item(record: Record) -> Item:
+        """What the files of an image are made from."""
+        guides = [*record.guides.values(), *([] if record.maps is None else [record.maps])]
+        sources = (record.image, *(guides if command == "predict" else []))
+        labels = str(record.labels) if command == "predict" else ""
+        return Item(sources, tuple(product_path(folder, what, record.name) for what in whats), labels)
+
+    items = {record.name: item(record) for record in data.datasets[command].records}  # type: ignore[index]
+    return Ledger(folder, command, Recipe(settings, {"the checkpoint": fingerprint(checkpoint)}), items, rank)
+
+
+class FilesBookkeeping(Callback):
+    """Leaves finished images out of the data, and notes each image whose files were written.
+
+    Args:
+        ledger: See `files_ledger`.
+        data: The data module of the run.
+    """
+
+    def __init__(self, ledger: Ledger, data: WeakDataModule) -> None:
+        self.ledger = ledger
+        self.data = data
+        self._left_out: list[Record] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let process 0 decide what is pending; the data module was set up before."""
+        pending = self.ledger.pending()
+        if len(pending) < trainer.world_size:  # each process needs an image
+            pending = [*pending, *(name for name in self.ledger.items if name not in pending)][: trainer.world_size]
+        names = set(trainer.strategy.broadcast(pending))
+        self._left_out = self.data.keep(self.ledger.name, names)
+        if trainer.is_global_zero:
+            self.ledger.begin()
+        trainer.strategy.barrier("ledger")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the masks that an earlier run finished: a score is of all images."""
+        table = self.data.table.to_network()
+        for record in self._left_out[trainer.global_rank :: trainer.world_size]:
+            found = read_mask(product_path(self.ledger.folder, "mask", record.name))
+            truth = read_mask(record.mask)  # type: ignore[arg-type]
+            masks = (torch.from_numpy(table[mask]).long()[None].to(pl_module.device) for mask in (found, truth))
+            pl_module.test_iou.update(*masks)  # type: ignore[operator, union-attr]
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Batch, *_: object
+    ) -> None:
+        """Note what was written."""
+        self.ledger.done(batch["name"])
+
+    on_predict_batch_end = on_test_batch_end  # type: ignore[assignment]
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the entry, when all processes are done."""
+        wait_for_all(trainer)
+        if not trainer.is_global_zero:
+            return
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        total, earlier = len(self.ledger.items), len(self._left_out)
+        self.ledger.close(
+            {
+                "images": total,
+                "finished_earlier": earlier,
+                "image_labels": self.ledger.name == "predict",
+                "scores": scores if self.ledger.name == "test" else {},
+            }
+        )
+        of_them = f", {earlier} of them by an earlier run" if earlier else ""
+        rank_zero_info(f"{total} images in {self.ledger.folder}{of_them}; {NOTES[self.ledger.name]}.")
+
+    on_predict_end = on_test_end
+
+    def on_exception(self, *_: object) -> None:
+        """Keep the seconds up to the interruption."""
+        self.ledger.tick(0)
+
+
+def wait_for_all(trainer: Trainer) -> None:
+    """Wait until every process is here; unlike in a plain barrier, signals are heard meanwhile."""
+    if trainer.world_size > 1:
+        barrier = torch.distributed.barrier(async_op=True)
+        while not barrier.is_completed():
+            time.sleep(0.05)
+
+
+class FitBookkeeping(Callback):
+    """Notes that a fit goes on, and that it is finished.
+
+    Args:
+        ledger: The fit's entry.
+        stale: Checkpoint of a fit that was made from something else; it is put aside as `replaced.ckpt`.
+    """
+
+    def __init__(self, ledger: Ledger, stale: Path | None = None) -> None:
+        self.ledger = ledger
+        self.stale = stale
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the entry, when all mistakes of a beginning have come to light."""
+        if trainer.is_global_zero:
+            if self.stale is not None:
+                self.stale.replace(self.stale.with_name("replaced.ckpt"))
+            self.ledger.begin()
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Keep the seconds."""
+        self.ledger.tick()
+
+    def on_exception(self, *_: object) -> None:
+        """Keep the seconds up to the interruption."""
+        self.ledger.tick(0)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the entry."""
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if trainer.is_global_zero:
+            self.ledger.close({"epochs": trainer.current_epoch, "steps": trainer.global_step, "scores": scores})
