@@ -118,7 +118,7 @@ def test_masks_of_another_size_or_dataset_are_refused(photos, tmp_path):
     assert run(tmp_path / "source", photos, classes="31")[1] == 1
 
 
-def test_goes_on_where_it_stopped(photos, scores, write):
+def test_goes_on_where_it_stopped(photos, scores, write, capsys):
     source = write({name: {index - 1: cam for index, cam in cams.items()} for name, cams in scores.items()})
     out, _ = run(source, photos)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.map.png")}
@@ -126,8 +126,8 @@ def test_goes_on_where_it_stopped(photos, scores, write):
     assert run(source, photos)[1] == 1
     assert run(source, photos)[1] == 0
     assert map_path(out, "été").stat().st_mtime_ns == kept[map_path(out, "été")]
-    with pytest.raises(InputError, match=r"import\.json says .* an import of other settings"):
-        run(source, photos, alpha=2.0)
+    assert run(source, photos, alpha=2.0)[1] == len(scores)
+    assert "because alpha was 4.0 and is 2.0." in capsys.readouterr().out
 
 
 def test_a_failed_import_may_be_repeated_with_other_options(photos, write):

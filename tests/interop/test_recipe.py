@@ -37,14 +37,6 @@ def test_what_the_backbone_starts_from(backbone, given, weights):
     assert config["trainer"]["accelerator"] == "gpu"
 
 
-def test_settings_that_another_run_must_share():
-    assert Recipe(num_workers=3).settings() == Recipe().settings()
-    assert Recipe(set=("a=1",)).settings() != Recipe().settings()
-    assert Recipe(set=("a=1",)).words() == ["--a=1"]
-    with pytest.raises(InputError, match="epochs: expected at least 1"):
-        Recipe(epochs=0)
-
-
 def test_the_papers_backbone_gets_the_papers_head():
     network = stage_config(Recipe(backbone="resnet38"), {}, 64, "cpu", 99)["model"]["init_args"]["network"]["init_args"]
     assert (network["head"], network["output_stride"]) == ("largefov", 8)

@@ -1,6 +1,7 @@
 """`ssdd refine` on photos of odd names, with the smallest network."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -12,6 +13,7 @@ from ssdd_lightning.cli import main
 from ssdd_lightning.data.maps import map_path, read_map, write_map
 from ssdd_lightning.data.masks import read_mask, write_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.interop import crf_advice
 
 SUFFIXES = (".jpg", ".jpeg", ".bmp", ".png")
 SMALL = ["--backbone=test_efficientnet", "--weights=none", "--batch_size=2", "--num_workers=0", "--device=cpu"]
@@ -107,7 +109,7 @@ def test_a_finished_refinement_is_left_alone(refined, given, capsys):
     before = {path: path.stat().st_mtime_ns for path in refined.rglob("*.png")}
     assert main(words(given, refined)) == 0
     assert {path: path.stat().st_mtime_ns for path in refined.rglob("*.png")} == before
-    assert "== " not in capsys.readouterr().out
+    assert "redone" not in capsys.readouterr().out
     assert main([*words(given, refined), f"--truth={given / 'truth'}"]) == 0
     assert "mIoU" in capsys.readouterr().out
 
@@ -124,12 +126,14 @@ def test_only_missing_masks_are_written(refined, given, tmp_path):
     assert (out / "refined" / "d_advice" / "plain.png").is_file()
 
 
-def test_another_refinement_needs_another_folder(refined, given, tmp_path):
+def test_another_refinement_in_the_same_folder_says_what_it_makes_anew(refined, given, tmp_path, capsys):
     out = shutil.copytree(refined, tmp_path / "out")
-    with pytest.raises(InputError, match=r"refine\.json says .* a refinement of other settings"):
-        main(words(given, out, "crf"))
-    with pytest.raises(InputError, match=r"fit\.json says .* a training of other settings"):
-        main(words(given, out, None, "--epochs=2"))
+    assert main(words(given, out, None, "--epochs=2")) == 0
+    assert "fit: redone in" in (said := capsys.readouterr().out)
+    assert "because trainer.max_epochs was 1 and is 2." in said
+    assert main(words(given, out, "crf", "--epochs=2")) == 0
+    said = re.findall(r"(\w+): redone in .*?, because (.*?)\.\n", capsys.readouterr().out)
+    assert said == [("fit", "data.advice changed"), ("predict", "the checkpoint changed")]
 
 
 def test_a_killed_fit_goes_on_at_its_last_epoch(given, tmp_path, monkeypatch):
@@ -266,7 +270,7 @@ def test_mistakes_are_found_before_anything_is_computed(given, tmp_path, more, m
         write_mask(tmp_path / "small" / f"{name_of(number)}.png", np.zeros((5, 6), int))
     with pytest.raises(InputError, match=message):
         main(words(given, tmp_path / "out", "crf", "--epochs=1", *more))
-    assert not (tmp_path / "out" / "steps").exists()
+    assert not (tmp_path / "out" / "advice").exists()
 
 
 def test_what_is_read_is_never_written(given, tmp_path):
@@ -279,21 +283,20 @@ def test_what_is_read_is_never_written(given, tmp_path):
         main([*words(root, tmp_path / "out"), f"--knowledge={tmp_path / 'out' / 'refined'}"])
 
 
-def test_another_knowledge_after_a_killed_crf_is_refused(given, tmp_path, monkeypatch):
-    def killed(*_, **__):
-        raise KeyboardInterrupt
+def test_another_knowledge_makes_the_advice_of_its_images_anew(given, tmp_path, monkeypatch):
+    root, refined_images = shutil.copytree(given, tmp_path / "given"), []
+    original = crf_advice.refine_folder
 
-    root = shutil.copytree(given, tmp_path / "given")
-    shutil.copytree(root / "K", root / "K2")
-    with monkeypatch.context() as patch:
-        patch.setattr("ssdd_lightning.interop.crf_advice.refine_folder", killed)
-        with pytest.raises(KeyboardInterrupt):
-            main(words(root, tmp_path / "out", "crf"))
-    with pytest.raises(InputError, match=r"refine\.json says .*\(knowledge was .*K', is .*K2'\)"):
-        main([*words(root, tmp_path / "out", "crf"), f"--knowledge={root / 'K2'}"])
+    def count(images, maps, out, **options):
+        refined_images.append(len(list(maps.iterdir())))
+        return original(images, maps, out, **options)
+
+    monkeypatch.setattr(crf_advice, "refine_folder", count)
+    assert main(words(root, tmp_path / "out", "crf")) == 0
+    assert main(words(root, tmp_path / "out", "crf")) == 0
     write_mask(root / "K" / "plain.png", truth_of(3))
-    with pytest.raises(InputError, match=r"refine\.json says .*photos, knowledge or advice changed since"):
-        main(words(root, tmp_path / "out", "crf"))
+    assert main(words(root, tmp_path / "out", "crf")) == 0
+    assert refined_images == [6, 1]
 
 
 def test_a_finished_refinement_may_go_on_elsewhere_on_the_machine(refined, given, tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def test_the_commands(folders, capsys):
     parts = [f"--{what}={root / folder}" for what, folder in (("knowledge", "knowledge"), ("advice", "advice"))]
     parts += [f"--differences={root / 'seeds'}"]
     assert main(["merge", *parts, f"--out={root / 'm'}", "--class_bias=0"]) == 0
-    assert sorted(p.name for p in (root / "m").iterdir()) == [f"{name}.png" for name in NAMES]
+    assert sorted(p.name for p in (root / "m").glob("*.png")) == [f"{name}.png" for name in NAMES]
     assert main(["sweep", *parts, f"--truth={root / 'truth'}", f"--json={root / 's.json'}"]) == 0
     names = root / "names.txt"
     names.write_text("\n".join(f"class {index}" for index in range(13)))

@@ -1,8 +1,6 @@
 """`ssdd segment` as a user runs it."""
 
 import json
-import os
-import time
 
 import numpy as np
 import pytest
@@ -85,12 +83,11 @@ def test_labels_restrict_the_classes_and_the_record_says_so(segment, photos, tmp
     assert not read_mask(tmp_path / "out" / f"{names[0]}.png").any()
     assert all(set(np.unique(read_mask(tmp_path / "out" / f"{name}.png"))) <= {0, 12} for name in names)
     record = json.loads((tmp_path / "out" / "segment.json").read_text())
-    assert record["image_labels"] is True
-    assert record["labels"]["file"] == "labels.json"
-    assert record["checkpoint"]["file"] == "last.ckpt"
-    assert len(record["checkpoint"]["sha256"]) == 64
-    assert (record["scales"], record["flip"], record["crf"]) == ([0.5, 1.0], True, None)
-    assert record["classes"] == {"0": "background", "8": "cat", "12": "dog"}
+    settings = record["settings"]
+    assert settings["image_labels"] is True
+    assert list(record["inputs"]) == ["the checkpoint"]
+    assert (settings["scales"], settings["flip"], settings["crf"]) == ([0.5, 1.0], True, None)
+    assert settings["classes"] == {"0": "background", "8": "cat", "12": "dog"}
 
 
 def test_labels_that_the_network_did_not_learn_are_counted(segment, photos, tmp_path, capsys):
@@ -114,23 +111,34 @@ def test_resumes(segment, photos, tmp_path, calls, capsys):
     masks = sorted((tmp_path / "out").glob("*.png"))
     masks[0].unlink()
     masks[1].write_bytes(masks[1].read_bytes()[:60])
-    later = time.time_ns() + 10**9
-    os.utime(photos / masks[2].name, ns=(later, later))
+    photo = photos / masks[2].name
+    Image.fromarray(255 - read_image(photo)).save(photo)
     segment(photos)
     assert len(calls) == 4 + 3
     assert "4 masks in" in capsys.readouterr().out.splitlines()[-2]
     assert (tmp_path / "out" / "segment.json").is_file()
 
 
-def test_masks_of_other_settings_are_not_mixed(segment, photos, old_checkpoint, tmp_path):
+def test_another_setting_makes_all_masks_anew_and_says_so(segment, photos, tmp_path, calls, capsys):
     segment(photos)
-    for words in (["--scales", "1"], ["--no-flip"], ["--crf"], ["--max_side", "40"]):
-        with pytest.raises(InputError, match=r"segment\.json says that this folder holds masks of other settings"):
-            segment(photos, *words)
-    names = tmp_path / "names.json"
-    names.write_text('{"0": "background", "8": "cat", "12": "dog"}')
-    with pytest.raises(InputError, match="other settings"):
-        segment(photos, "--classes", names, ckpt=old_checkpoint)
+    for words, reason in (
+        (["--scales", "1"], "scales was [0.5, 1.0] and is [1.0]"),
+        (["--scales", "1", "--max_side", "40"], "max_side was null and is 40"),
+    ):
+        calls.clear()
+        segment(photos, *words)
+        assert len(calls) == 4
+        said = [line for line in capsys.readouterr().out.splitlines() if "redone" in line]
+        assert said == [f"segment: redone in {tmp_path / 'out'}, because {reason}."]
+
+
+def test_other_labels_of_one_photo_make_its_mask_anew(segment, photos, tmp_path, calls):
+    names = sorted(path.stem for path in photos.iterdir())
+    labels = tmp_path / "labels.json"
+    for shown in ("dog", "cat"):
+        labels.write_text(json.dumps({name: ["dog"] for name in names} | {names[0]: [shown]}))
+        segment(photos, "--labels", labels)
+    assert len(calls) == 4 + 1
 
 
 def test_overlays_can_be_added_without_the_network(segment, photos, tmp_path, calls):
@@ -148,14 +156,16 @@ def test_protocol_and_size_of_large_photos(segment, photos, tmp_path, calls):
     for path in photos.iterdir():
         assert read_mask(tmp_path / "out" / path.name).shape == read_image(path).shape[:2]
     record = json.loads((tmp_path / "out" / "segment.json").read_text())
-    assert (record["scales"], record["flip"], record["max_side"]) == ([1.0], False, 40)
-    assert record["crf"]["bilateral_sxy"] == 20
+    settings = record["settings"]
+    assert (settings["scales"], settings["flip"], settings["max_side"]) == ([1.0], False, 40)
+    assert settings["crf"]["bilateral_sxy"] == 20
 
 
 def test_crf_of_a_preset(segment, photos, tmp_path):
     segment(photos, "--scales", "1", "--crf_preset", "deeplab")
     record = json.loads((tmp_path / "out" / "segment.json").read_text())
-    assert (record["crf"]["bilateral_sxy"], record["crf"]["bilateral_srgb"]) == (67, 3)
+    crf = record["settings"]["crf"]
+    assert (crf["bilateral_sxy"], crf["bilateral_srgb"]) == (67, 3)
 
 
 def test_bad_input(segment, photos, tmp_path):

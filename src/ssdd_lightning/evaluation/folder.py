@@ -156,7 +156,7 @@ class _Job:
         self._check_values(pairs[0].sum(axis=1), mask_path(self.truth, name))
         for mask_pairs, folder in zip(pairs, (self.predictions, self.advice), strict=False):
             if folder is not None:
-                self._check_values(mask_pairs.sum(axis=0), _existing(folder, name))
+                self._check_values(mask_pairs.sum(axis=0), prediction_path(folder, name))
         return pairs[:, : self.size, [*range(self.size), IGNORE]]
 
     def _foreground(self, name: str, truth: Mask) -> npt.NDArray[np.int64]:
@@ -168,7 +168,7 @@ class _Job:
 
     def _read(self, folder: Path, name: str, truth: Mask) -> Mask:
         mask = read_prediction(folder, name)
-        self._check_size(mask.shape, _existing(folder, name), name, truth)
+        self._check_size(mask.shape, prediction_path(folder, name), name, truth)
         return mask
 
     def _check_size(self, size: tuple[int, ...], path: Path, name: str, truth: Mask) -> None:
@@ -187,7 +187,8 @@ class _Job:
             )
 
 
-def _existing(folder: Path, name: str) -> Path:
+def prediction_path(folder: Path, name: str) -> Path:
+    """Where the mask of an image lies, or its maps if there is no mask."""
     mask = mask_path(folder, name)
     return mask if mask.is_file() else map_path(folder, name)
 
@@ -215,7 +216,7 @@ def _check_complete(job: _Job, names: Sequence[str]) -> None:
     for folder in (job.predictions, job.truth, job.advice):
         if folder is None:
             continue
-        missing = [name for name in names if not _existing(folder, name).is_file()]
+        missing = [name for name in names if not prediction_path(folder, name).is_file()]
         if missing:
             raise InputError(
                 f"folder {folder} lacks {len(missing)} of {len(names)} images: {', '.join(missing[:5])}"

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from ssdd_lightning.crf.folder import refine_folder
-from ssdd_lightning.data.files import is_current, remove_leftovers
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels
@@ -17,13 +16,14 @@ from ssdd_lightning.data.maps import is_map, map_path, read_map, write_map
 from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 
 CONFIDENCE = 0.7
 """Probability that a hard mask's own label gets; the image's other classes share the rest."""
 
 
 def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out: Path, device: str) -> None:
-    """Write the dense CRF (preset psa, 10 iterations) of every knowledge mask or map as maps.
+    """Write the dense CRF (preset psa, 10 iterations) of every knowledge mask or map as maps; what is finished stays.
 
     Args:
         images: Folder of photos.
@@ -36,13 +36,19 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
         InputError: A file is missing or damaged, of another size than its image, or lacks a labelled class.
     """
     unary, photos = out.with_name(f"{out.name}_unary"), find_images(images)
+    sources = {name: find_guide(knowledge, name, "knowledge") for name in labels}
+    items = {
+        name: Item((photos[name], source), (map_path(out, name),), str(labels[name]))
+        for name, source in sources.items()
+    }
+    ledger = Ledger(out, "advice", Recipe({"confidence": CONFIDENCE}), items)
+    pending = ledger.pending()
+    if not pending:
+        return
 
     def write(name: str) -> None:
-        """Write one image's maps unless they are current."""
-        source = find_guide(knowledge, name, "knowledge")
-        target = map_path(unary, name)
-        if is_current(target, source):
-            return
+        """Write one image's maps."""
+        source, target = sources[name], map_path(unary, name)
         scores, size = unary_of(source, labels[name]), image_size(photos[name])
         if scores.shape[1:] != size:
             raise InputError(
@@ -51,11 +57,12 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
             )
         write_map(target, [0, *labels[name]], scores)
 
-    done = in_threads(write, list(labels), cores())
-    for _ in tqdm(done, "CRF unary", len(labels), unit="image"):
-        pass
-    refine_folder(images, unary, out, device=device)
-    remove_leftovers(out)
+    with ledger.working():
+        for _ in tqdm(in_threads(write, pending, cores()), "CRF unary", len(pending), unit="image"):
+            pass
+        refine_folder(images, unary, out, device=device)
+        ledger.done(pending)
+        ledger.close()
     shutil.rmtree(unary)
 
 

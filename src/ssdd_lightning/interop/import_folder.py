@@ -3,17 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
-from ssdd_lightning.data.files import is_current
 from ssdd_lightning.data.guides import check_values
 from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.data.maps import map_path, mask_path, write_map
 from ssdd_lightning.data.masks import write_mask
-from ssdd_lightning.data.stamp import claim
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.colours import read_any_mask
@@ -21,8 +20,8 @@ from ssdd_lightning.interop.containers import load_arrays
 from ssdd_lightning.interop.conversion import Conversion, convert
 from ssdd_lightning.interop.detection import FORMATS, MASKS, detect_format, find_sources
 from ssdd_lightning.interop.formats import CHANNELS, READERS, Context
-
-STAMP = "import.json"
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def import_folder(
 ) -> int:
     """Turn every file of a folder into `<name>.map.png`, or every mask into an indexed `<name>.png`.
 
-    An output that exists and is newer than its source is kept, so an interrupted run goes on where it stopped.
-    `out/import.json` keeps the options, and a run with others is refused.
+    What the ledger in `out/import.json` calls finished is left as it is, so an interrupted run goes on where it stopped
+    and another file, photo or option makes anew what depends on it.
 
     Args:
         source: Folder of files of one format, named like the images.
@@ -96,10 +95,16 @@ def import_folder(
     _check_named(sources, photos, f"image in {images}")
     if labels is not None:
         _check_named(sources, labels, f"label in {options.labels}")
-    _claim(out, source, kind, options)
     job = _Job(kind, sources, photos, labels, table, out, options)
-    done = in_threads(job.convert, list(sources), num_workers or cores())
-    return sum(tqdm(done, f"import {kind}", len(sources), unit="image", disable=not progress))
+    with locked(out):
+        ledger = Ledger(out, "import", Recipe(_settings(job)), {name: job.item(name) for name in sources})
+        pending = ledger.pending()
+        with ledger.working():
+            done = in_threads(job.convert, pending, num_workers or cores())
+            for name in tqdm(done, f"import {kind}", len(pending), unit="image", disable=not progress):
+                ledger.done([name])
+            ledger.close()
+    return len(pending)
 
 
 @dataclass(frozen=True)
@@ -112,13 +117,18 @@ class _Job:
     out: Path
     options: ImportOptions
 
-    def convert(self, name: str) -> bool:
-        """Convert one file; False where the result was there already."""
-        target = (mask_path if self.kind == MASKS else map_path)(self.out, name)
-        if is_current(target, self.sources[name]):
-            return False
-        (self._mask if self.kind == MASKS else self._map)(name, target)
-        return True
+    def item(self, name: str) -> Item:
+        """What decides the result of one file, and where it lies."""
+        labels = "" if self.labels is None else str(self.labels[name])
+        return Item((self.sources[name], self.photos[name]), (self._target(name),), labels)
+
+    def convert(self, name: str) -> str:
+        """Convert one file; return its name."""
+        (self._mask if self.kind == MASKS else self._map)(name, self._target(name))
+        return name
+
+    def _target(self, name: str) -> Path:
+        return (mask_path if self.kind == MASKS else map_path)(self.out, name)
 
     def _mask(self, name: str, target: Path) -> None:
         path = self.sources[name]
@@ -147,7 +157,7 @@ def _check_named(names: Mapping[str, object], known: Mapping[str, object], what:
         raise InputError(f"{len(missing)} of {len(names)} files have no {what}: {shown}; complete it or remove them")
 
 
-def _claim(out: Path, source: Path, kind: str, options: ImportOptions) -> None:
-    chosen = {**asdict(options), "format": kind, "source": source}
-    settings = {key: str(value.resolve() if isinstance(value, Path) else value) for key, value in chosen.items()}
-    claim(out / STAMP, settings, "an import", free=not any(out.glob("*.png")))
+def _settings(job: _Job) -> dict[str, Any]:
+    files = {"labels", "classes"}  # the labels are the images' own, the classes are told by name
+    chosen = {key: value for key, value in asdict(job.options).items() if key not in files}
+    return {**chosen, "format": job.kind, "classes": list(job.table.names)}

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -49,12 +49,6 @@ class Recipe:
             raise InputError(f"epochs: expected at least 1, found {self.epochs}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: expected 0 to {2**32 - 1}, found {self.seed}")
-
-    def settings(self) -> dict[str, Any]:
-        """What another run of the same training must share."""
-        content = {**asdict(self), "set": list(self.set)}
-        del content["num_workers"]
-        return content
 
     def words(self) -> list[str]:
         """The further options as words of the command line."""

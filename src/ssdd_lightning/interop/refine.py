@@ -1,8 +1,7 @@
 """SSDD between any two folders of masks or maps: a static stage on them, its merged masks, and their scores."""
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +13,12 @@ import yaml
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable, class_table
-from ssdd_lightning.data.files import atomic_write, is_current, remove_leftovers
+from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.data.folder import FolderDataModule, table_of_labels
-from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.names import check_name
-from ssdd_lightning.data.stamp import claim, state_of
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders
@@ -30,7 +27,7 @@ from ssdd_lightning.interop.crf_advice import make_advice
 from ssdd_lightning.interop.pairs import complete_names, guide_names, shown_labels
 from ssdd_lightning.interop.recipe import Recipe, default_crop, stage_config
 from ssdd_lightning.lightning_cli import build_stage, run_stage
-from ssdd_lightning.steps import run_step
+from ssdd_lightning.storage.lock import locked
 
 CRF = "crf"
 
@@ -68,30 +65,30 @@ def refine(options: RefineOptions) -> Scorecard | None:
     """Train a static stage on knowledge and advice, then merge them.
 
     Writes `refined/<name>.png` (merged masks), `refined/d_knowledge` and `refined/d_advice` (difference maps), for
-    "crf" also `advice`, and with truth `scores.json`, all under `out`. Called again it goes on where it stopped: a fit
-    at its last epoch, the masks at the first that is not written.
+    "crf" also `advice`, and with truth `scores.json`, all under `out`. Called again it goes on where it stopped, or
+    makes anew what depends on whatever changed; see `ssdd_lightning.storage.ledger`.
 
     Returns:
         Scores of the merged masks beside knowledge, advice and oracle; None without truth.
 
     Raises:
-        InputError: Files are missing, damaged or do not fit together, or `out` holds another refinement.
+        InputError: Files are missing, damaged or do not fit together, or another run works in `out`.
     """
     torch.empty(0, device=_device(options.device))
     job = _Refinement(options)
     job.check_folders()
-    job.prepare()
-    job.claim_training()
-    job.configure()
-    job.check_network()
-    if options.truth is not None:
-        job.check_truth(options.truth)
-    if options.advice == CRF:
-        run_step(options.out, "advice", job.make_advice)
-    run_step(options.out, "check", job.check)
-    run_step(options.out, "fit", job.fit)
-    job.predict()
-    return None if options.truth is None else job.score(options.truth)
+    with locked(options.out):
+        job.prepare()
+        job.configure()
+        job.check_network()
+        if options.truth is not None:
+            job.check_truth(options.truth)
+        if options.advice == CRF:
+            job.make_advice()
+        job.check()
+        job.run("fit")
+        job.run("predict", f"--output.output_dir={job.refined}")
+        return None if options.truth is None else job.score(options.truth)
 
 
 def _device(name: str) -> str:
@@ -116,8 +113,8 @@ class _Refinement:
 
     @property
     def begun(self) -> bool:
-        """Whether the training has at least one epoch behind it."""
-        return self.checkpoint.is_file() or (self.out / "steps" / "fit.json").is_file()
+        """Whether there is a checkpoint of a training."""
+        return self.checkpoint.is_file()
 
     @property
     def names(self) -> list[str]:
@@ -143,50 +140,27 @@ class _Refinement:
             raise InputError(f"folder {truth} holds a true mask <name>.png of none of the {len(self.names)} images")
 
     def prepare(self) -> None:
-        """Write labels and classes; refuse a folder that holds another refinement."""
-        out = self.out
+        """Write labels and classes."""
         # with a suffix, for readers of label files drop the last one if it is an image's
         labels = json.dumps({f"{name}.jpg": shown for name, shown in self.labels.items()})
-        settings = {
-            "images": str(self.options.images.resolve()),
-            "knowledge": str(self.options.knowledge.resolve()),
-            "advice": CRF if self.options.advice == CRF else str(self.advice.resolve()),
-            "photos, knowledge or advice": state_of(self._files()),
-            "classes": list(self.table.names),
-            "labels": hashlib.sha256(labels.encode()).hexdigest(),
-        }
-        # what is made before the first step is marked as done; the masks come after it
-        made = [part for part in ("steps", "advice", "advice_unary") if (out / part).exists()]
-        claim(out / "refine.json", settings, "a refinement", free=not made)
-        _write(out / "labels.json", labels)
-        _write(out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
-
-    def _files(self) -> Iterator[Path]:
-        """Every file that is read: photos, knowledge, advice."""
-        folders = {"knowledge": self.options.knowledge}
-        if self.options.advice != CRF:
-            folders["advice"] = self.advice
-        for name in self.names:
-            yield self.images[name]
-            yield from (find_guide(folder, name, what) for what, folder in folders.items())
+        _write(self.out / "labels.json", labels)
+        _write(self.out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
 
     def make_advice(self) -> None:
-        """Step `advice`."""
+        """Make the advice of the knowledge, by the dense CRF."""
         options = self.options
         make_advice(options.images, options.knowledge, self.labels, self.advice, _device(options.device))
 
     def check(self) -> None:
-        """Step `check`: read everything once, so that no bad file stops the training halfway."""
+        """Read everything once, so that no bad file stops the training halfway."""
+        if self.begun:
+            return
         data = FolderDataModule(**self.data_options())
         data.setup("predict")
         dataset = data.datasets["predict"]
         done = in_threads(dataset.__getitem__, range(len(dataset)), cores())
         for _ in tqdm(done, "check", len(dataset), unit="image"):
             pass
-
-    def claim_training(self) -> None:
-        """Refuse a folder whose training, begun or finished, had other settings."""
-        claim(self.out / "fit.json", self.options.recipe.settings(), "a training", free=not self.begun)
 
     def configure(self) -> None:
         """Write the stage's configuration, for this device and number of workers."""
@@ -206,27 +180,8 @@ class _Refinement:
 
     def check_truth(self, truth: Path) -> None:
         """Likewise: score the knowledge, so that truth which does not fit stops nothing at the end."""
-        if not (self.out / "steps" / "fit.json").is_file():
+        if not self.begun:
             evaluate_folders(self.options.knowledge, truth, self.scored_names, dict(enumerate(self.table.names)))
-
-    def fit(self) -> None:
-        """Step `fit`: train the static stage; goes on at the last checkpoint."""
-        self._run("fit", *([f"--ckpt_path={self.checkpoint}"] if self.checkpoint.is_file() else []))
-
-    def predict(self) -> None:
-        """Merge what has not been merged since the fit."""
-        folders = (self.refined, self.refined / "d_knowledge", self.refined / "d_advice")
-        todo = [
-            name
-            for name in self.names
-            if not all(is_current(mask_path(folder, name), self.checkpoint) for folder in folders)
-        ]
-        if todo:
-            _write(self.out / "todo.txt", "\n".join(todo))
-            words = [f"--output.output_dir={self.refined}", f"--data.predict_split={self.out / 'todo.txt'}"]
-            self._run("predict", f"--ckpt_path={self.checkpoint}", *words)
-            (self.out / "todo.txt").unlink()
-            remove_leftovers(self.refined)
 
     def score(self, truth: Path) -> Scorecard:
         """Score merged masks, knowledge, advice and oracle; write `scores.json`."""
@@ -257,7 +212,8 @@ class _Refinement:
             "advice": str(self.advice),
         }
 
-    def _run(self, command: str, *words: str) -> None:
+    def run(self, command: str, *words: str) -> None:
+        """Run a command of the stage."""
         run_stage([command, f"--config={self.config_path}", *words, *self.options.recipe.words()], FolderDataModule)
 
     def _find_labels(self) -> tuple[ClassTable, dict[str, Labels]]:

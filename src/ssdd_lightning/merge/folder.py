@@ -10,11 +10,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.data.dataset import check_exist
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import read_mask, write_mask
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.evaluation.folder import read_prediction
+from ssdd_lightning.evaluation.folder import prediction_path, read_prediction
 from ssdd_lightning.functional.refinement import ssdd_merge
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
 
 
 class Biases(NamedTuple):
@@ -105,12 +108,23 @@ class MergeFolders:
         d_knowledge, d_advice = (torch.from_numpy(d)[None].float() / 255 for d in differences)
         return MergeInput(knowledge, advice, d_knowledge, d_advice, _shown(knowledge, advice))
 
+    def files(self, name: str) -> tuple[Path, ...]:
+        """Where the parts of one image lie.
+
+        Raises:
+            InputError: One is missing.
+        """
+        guides = [prediction_path(folder, name) for folder in (self.knowledge, self.advice)]
+        found = (*guides, *(mask_path(folder, name) for folder in self._maps()))
+        check_exist(found, f"part of {name}", "make all parts of the same images")
+        return found
+
     def _maps(self) -> tuple[Path, Path]:
         return self.differences / "d_knowledge", self.differences / "d_advice"
 
 
 def merge_folder(folders: MergeFolders, out: Path, biases: Biases, progress: bool = True) -> int:
-    """Merge every image that has difference maps and write the masks `<name>.png`.
+    """Merge every image that has difference maps and write the masks `<name>.png`; what is finished stays.
 
     Args:
         folders: The parts.
@@ -119,7 +133,7 @@ def merge_folder(folders: MergeFolders, out: Path, biases: Biases, progress: boo
         progress: Whether to show a bar.
 
     Returns:
-        Number of masks written.
+        Number of masks.
 
     Raises:
         InputError: A part is missing or damaged.
@@ -127,8 +141,15 @@ def merge_folder(folders: MergeFolders, out: Path, biases: Biases, progress: boo
     if out.resolve() in (folders.knowledge.resolve(), folders.advice.resolve()):
         raise InputError(f"the merge would overwrite its own input in {out}; choose another output folder.")
     names = folders.names()
-    for name in tqdm(names, "merge", unit="image", disable=not progress):
-        write_mask(mask_path(out, name), folders.read(name).merged(biases)[0].numpy().astype(np.uint8))
+    with locked(out):
+        items = {name: Item(folders.files(name), (mask_path(out, name),)) for name in names}
+        ledger = Ledger(out, "merge", Recipe({"biases": biases._asdict()}), items)
+        pending = ledger.pending()
+        with ledger.working():
+            for name in tqdm(pending, "merge", unit="image", disable=not progress):
+                write_mask(mask_path(out, name), folders.read(name).merged(biases)[0].numpy().astype(np.uint8))
+                ledger.done([name])
+            ledger.close()
     return len(names)
 
 

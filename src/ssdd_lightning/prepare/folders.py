@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ssdd_lightning.data.files import atomic_write, is_current, remove_leftovers, unwritable, write_text
-from ssdd_lightning.data.stamp import state_of
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.fingerprints import digest_of
 
 STAMP = "prepare.json"
 
@@ -76,3 +76,9 @@ def place(source: Path, target: Path) -> None:
         with source.open("rb") as stream, atomic_write(target) as copy:
             while chunk := stream.read(1 << 20):
                 copy.write(chunk)
+
+
+def state_of(files: Iterable[Path]) -> str:
+    """Digest of names, sizes and times of archives, which are too large to be read for it."""
+    states = ((path.name, path.stat()) for path in files)
+    return digest_of(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in states)

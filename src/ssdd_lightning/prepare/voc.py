@@ -1,5 +1,6 @@
 """VOC 2012 and SBD: the devkit, SegmentationClassAug, the list `trainaug`, and a file of image-level labels."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,6 @@ from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.data.stamp import fingerprint
 from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.download import Obtaining, Remote
@@ -122,12 +122,12 @@ def _update(devkit: Path, path: Path, text: str) -> None:
     """Write a text; a file of this name that no run wrote as it is moves aside."""
     record = devkit / WRITTEN
     written: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
-    if path.is_file() and not holds(path, text) and fingerprint(path)["sha256"] != written.get(path.name):
+    if path.is_file() and not holds(path, text) and _sha256(path) != written.get(path.name):
         kept = next(aside for n in count() if not (aside := path.with_name(f"{path.name}.before{n or ''}")).exists())
         path.rename(kept)
         print(f"{path} was another file, which is now {kept.name}")
     write_text(path, text)
-    write_text(record, json.dumps(written | {path.name: fingerprint(path)["sha256"]}))
+    write_text(record, json.dumps(written | {path.name: _sha256(path)}))
 
 
 def _annotated(devkit: Path) -> set[str]:
@@ -245,3 +245,7 @@ def _augmented_names(devkit: Path, own: Mapping[str, list[str]]) -> set[str]:
             "same command again with `--sbd`"
         )
     return found
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,6 +1,6 @@
 """Photos in, masks out: decoded ahead, segmented one by one, written at once; resumable and in constant memory."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from ssdd_lightning.data.files import atomic_write, is_current
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.data.maps import mask_path
 from ssdd_lightning.data.masks import read_image, read_mask, write_mask
-from ssdd_lightning.data.stamp import claim
 from ssdd_lightning.data.threads import in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
 
-STAMP = "segment.json"
+NAME = "segment"
 DECODERS = 2  # reading a photo takes far less than segmenting it
 Photo = npt.NDArray[np.uint8]
 
@@ -55,40 +56,45 @@ class SegmentJob:
         if self.max_side is not None and self.max_side < 1:
             raise InputError(f"max_side must be 1 or more; found {self.max_side}")
 
-    def run(self, photos: Mapping[str, Path], settings: Mapping[str, Any], progress: bool = True) -> int:
-        """Segment what is not segmented yet.
-
-        A mask stays where it exists, is whole and is not older than its photo.
+    def run(
+        self, photos: Mapping[str, Path], settings: Mapping[str, Any], inputs: Mapping[str, str], progress: bool = True
+    ) -> int:
+        """Segment what is not segmented yet; see `ssdd_lightning.storage.ledger`.
 
         Args:
             photos: Image name -> file.
             settings: What makes the masks, as plain values; kept in `out/segment.json`.
+            inputs: Fingerprints of what makes them, by name.
             progress: Whether to show a bar.
 
         Returns:
             How many masks were written, those that were there not counted.
 
         Raises:
-            InputError: A photo is damaged or without label, `out` holds masks of other settings or is the photos' own
+            InputError: A photo is damaged or without label, `out` holds masks of another origin or is the photos' own
                 folder.
         """
         self._check(photos)
-        self._check_free(photos)
-        claim(self.out / STAMP, settings, "masks")
-        decoded = in_threads(lambda name: self._decode(name, photos[name]), photos, DECODERS)
-        bar = tqdm(decoded, "segment", len(photos), unit="image", disable=not progress)
-        written = 0
-        for name, photo in zip(photos, bar, strict=True):
-            if photo is None:
-                continue
-            mask = self._earlier_mask(name, photos[name])
-            if mask is None:
-                mask = self.mask(photo, None if self.labels is None else self.labels[name])
-                write_mask(mask_path(self.out, name), mask)
-                written += 1
+        with locked(self.out):
+            ledger = Ledger(self.out, NAME, Recipe(settings, inputs), {n: self._item(n, p) for n, p in photos.items()})
+            if ledger.earlier is None:
+                self._check_free(photos)
+            pending = ledger.pending()
+            with ledger.working():
+                decoded = in_threads(lambda name: read_image(photos[name]), pending, DECODERS)
+                bar = tqdm(decoded, "segment", len(pending), unit="image", disable=not progress)
+                for name, photo in zip(pending, bar, strict=True):
+                    shown = None if self.labels is None else self.labels[name]
+                    write_mask(mask_path(self.out, name), self.mask(photo, shown))
+                    ledger.done([name])
+                ledger.close({"masks": len(photos)})
             if self.overlays:
-                self._write_overlay(name, photo, mask)
-        return written
+                self._write_overlays(photos, set(pending))
+        return len(pending)
+
+    def _item(self, name: str, photo: Path) -> Item:
+        labels = "" if self.labels is None else str(self.labels[name])
+        return Item((photo,), (mask_path(self.out, name),), labels)
 
     @torch.no_grad()
     def mask(self, photo: Photo, labels: Labels | None) -> Photo:
@@ -134,31 +140,16 @@ class SegmentJob:
     def _check_free(self, photos: Mapping[str, Path]) -> None:
         """Masks of another origin, be they the truth, are neither taken for ours nor overwritten."""
         there = [name for name in photos if mask_path(self.out, name).exists()]
-        if there and not (self.out / STAMP).exists():
+        if there:
             raise InputError(
                 f"{mask_path(self.out, there[0])} exists and was not written by this command ({len(there)} of "
                 f"{len(photos)} names are taken); choose another folder with --out"
             )
 
-    def _decode(self, name: str, path: Path) -> Photo | None:
-        """Read a photo; None where nothing is left to do."""
-        done = self._earlier_mask(name, path) is not None
-        if done and (not self.overlays or is_current(self._overlay_path(name), path)):
-            return None
-        return read_image(path)
-
-    def _earlier_mask(self, name: str, photo: Path) -> Photo | None:
-        path = mask_path(self.out, name)
-        if not is_current(path, photo):
-            return None
-        try:
-            return read_mask(path)
-        except InputError:
-            return None
-
-    def _overlay_path(self, name: str) -> Path:
-        return self.out / "overlays" / f"{name}.jpg"
-
-    def _write_overlay(self, name: str, photo: Photo, mask: Photo) -> None:
-        with atomic_write(self._overlay_path(name)) as stream:
-            Image.fromarray(overlay(photo, mask)).save(stream, format="JPEG", quality=90)
+    def _write_overlays(self, photos: Mapping[str, Path], new: Collection[str]) -> None:
+        for name, path in photos.items():
+            target = self.out / "overlays" / f"{name}.jpg"
+            if name in new or not is_current(target, mask_path(self.out, name)):
+                drawn = overlay(read_image(path), read_mask(mask_path(self.out, name)))
+                with atomic_write(target) as stream:
+                    Image.fromarray(drawn).save(stream, format="JPEG", quality=90)

@@ -62,26 +62,25 @@ def run(args: argparse.Namespace) -> int:
         InputError: The checkpoint, a photo or an option is wrong.
     """
     from ssdd_lightning.data.labels import read_label_file
-    from ssdd_lightning.data.stamp import fingerprint
     from ssdd_lightning.segment.checkpoint import change_protocol, find_device, load_stage
-    from ssdd_lightning.segment.folder import STAMP, SegmentJob
+    from ssdd_lightning.segment.folder import NAME, SegmentJob
     from ssdd_lightning.segment.inputs import find_photos
+    from ssdd_lightning.storage.fingerprints import fingerprint
 
     photos = find_photos(args.inputs)
     stage, classes = load_stage(args.checkpoint, find_device(args.device), args.classes)
     change_protocol(stage, args.scales, args.flip, args.crf, args.crf_preset)
     labels = None if args.labels is None else read_label_file(args.labels, classes)
     settings = {
-        "checkpoint": fingerprint(args.checkpoint),
         "stage": type(stage).__name__,
         "image_labels": args.labels is not None,
-        "labels": None if args.labels is None else fingerprint(args.labels),
         **stage.protocol(),
         "max_side": args.max_side,
         "classes": {str(i): name for i, name in zip(classes.indices, classes.selected_names, strict=True)},
     }
-    written = SegmentJob(stage, classes, args.out, labels, args.overlays, args.max_side).run(photos, settings)
+    job = SegmentJob(stage, classes, args.out, labels, args.overlays, args.max_side)
+    written = job.run(photos, settings, {"the checkpoint": fingerprint(args.checkpoint)})
     used = "not used" if labels is None else f"used: only the classes that {args.labels} names could be predicted"
     print(f"{len(photos)} masks in {args.out}, {len(photos) - written} of them from before")
-    print(f"image-level labels were {used}; checkpoint and settings are in {args.out / STAMP}")
+    print(f"image-level labels were {used}; checkpoint and settings are in {args.out / NAME}.json")
     return 0
