@@ -634,6 +634,25 @@ def test_a_fit_that_was_ended_goes_on_by_the_same_command(flow, tmp_path, caplog
     assert entry["results"]["epochs"] == 4
 
 
+def test_an_explicit_checkpoint_goes_on_whatever_made_it(flow, tmp_path, capsys):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("fit", "segmentation", root)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    done = flow.run("fit", "segmentation", root, "--trainer.max_epochs=2", f"--ckpt_path={last}")
+    assert done.trainer.current_epoch == 2
+    assert "redone" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "fit.json").read_text())["settings"]["trainer"]["max_epochs"] == 2
+
+
+def test_a_fast_run_leaves_a_finished_one_alone(flow, tmp_path):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("fit", "segmentation", root)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert flow.run("fit", "segmentation", root, "--trainer.fast_dev_run=true").trainer.global_step == 1
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before == {path: content for path, content in after.items() if path in before}
+
+
 def test_a_fit_of_other_settings_is_made_anew_and_says_why(flow, tmp_path, capsys):
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)

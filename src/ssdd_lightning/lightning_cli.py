@@ -117,24 +117,29 @@ class SSDDCommandLine(LightningCLI):
             ckpt_path: A checkpoint to go on from, whatever made it; None leaves it to the ledger.
             **options: Others of `Trainer.fit`.
         """
+        if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
+            return
         datamodule.setup("fit")
         config = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
         recipe = fit_recipe(config, datamodule.datasets["train"].records)
-        root = Path(self.trainer.default_root_dir)
-        with locked(root) if _rank() == 0 else nullcontext():
-            ledger = Ledger(root, "fit", recipe, rank=_rank())
-            replaced = None
-            last = Path(self.trainer.checkpoint_callback.dirpath or root / "checkpoints") / f"{LAST}.ckpt"  # type: ignore[union-attr]
-            if ckpt_path is None and ledger.finished and last.is_file():
+        root, rank = Path(self.trainer.default_root_dir), _rank()
+        with locked(root) if rank == 0 else nullcontext():
+            ledger = Ledger(root, "fit", recipe, rank=rank)
+            folder = self.trainer.checkpoint_callback.dirpath  # type: ignore[union-attr]
+            last = Path(folder or root / "checkpoints") / f"{LAST}.ckpt"
+            stale = None
+            if ckpt_path is not None:
+                ledger.difference = None  # it goes on from there, whatever there was in the folder
+            elif ledger.finished and last.is_file():
                 rank_zero_info(f"fit: finished in {root}, nothing to do.")
                 return
-            if ckpt_path is None and last.is_file():
-                if ledger.begun:
-                    ckpt_path = str(last)
-                    rank_zero_info(f"fit: going on at {last}.")
-                else:
-                    replaced = last
-            self.trainer.callbacks.append(FitBookkeeping(ledger, replaced))  # type: ignore[attr-defined]
+            elif ledger.begun and last.is_file():
+                ckpt_path = str(last)
+                rank_zero_info(f"fit: going on at {last}.")
+            elif last.is_file():
+                stale = last
+            self.trainer.callbacks.append(FitBookkeeping(ledger, stale))  # type: ignore[attr-defined]
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
 
     def test(self, **arguments: Any) -> None:  # noqa: ANN401
