@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,20 @@ FITS = ("classification", "static", "baseline_seeds", "dynamic")
 PRODUCTS = ("classification", "knowledge", "advice", "static", "seeds", "baseline_seeds", "dynamic")
 
 
+SLOW = """
+import sys, time
+from ssdd_lightning import ClassificationModule
+from ssdd_lightning.cli import entry_point
+step = ClassificationModule.training_step
+def slow(self, *arguments):
+    print("working", flush=True)
+    time.sleep(0.2)
+    return step(self, *arguments)
+ClassificationModule.training_step = slow
+entry_point()
+"""
+
+
 class Run:
     """An experiment, a devkit and what became of them, in one folder."""
 
@@ -41,11 +58,14 @@ class Run:
         self.out, self.experiment, self.root = folder / "out", folder / "experiment", folder / "data"
         self.devkit = self.root / "VOCdevkit" / "VOC2012"
 
-    def go(self, *more, weights="null", **changed):
+    def words(self, *more, weights="null", **changed):
         sets = {**SMALL, **{key.replace("__", "."): value for key, value in changed.items()}}
         words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
         command = ["run", str(self.experiment), f"--root={self.root}", f"--out={self.out}", "--pictures=1"]
-        assert main([*command, f"--classifier_weights={weights}", *map(str, more), *words]) == 0
+        return [*command, f"--classifier_weights={weights}", *map(str, more), *words]
+
+    def go(self, *more, **changed):
+        assert main(self.words(*more, **changed)) == 0
 
     def edit(self, stage, **init_args):
         path = self.experiment / f"{stage}.yaml"
@@ -201,3 +221,24 @@ def test_a_damaged_entry_is_a_sentence(run, content):
     (run.out / "classification" / "fit.json").write_text(content)
     with pytest.raises(InputError, match=r"expected an entry of the ledger .*fit\.json"):
         run.go()
+
+
+def test_a_signal_ends_all_of_it_and_the_same_command_goes_on(run):
+    shutil.rmtree(run.out)
+    command = [sys.executable, "-c", SLOW, *run.words(trainer__max_epochs=50)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line == "working\n":
+                break
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert [line for line in said if line.startswith("==")] == ["== fit classification\n"]
+    assert "==" not in output, "nothing runs after it"
+    how = "ssdd: terminated. Run the same command again to go on."
+    assert [line for line in errors.splitlines() if line.startswith("ssdd: ")] == [how]
+    assert (run.out / "classification" / "checkpoints" / "last.ckpt").is_file()
+    assert not (run.out / ".lock").exists()
