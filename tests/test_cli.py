@@ -157,7 +157,7 @@ def test_test_scores_and_writes_masks_of_the_dataset(flow, tmp_path, stage):
 
 def test_classification_is_validated_by_image_labels(flow, tmp_path):
     done = flow.run("validate", "classification", f"--trainer.default_root_dir={tmp_path}", trained=True)
-    assert 0 <= done.trainer.callback_metrics["val/map"] <= 1
+    assert 0 <= done.trainer.callback_metrics["val/mean_ap"] <= 1
 
 
 def labels_of(flow, names):

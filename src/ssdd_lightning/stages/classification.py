@@ -78,7 +78,7 @@ class ClassificationModule(Stage):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Average precision, mean over the classes weighted by their images (image-level labels only)."""
         self.val_precision.update(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].long())
-        self.log("val/map", self.val_precision, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
+        self.log("val/mean_ap", self.val_precision, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Score maps of background and the image's own classes, at image size."""

@@ -133,30 +133,36 @@ class DynamicRefinementModule(SegmentationStage):
         main, sub = resize_logits(main, size), resize_logits(sub, size)
         inside = resize_mask(batch["inside"].long(), size).bool()
 
-        d0 = resize_mask(batch["knowledge"], size)
-        k1, a1 = (m.masked_fill(~inside, IGNORE) for m in self.knowledge_and_advice(main, batch["image_raw"], labels))
-        first = self.ssdd1(high, low, k1, a1, labels)
-        d1 = first.mask
-        second = self.ssdd2(sub_high, low, d0, d1, labels)
-        d2 = second.mask
-        sub_mask = present_argmax(sub.detach(), labels).masked_fill(~inside, IGNORE)
+        m_d0 = resize_mask(batch["knowledge"], size)
+        m_k1, m_a1 = (
+            m.masked_fill(~inside, IGNORE) for m in self.knowledge_and_advice(main, batch["image_raw"], labels)
+        )
+        first = self.ssdd1(high, low, m_k1, m_a1, labels)
+        m_d1 = first.mask
+        second = self.ssdd2(sub_high, low, m_d0, m_d1, labels)
+        m_d2 = second.mask
+        m_sub = present_argmax(sub.detach(), labels).masked_fill(~inside, IGNORE)
 
-        loss_main = self.segmentation_loss(main, d2)
-        loss_sub = self.alpha * self.segmentation_loss(sub, d0)
-        loss_sub = loss_sub + (1 - self.alpha) * self.segmentation_loss(sub, d1 if self.sub_target == "d1" else d2)
-        keep: Tensor | None = self.good_samples(k1, a1, labels)
-        diff1 = self.difference_loss(first.knowledge_logits, k1, a1, keep)
-        diff1 = diff1 + self.difference_loss(first.advice_logits, k1, a1, keep)
-        keep = self.good_samples(d0, d1, labels) if self.exclude_bad_from_diff2 else None
-        compared = d1 if self.diff2_target == "d1" else d2
-        diff2 = self.difference_loss(second.knowledge_logits, d0, sub_mask, keep, per_image=False)
-        diff2 = diff2 + self.difference_loss(second.advice_logits, sub_mask, compared, keep, per_image=False)
+        # Eq. 11
+        loss_main = self.segmentation_loss(main, m_d2)
+        # Eq. 14
+        loss_sub = self.alpha * self.segmentation_loss(sub, m_d0)
+        loss_sub = loss_sub + (1 - self.alpha) * self.segmentation_loss(sub, m_d1 if self.sub_target == "d1" else m_d2)
+        # Eq. 12
+        keep: Tensor | None = self.good_samples(m_k1, m_a1, labels)
+        diff1 = self.difference_loss(first.knowledge_logits, m_k1, m_a1, keep)
+        diff1 = diff1 + self.difference_loss(first.advice_logits, m_k1, m_a1, keep)
+        # Eq. 13
+        keep = self.good_samples(m_d0, m_d1, labels) if self.exclude_bad_from_diff2 else None
+        compared = m_d1 if self.diff2_target == "d1" else m_d2
+        diff2 = self.difference_loss(second.knowledge_logits, m_d0, m_sub, keep, per_image=False)
+        diff2 = diff2 + self.difference_loss(second.advice_logits, m_sub, compared, keep, per_image=False)
         difference = (diff1 + diff2) / (4 if self.average else 1)
 
-        loss: Tensor = loss_main + loss_sub + difference
+        loss: Tensor = loss_main + loss_sub + difference  # Eq. 15
         self.log_dict({"train/loss": loss, "train/main": loss_main, "train/sub": loss_sub}, prog_bar=True)
-        self.log_dict({"train/diff1": diff1, "train/diff2": diff2, "train/changed": (d2 != d0).float().mean()})
-        self._pictures = {"image": batch["image_raw"], "knowledge": d0, "advice": d1, **maps_of(second)}
+        self.log_dict({"train/diff1": diff1, "train/diff2": diff2, "train/changed": (m_d2 != m_d0).float().mean()})
+        self._pictures = {"image": batch["image_raw"], "knowledge": m_d0, "advice": m_d1, **maps_of(second)}
         return loss
 
     @torch.no_grad()

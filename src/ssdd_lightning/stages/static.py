@@ -96,6 +96,7 @@ class StaticRefinementModule(SegmentationStage):
         knowledge, advice = resize_mask(batch["knowledge"], size), resize_mask(batch["advice"], size)
         output = self.network(batch["image"])
         refined: SSDDOutput = self.ssdd(output.high, output.low, knowledge, advice, batch["image_labels"])
+        # Eq. 7
         base = segmentation_loss(resize_logits(output.logits, size), knowledge, self.per_class_loss)
         diff = self.difference_loss(refined, knowledge, advice, batch["image_labels"])
         self.log_dict({"train/loss": base + diff, "train/base": base, "train/diff0": diff}, prog_bar=True)
