@@ -780,6 +780,14 @@ def test_a_file_without_permission_is_bad_input(monkeypatch, capsys):
     )
 
 
+@pytest.mark.parametrize("option", ["--num_workers=0", "--num-workers=0"])
+def test_dashes_and_underscores_are_one_spelling(tmp_path, option):
+    (tmp_path / "maps").mkdir()
+    folders = [f"--{name}={tmp_path / 'maps'}" for name in ("images", "maps")]
+    with pytest.raises(InputError, match="the number of CRF workers must be 1 or more; found 0"):
+        main(["crf", *folders, f"--out={tmp_path / 'a--b_c'}", option])
+
+
 def test_unknown_command_is_bad_input(monkeypatch, capsys):
     assert as_process(monkeypatch, ["fitt"]) == 2
     assert capsys.readouterr().err == (

@@ -57,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> int:
             prog=f"ssdd {words[0]}", description=FILE_COMMANDS[words[0]][1], allow_abbrev=False
         )
         module.add_arguments(parser)
-        status: int = module.run(parser.parse_args(words[1:]))
+        status: int = module.run(parser.parse_args(spelt_as_declared(words[1:], parser)))
         return status
     if words[0] not in STAGE_COMMANDS:
         known = ", ".join([*STAGE_COMMANDS, *FILE_COMMANDS])
@@ -66,6 +66,23 @@ def main(args: Sequence[str] | None = None) -> int:
 
     run_stage(words)
     return 0
+
+
+def spelt_as_declared(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Write options as a parser has them: `--num-workers` and `--num_workers` are one option.
+
+    Args:
+        words: Options and values as they were typed.
+        parser: With all its options.
+    """
+    declared = {flag.replace("-", "_"): flag for action in parser._actions for flag in action.option_strings}
+
+    def spelt(word: str) -> str:
+        """Respell one word if it is an option."""
+        flag, equals, value = word.partition("=")
+        return declared.get(flag.replace("-", "_"), flag) + equals + value if word.startswith("--") else word
+
+    return [spelt(word) for word in words]
 
 
 def help_text() -> str:
