@@ -660,9 +660,32 @@ def test_a_fit_of_other_settings_is_made_anew_and_says_why(flow, tmp_path, capsy
     done = flow.run("fit", "segmentation", root, "--model.init_args.learning_rate=0.01", "--data.num_workers=1")
     assert done.trainer.global_step > 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fit: ")]
+    kept = tmp_path / "checkpoints" / "replaced-1.ckpt"
     expected = "because model.init_args.learning_rate was 0.001 and is 0.01."
-    assert said == [f"fit: redone in {tmp_path}, {expected}"]
-    assert (tmp_path / "checkpoints" / "replaced.ckpt").is_file()
+    assert said == [f"fit: the checkpoint of before is kept as {kept}.", f"fit: redone in {tmp_path}, {expected}"]
+    assert same_weights(weights_of(kept), weights_of(flow.checkpoint("segmentation")))
+
+
+def test_a_checkpoint_that_cannot_be_gone_on_from_changes_nothing(flow, tmp_path):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("fit", "segmentation", root)
+    entry = (tmp_path / "fit.json").read_text()
+    other = ["--model.init_args.learning_rate=0.01", f"--ckpt_path={flow.checkpoint('static')}"]
+    with pytest.raises(InputError):
+        flow.run("fit", "segmentation", root, "--data.classes=[cow,sheep]", *other)
+    assert (tmp_path / "fit.json").read_text() == entry
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_damaged_checkpoint_of_the_folder_is_a_sentence(flow, tmp_path):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    flow.run("fit", "segmentation", root)
+    entry = json.loads((tmp_path / "fit.json").read_text())
+    (tmp_path / "fit.json").write_text(json.dumps({**entry, "finished": False}))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"cannot read the checkpoint .*last\.ckpt"):
+        flow.run("fit", "segmentation", root)
 
 
 # --- the command itself ----------------------------------------------------------------------------------------------

@@ -128,19 +128,19 @@ class SSDDCommandLine(LightningCLI):
             ledger = Ledger(root, "fit", recipe, rank=rank)
             folder = self.trainer.checkpoint_callback.dirpath  # type: ignore[union-attr]
             last = Path(folder or root / "checkpoints") / f"{LAST}.ckpt"
-            stale = None
-            if ckpt_path is not None:
-                ledger.difference = None  # it goes on from there, whatever there was in the folder
-            elif ledger.finished and last.is_file():
+            if ckpt_path is None and ledger.finished and last.is_file():
                 rank_zero_info(f"fit: finished in {root}, nothing to do.")
                 return
-            elif ledger.begun and last.is_file():
+            if ckpt_path is None and ledger.begun and last.is_file():
+                _check_checkpoint(last, resumed=True)
                 ckpt_path = str(last)
                 rank_zero_info(f"fit: going on at {last}.")
-            elif last.is_file():
-                stale = last
+            goes_on = ckpt_path is not None and Path(ckpt_path).resolve() == last.resolve()
+            stale = last if last.is_file() and not goes_on and not ledger.begun else None
             self.trainer.callbacks.append(FitBookkeeping(ledger, stale))  # type: ignore[attr-defined]
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
+            if goes_on and self.trainer.state.finished and not ledger.finished:
+                ledger.close({"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step})
 
     def test(self, **arguments: Any) -> None:  # noqa: ANN401
         """Run `test` on the images that are not finished."""

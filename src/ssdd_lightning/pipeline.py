@@ -3,6 +3,8 @@
 import argparse
 import json
 import random
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,9 +171,18 @@ class Pipeline:
         """Run a command; its product and its entry in the ledger lie in the folder."""
         print(f"== {command} {folder.relative_to(self.out)}", flush=True)
         try:
-            _ssdd([command, *words])
+            if command != "crf" and self.several_processes:
+                _ssdd_apart([command, *words])
+            else:
+                _ssdd([command, *words])
         except Interrupted as stop:
             raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
+
+    @property
+    def several_processes(self) -> bool:
+        """Whether the stages run in several processes; Lightning starts them by the command of this one."""
+        given = dict(option.split("=", 1) for option in self.args.set if "=" in option)
+        return given.get("trainer.devices", "1") != "1" or given.get("trainer.num_nodes", "1") != "1"
 
     def home(self, name: str) -> Path:
         """Where a stage's folder lies."""
@@ -215,6 +226,7 @@ class Pipeline:
         return [
             *words,
             f"--trainer.default_root_dir={self.home(folder) / folder}",
+            "--trainer.devices=1",  # unless `--set` says otherwise
             *(f"--{option}" for option in self.args.set),
         ]
 
@@ -290,6 +302,14 @@ class Pipeline:
             row = refinement_picture(name, photo, self.knowledge, self.advice, self.masks["seeds"], truth)
             write_panel(self.refined / "pictures" / f"{name}.png", [row], classes)
         return self.refined / "pictures"
+
+
+def _ssdd_apart(words: list[str]) -> None:
+    status = subprocess.run([sys.executable, "-m", "ssdd_lightning", *words], check=False).returncode
+    if status > 128:
+        raise Interrupted(status - 128)
+    if status:
+        sys.exit(status)  # it said why
 
 
 def _ssdd(words: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ TRAINER_SETTINGS = (
     "precision",
 )
 """Options of the trainer that decide a fit."""
+CHECKPOINT_SETTINGS = ("monitor", "mode", "save_top_k", "every_n_epochs")
+"""Options of the checkpoints that decide which one is the last."""
 WEIGHTS = ("backbone_weights", "static_checkpoint")
 """Options of the stages that may name a file."""
 NOTES = {
@@ -67,8 +70,15 @@ def fit_recipe(config: Mapping[str, Any], records: list[Record]) -> Recipe:
         "model": model,
         "data": {key: config["data"].get(key) for key in DATA_SETTINGS},
         "trainer": {key: config["trainer"].get(key) for key in TRAINER_SETTINGS},
+        "callbacks": [entry for entry in config["trainer"].get("callbacks") or [] if not _is_ours(entry)],
+        "checkpoint": {key: config.get("checkpoint", {}).get(key) for key in CHECKPOINT_SETTINGS},
     }
     return Recipe(settings, inputs)
+
+
+def _is_ours(callback: Mapping[str, Any]) -> bool:
+    """Whether a callback only shows or writes something."""
+    return str(callback.get("class_path", "")).startswith("ssdd_lightning.")
 
 
 def _with_digests(records: list[Record], path_of: Any) -> list[tuple[Record, str]]:  # noqa: ANN401
@@ -101,7 +111,8 @@ def files_ledger(
     def item(record: Record) -> Item:
         """What the files of an image are made from."""
         guides = [*record.guides.values(), *([] if record.maps is None else [record.maps])]
-        sources = (record.image, *(guides if command == "predict" else []))
+        truth = [] if record.mask is None else [record.mask]  # decides the score
+        sources = (record.image, *(guides if command == "predict" else truth))
         labels = str(record.labels) if command == "predict" else ""
         return Item(sources, tuple(product_path(folder, what, record.name) for what in whats), labels)
 
@@ -188,7 +199,7 @@ class FitBookkeeping(Callback):
 
     Args:
         ledger: The fit's entry.
-        stale: Checkpoint of a fit that was made from something else; it is put aside as `replaced.ckpt`.
+        stale: Checkpoint of a fit that was made from something else; it is put aside as `replaced-1.ckpt`.
     """
 
     def __init__(self, ledger: Ledger, stale: Path | None = None) -> None:
@@ -199,7 +210,11 @@ class FitBookkeeping(Callback):
         """Begin the entry, when all mistakes of a beginning have come to light."""
         if trainer.is_global_zero:
             if self.stale is not None:
-                self.stale.replace(self.stale.with_name("replaced.ckpt"))
+                kept = next(p for n in count(1) if not (p := self.stale.with_name(f"replaced-{n}.ckpt")).exists())
+                self.stale.replace(kept)
+                print(f"fit: the checkpoint of before is kept as {kept}.", flush=True)
+            if trainer.ckpt_path is not None:
+                self.ledger.difference = None  # it goes on from there, whatever there was in the folder
             self.ledger.begin()
 
     def on_train_batch_end(self, *_: object) -> None:

@@ -157,11 +157,17 @@ class WeakDataModule(LightningDataModule, ABC):
             done = 0
         elif done >= self.trainer.num_training_batches:
             epoch, done = epoch + 1, 0
-        return {"seed": self.seed, "epoch": epoch, "batches": done}
+        return {"seed": self.seed, "epoch": epoch, "batches": done, "processes": self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where the checkpoint was written; checkpoints from before this was kept begin an epoch."""
         if state_dict.get("seed") is not None:
+            processes = 1 if self.trainer is None else self.trainer.world_size
+            if state_dict["batches"] and state_dict["processes"] != processes:
+                raise InputError(
+                    f"the checkpoint was written in the middle of an epoch by {state_dict['processes']} processes, but "
+                    f"this fit has {processes}; go on with as many (`--trainer.devices`)."
+                )
             self.seed = int(state_dict["seed"])
             self._resumed_at = int(state_dict["epoch"]), int(state_dict["batches"])
 

@@ -25,6 +25,10 @@ TICK = 60.0
 _SHOWN = 3
 
 
+Line = tuple[str, list[list[int]]]
+"""What a line of the journal says of an item: fingerprint of what it was made from, size and time of its files."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One image of a product.
@@ -92,7 +96,7 @@ class Ledger:
         self.earlier = self._read()
         self.difference = None if self.earlier is None else recipe.difference(self.earlier)
         """What changed since the product was made; None if nothing did or there is none."""
-        self._journal = {} if self.earlier is None or self.difference else self._read_journal()
+        self._journal: dict[str, list[Line]] = {} if not self.begun else self._read_journal()
         self._now = self._fingerprints() if self._journal else {}
         self._finished = bool(self.begun and self.earlier and self.earlier["finished"])
         self._ticked = time.monotonic()
@@ -131,6 +135,10 @@ class Ledger:
             self.earlier = None
             for path in self.folder.glob(f"{self.name}.items*.jsonl"):
                 path.unlink()
+        elif again := [name for name in self.pending() if name in self._journal]:
+            shown = ", ".join(again[:_SHOWN]) + (", ..." if len(again) > _SHOWN else "")
+            reason = "what they are made from, or their files, changed"
+            print(f"{self.name}: {len(again)} made again in {self.folder} ({shown}): {reason}.", flush=True)
         self.difference, self._finished = None, False
         self._write()
 
@@ -140,11 +148,14 @@ class Ledger:
         for name in names:
             item = self.items[name]
             sources = self._now[name] = self._made_from(item, fingerprints(item.sources))
-            self._journal[name] = (sources, [_state(path) for path in item.products])
-            lines.append(json.dumps([name, *self._journal[name]]) + "\n")
+            line = (sources, [_state(path) for path in item.products])
+            self._journal.setdefault(name, []).append(line)
+            lines.append(json.dumps([name, *line]) + "\n")
         suffix = f".{self.rank}" if self.rank else ""
-        with (self.folder / f"{self.name}.items{suffix}.jsonl").open("a", encoding="utf-8") as journal:
-            journal.write("".join(lines))
+        with (self.folder / f"{self.name}.items{suffix}.jsonl").open("a+b") as journal:
+            journal.seek(max(0, journal.seek(0, 2) - 1))
+            torn = journal.read(1) not in (b"", b"\n")  # a killed process left half a line
+            journal.write(("\n" * torn + "".join(lines)).encode())
         self.tick()
 
     def tick(self, least: float = TICK) -> None:
@@ -195,24 +206,31 @@ class Ledger:
             raise InputError(f"cannot read {self.path} ({error}); remove it to make its product anew.") from error
         try:
             entry = json.loads(text)
-            known = (entry["ledger"], entry["settings"], entry["inputs"], entry["seconds"], entry["finished"])
-            if known[0] == FORMAT and all(isinstance(part, dict) for part in known[1:3]):
+            float(entry["seconds"]), str(entry["started"])
+            dictionaries = all(isinstance(entry[part], dict) for part in ("settings", "inputs", "results"))
+            if entry["ledger"] == FORMAT and dictionaries and isinstance(entry["finished"], bool):
                 return dict(entry)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             pass
         raise InputError(
             f"expected an entry of the ledger (format {FORMAT}) in {self.path}, found something else; remove it to "
             "make its product anew."
         )
 
-    def _read_journal(self) -> dict[str, tuple[str, list[list[int]]]]:
-        found = {}
-        for path in sorted(self.folder.glob(f"{self.name}.items*.jsonl")):
-            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    def _read_journal(self) -> dict[str, list["Line"]]:
+        """Every line of every process: any of an item's lines may be the one that holds now."""
+        found: dict[str, list[Line]] = {}
+        for path in self.folder.glob(f"{self.name}.items*.jsonl"):
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise InputError(f"cannot read {path} ({error.strerror or error}); remove it.") from error
+            for line in text.split("\n"):
                 try:
                     name, sources, products = json.loads(line)
-                    found[str(name)] = (str(sources), [list(map(int, state)) for state in products])
-                except (ValueError, TypeError):
+                    states = [list(map(int, state)) for state in products]
+                    found.setdefault(str(name), []).append((str(sources), states))
+                except (ValueError, TypeError, OverflowError, RecursionError):
                     continue  # a killed process left half a line: that item is pending
         return found
 
@@ -232,8 +250,7 @@ class Ledger:
     def _is_finished(self, name: str) -> bool:
         if name not in self._journal or name not in self._now:
             return False
-        sources, products = self._journal[name]
-        return sources == self._now[name] and products == [_state(path) for path in self.items[name].products]
+        return (self._now[name], [_state(path) for path in self.items[name].products]) in self._journal[name]
 
 
 def _state(path: Path) -> list[int]:

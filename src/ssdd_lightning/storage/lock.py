@@ -1,10 +1,11 @@
 """One run at a time in a folder."""
 
+import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from ssdd_lightning.errors import InputError
@@ -14,7 +15,9 @@ NAME = ".lock"
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder; a lock whose process is gone is taken over.
+    """Hold a folder. The system gives the lock back when the process ends, however it ends.
+
+    The file `.lock` stays where it is; it names the last process that held the folder.
 
     Args:
         folder: The folder, created if need be.
@@ -25,57 +28,25 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _take(path)
+        stream = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"cannot write {path} ({error.strerror or error}); choose a folder that is writable and has room."
         ) from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            path.unlink()
-
-
-def _take(path: Path) -> None:
-    own = {"host": socket.gethostname(), "process": os.getpid()}
-    for _ in range(3):
+    with stream:
         try:
-            with path.open("x", encoding="utf-8") as stream:
-                json.dump(own, stream)
-            return
-        except FileExistsError:
-            owner = _owner(path)
-            if owner is None or _is_gone(owner):
-                with suppress(FileNotFoundError):
-                    path.unlink()
-                continue
-            raise InputError(
-                f"another run works in {path.parent} (process {owner['process']} on {owner['host']}); wait for it, or "
-                f"remove {path} if there is none."
-            ) from None
-    raise InputError(f"cannot hold {path}: other runs keep taking it; choose another folder.")
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"another run works in {folder}{_owner(path)}; wait for it, or end it.") from None
+        stream.truncate(0)
+        json.dump({"host": socket.gethostname(), "process": os.getpid()}, stream)
+        stream.flush()
+        yield
 
 
-def _owner(path: Path) -> dict[str, object] | None:
-    """Who holds the lock; None where a killed process left half of it."""
+def _owner(path: Path) -> str:
     try:
         owner = json.loads(path.read_text(encoding="utf-8"))
-        return {"host": str(owner["host"]), "process": int(owner["process"])}
+        return f" (process {int(owner['process'])} on {owner['host']})"
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _is_gone(owner: dict[str, object]) -> bool:
-    if owner["host"] != socket.gethostname():
-        return False
-    process = int(str(owner["process"]))
-    if process == os.getpid():
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
+        return ""
