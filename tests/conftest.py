@@ -5,9 +5,12 @@ import json
 import os
 import shutil
 import tarfile
+import tempfile
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.entry_point
 os.environ["WANDB_MODE"] = "offline"
+_cache = tempfile.TemporaryDirectory(prefix="ssdd-tests-")  # fingerprints of files that live as long as the tests
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 import numpy as np
 import pytest
