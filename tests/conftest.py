@@ -1,5 +1,6 @@
 """What all rooms share: a tiny devkit, and settings that keep two cores and the network out of trouble."""
 
+import atexit
 import io
 import json
 import os
@@ -9,8 +10,7 @@ import tempfile
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.entry_point
 os.environ["WANDB_MODE"] = "offline"
-_cache = tempfile.TemporaryDirectory(prefix="ssdd-tests-")  # fingerprints of files that live as long as the tests
-os.environ["XDG_CACHE_HOME"] = _cache.name
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ssdd-tests-")  # fingerprints of the tests' own files
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from ssdd_lightning.prepare.coco import prepare_coco
 from ssdd_lightning.prepare.download import Obtaining
 
 torch.set_num_threads(1)
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

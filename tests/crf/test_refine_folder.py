@@ -152,7 +152,7 @@ def test_damaged_file_is_named_and_leaves_nothing_half_written(folders, kind):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError, match=path.name):
         refine(folders)
-    assert not [p for p in folders[2].iterdir() if p.name.startswith(".")]
+    assert not [p for p in folders[2].iterdir() if p.suffix == ".tmp"]
 
 
 def test_bad_folders_and_options(folders, tmp_path):

@@ -247,6 +247,7 @@ with locked(Path({str(tmp_path)!r})):
         other.wait()
     with locked(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
+    assert not (tmp_path / ".lock").exists()
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"host": 1', '{"host": "elsewhere", "process": 1}'])

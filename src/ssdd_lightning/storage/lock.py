@@ -1,5 +1,6 @@
 """One run at a time in a folder."""
 
+import errno
 import fcntl
 import json
 import os
@@ -7,17 +8,17 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from ssdd_lightning.errors import InputError
 
 NAME = ".lock"
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder. The system gives the lock back when the process ends, however it ends.
-
-    The file `.lock` stays where it is; it names the last process that held the folder.
 
     Args:
         folder: The folder, created if need be.
@@ -28,20 +29,36 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stream = path.open("a+", encoding="utf-8")
+        stream = _take(path)
     except OSError as error:
         raise InputError(
             f"cannot write {path} ({error.strerror or error}); choose a folder that is writable and has room."
         ) from error
     with stream:
         try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _take(path: Path) -> IO[str]:
+    while True:
+        stream = path.open("a+", encoding="utf-8")
+        try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another run works in {folder}{_owner(path)}; wait for it, or end it.") from None
-        stream.truncate(0)
-        json.dump({"host": socket.gethostname(), "process": os.getpid()}, stream)
-        stream.flush()
-        yield
+        except BlockingIOError:
+            stream.close()
+            raise InputError(f"another run works in {path.parent}{_owner(path)}; wait for it, or end it.") from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return stream  # a file system without locks: better unguarded than not at all
+        if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+            stream.truncate(0)
+            json.dump({"host": socket.gethostname(), "process": os.getpid()}, stream)
+            stream.flush()
+            return stream
+        stream.close()  # whoever held it removed the file in between
 
 
 def _owner(path: Path) -> str:
