@@ -163,6 +163,7 @@ class _Entry(tarfile.TarInfo):
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_Entry":
+        """Parse a header; refuse a damaged one, and one that claims more bytes than any entry has."""
         try:
             entry = super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
