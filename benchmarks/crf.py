@@ -27,8 +27,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from ssdd_lightning.data.masks import read_image
-from ssdd_lightning.functional.dense_crf import dense_crf
+from ssdd_lightning.crf.inference import dense_crf
+from ssdd_lightning.storage.masks import read_image
 
 SMALL = [(classes, iterations) for classes in (2, 3, 5, 21) for iterations in (3, 10)]
 LARGE = [(3, 10), (21, 10)]
@@ -202,7 +202,7 @@ import sys
 from pathlib import Path
 import numpy
 import torch
-from ssdd_lightning.functional.dense_crf import dense_crf
+from ssdd_lightning.crf.inference import dense_crf
 
 def status(field):
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES
-from ssdd_lightning.data.masks import read_mask, write_mask
-from ssdd_lightning.data.threads import cores
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.evaluation.folder import evaluate_folders
+from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.threads import cores
 
 SIZE = 375, 500
 OURS = "ssdd evaluate"

@@ -8,7 +8,7 @@ import shutil
 import tarfile
 import tempfile
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.entry_point
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.main.entry_point
 os.environ["WANDB_MODE"] = "offline"
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="ssdd-tests-")  # fingerprints of the tests' own files
 
@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.data.synthetic import write_synthetic_devkit
 from ssdd_lightning.prepare.coco import prepare_coco
 from ssdd_lightning.prepare.download import Obtaining
+from ssdd_lightning.storage.masks import read_mask
 
 torch.set_num_threads(1)
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

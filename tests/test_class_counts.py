@@ -11,14 +11,14 @@ import yaml
 from PIL import Image
 
 import ssdd_lightning
-from ssdd_lightning.cli import main
-from ssdd_lightning.crf.folder import refine_folder
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.data.folder import FolderDataModule
-from ssdd_lightning.data.maps import read_map
-from ssdd_lightning.data.masks import read_mask, write_mask
 from ssdd_lightning.evaluation.folder import evaluate_folders
-from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.folders.crf import refine_folder
+from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.score_maps import read_map
 
 BACKBONE = {"backbone": "test_efficientnet", "output_stride": 16}
 SEGMENTATION = {

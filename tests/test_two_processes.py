@@ -9,9 +9,9 @@ import sys
 import pytest
 import yaml
 
-from ssdd_lightning.cli import main
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.synthetic import write_synthetic_devkit
-from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.pipeline.lightning import run_stage
 
 NETWORK = {"backbone": "test_efficientnet", "freeze_norm": False}
 SEGMENTATION = {
@@ -43,7 +43,7 @@ COMMANDS["classification"] = COMMANDS["affinity"] = ["fit", "validate", "predict
 TRAIN, VAL = 7, 5
 RUN = """
 import json, os, sys
-from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.pipeline.lightning import run_stage
 scores = {}
 for key, words in json.load(open(sys.argv[1])).items():
     trainer = run_stage(words).trainer
@@ -188,7 +188,7 @@ def spoilt(self, *arguments):
     return step(self, *arguments) * float("nan" if os.environ["RANK"] == "1" and self.global_step == 1 else 1)
 ssdd_lightning.SegmentationModule.training_step = spoilt
 sys.argv = ["ssdd", *{words!r}]
-from ssdd_lightning.cli import entry_point
+from ssdd_lightning.cli.main import entry_point
 entry_point()
 """
     statuses, outputs = two_processes([sys.executable, "-c", script])

@@ -1,5 +1,5 @@
 """`python -m ssdd_lightning` is the command `ssdd`."""
 
-from ssdd_lightning.cli import entry_point
+from ssdd_lightning.cli.main import entry_point
 
 entry_point()

@@ -4,9 +4,9 @@ import torch
 from PIL import Image
 
 from ssdd_lightning.callbacks.writers import PredictionWriter, write_difference
-from ssdd_lightning.data.maps import map_path, read_map
-from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.score_maps import map_path, read_map
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 MASK = torch.tensor([[0, 1, 2], [255, 2, 1]])

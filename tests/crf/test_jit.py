@@ -11,7 +11,7 @@ from ssdd_lightning.crf import jit
 
 RUN = """
 import torch
-from ssdd_lightning.functional.dense_crf import dense_crf
+from ssdd_lightning.crf.inference import dense_crf
 image = torch.zeros(1, 3, 4, 5, dtype=torch.uint8)
 print(dense_crf(image, torch.full((1, 2, 4, 5), 0.5)).mean().item())
 """
@@ -65,7 +65,7 @@ def test_lives_in_forked_loader_workers_beside_threads():
     code = """
 import torch
 from torch.utils.data import DataLoader
-from ssdd_lightning.functional.dense_crf import dense_crf
+from ssdd_lightning.crf.inference import dense_crf
 
 class Refined(torch.utils.data.Dataset):
     def __len__(self):

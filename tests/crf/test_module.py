@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ssdd_lightning.crf import PRESETS, CRFSettings, DenseCRF
+from ssdd_lightning.crf.inference import dense_crf
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.functional.dense_crf import dense_crf
 
 
 def batch():

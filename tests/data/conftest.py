@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdd_lightning.data.masks import write_mask
+from ssdd_lightning.storage.masks import write_mask
 
 SHOWN = {"a_cat": ("cat",), "b_dog": ("dog",), "c_both": ("cat", "dog"), "d_bus": ("bus",)}
 INDEX = {"bus": 6, "cat": 8, "dog": 12}

@@ -6,7 +6,7 @@ from ssdd_lightning.data.coco import COCODataModule
 from ssdd_lightning.data.folder import FolderDataModule
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.pipeline.lightning import run_stage
 
 
 def test_names_and_classes():

@@ -7,10 +7,10 @@ from torch.utils.data import default_collate
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.dataset import FolderDataset, Record, check_crowded, check_exist, select_records
-from ssdd_lightning.data.maps import write_map
-from ssdd_lightning.data.masks import read_mask, write_mask
 from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.score_maps import write_map
 
 SIZE = (40, 60)
 PETS = ClassTable.select(VOC_CLASSES, ["cat", "dog"])

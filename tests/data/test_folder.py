@@ -8,8 +8,8 @@ from PIL import Image
 
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.folder import FolderDataModule, read_names, table_of_labels
-from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import write_mask
 
 LABELS = {"my cat.jpg": [1], "a.b.c": [1, 3], "été": ["kea"]}
 FILES = ("my cat.jpg", "a.b.c.jpeg", "été.bmp")

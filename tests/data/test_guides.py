@@ -3,9 +3,9 @@ import pytest
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.guides import find_guide, guide_to_mask, read_guides, read_scores
-from ssdd_lightning.data.maps import map_path, mask_path, write_map
-from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.score_maps import map_path, mask_path, write_map
 
 PETS = ClassTable.select(VOC_CLASSES, ["cat", "dog"])
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.masks import VOC_PALETTE
 from ssdd_lightning.data.synthetic import write_synthetic_devkit
 from ssdd_lightning.data.synthetic_objects import class_look
 from ssdd_lightning.data.synthetic_scene import render_scene
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import VOC_PALETTE
 
 TINY = {"num_train": 12, "num_val": 4, "image_size": 64}
 

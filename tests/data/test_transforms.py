@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from ssdd_lightning.data.masks import VOC_PALETTE
 from ssdd_lightning.data.transforms import PAD_COLOUR, PlainTransform, TrainTransform
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import VOC_PALETTE
 
 PRESENT = np.array([0, 2, 5], dtype=np.uint8)  # network indices of the maps' channels
 STILL = (0.0, 0.0, 0.0, 0.0)

@@ -7,9 +7,9 @@ import torch
 from jsonargparse import ArgumentParser
 
 from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.maps import write_map
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.score_maps import write_map
 
 
 def test_the_devkit_is_found_at_three_depths(devkit):

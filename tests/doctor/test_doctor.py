@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ssdd_lightning.cli import main
-from ssdd_lightning.data.masks import VOC_PALETTE, read_mask, write_mask
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.doctor.examine import examine
 from ssdd_lightning.doctor.report import CHECKS
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import VOC_PALETTE, read_mask, write_mask
 
 T1, T2, T3, V1, V2 = "2007_000001", "2007_000002", "2007_000003", "2008_000001", "2008_000002"
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdd_lightning.evaluation.background import BackgroundCurves
 from ssdd_lightning.evaluation.chart import COLOURS, write_chart
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.metrics.background import BackgroundCurves
 
 NAMES = {0: "background", 1: "cat", 2: "a class with a name as long as a line"}
 CONFUSION = np.array([[60, 10, 0, 0], [20, 50, 3, 0], [0, 0, 30, 1]])

@@ -7,8 +7,8 @@ import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.masks import read_mask, write_mask
 from ssdd_lightning.evaluation.folder import evaluate_folders
+from ssdd_lightning.storage.masks import read_mask, write_mask
 
 PHOTOS = os.environ.get("SSDD_VOC_ANIMALS")
 

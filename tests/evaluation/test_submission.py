@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdd_lightning.cli import main
-from ssdd_lightning.data.maps import map_path, write_map
-from ssdd_lightning.data.masks import VOC_PALETTE, write_mask
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.submission import Expected, SubmissionError, build_submission, check_submission
+from ssdd_lightning.storage.masks import VOC_PALETTE, write_mask
+from ssdd_lightning.storage.score_maps import map_path, write_map
 
 SIZES = {"2008_000001": (20, 30), "2008_000002": (30, 20), "2008_000003": (25, 25)}
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_no_archive(root, expected, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ssdd_lightning.data.files.os.replace", full)
+    monkeypatch.setattr("ssdd_lightning.storage.files.os.replace", full)
     with pytest.raises(InputError, match=r"cannot write .*results\.tgz: No space left"):
         build(root, expected)
     assert sorted(path.name for path in root.iterdir()) == ["VOCdevkit", "predictions"]

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdd_lightning.data.masks import VOC_PALETTE, write_mask
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.colours import read_any_mask
+from ssdd_lightning.storage.masks import VOC_PALETTE, write_mask
 
 MASK = np.array([[0, 8, 12], [255, 20, 254]], dtype=np.uint8)
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from ssdd_lightning.data.maps import write_map
-from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.detection import detect_format, find_sources
+from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.score_maps import write_map
 
 MAP = np.full((2, 3), 0.25, np.float32)
 KINDS = {

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from ssdd_lightning.data.maps import map_path, write_map
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.export_folder import export_folder
+from ssdd_lightning.storage.score_maps import map_path, write_map
 
 
 @pytest.fixture

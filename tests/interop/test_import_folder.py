@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from ssdd_lightning.cli import main
-from ssdd_lightning.data.maps import map_path, read_map
-from ssdd_lightning.data.masks import VOC_PALETTE, read_mask
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.export_folder import export_folder
 from ssdd_lightning.interop.import_folder import ImportOptions, import_folder
+from ssdd_lightning.storage.masks import VOC_PALETTE, read_mask
+from ssdd_lightning.storage.score_maps import map_path, read_map
 
 LEVEL = 0.004  # what 8 bits keep of a score
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import Backbone, ClassificationNetwork
-from ssdd_lightning.nn.backbones import offline_weights
+from ssdd_lightning.weights.backbone import load_backbone_weights, offline_weights
 
 LITE0 = "tf_efficientnet_lite0"
 REPEATS, STRIDES = (1, 2, 2, 3, 3, 4, 1), (1, 2, 2, 2, 1, 2, 1)
@@ -123,7 +123,7 @@ def test_offline_weights_in_timms_model_equal_the_network_written_out(package_te
 @torch.no_grad()
 def test_backbone_with_offline_weights_equals_the_network_written_out(package_tensors):
     backbone = Backbone(LITE0, output_stride=32).eval()
-    backbone.load_weights("offline")
+    load_backbone_weights(backbone, "offline")
     exact = {name: t.double() for name, t in package_tensors.items()}
     outputs = lite0_features(exact, (images().double() - 127.5) / 127.5)
     features = backbone.double()(images().double())
@@ -134,7 +134,7 @@ def test_backbone_with_offline_weights_equals_the_network_written_out(package_te
 
 def test_offline_weights_exist_for_one_backbone():
     with pytest.raises(InputError, match="tf_efficientnet_lite0 only, not for resnet18"):
-        Backbone("resnet18").load_weights("offline")
+        load_backbone_weights(Backbone("resnet18"), "offline")
 
 
 def test_missing_package_of_offline_weights_is_named(monkeypatch):
@@ -176,7 +176,7 @@ def test_conv_head_gives_what_timms_classifier_pools(name, tmp_path):
     model = timm.create_model(name).eval()
     torch.save(model.state_dict(), tmp_path / "weights.pth")
     backbone = Backbone(name, output_stride=32, conv_head=True).eval()
-    report = backbone.load_weights(str(tmp_path / "weights.pth"))
+    report = load_backbone_weights(backbone, str(tmp_path / "weights.pth"))
     features = backbone(images())
     expected = model.forward_features((images().float() - backbone.mean) / backbone.std)
     torch.testing.assert_close(features[-1], expected, rtol=1e-4, atol=1e-4)
@@ -233,7 +233,7 @@ def test_encoder_weights_come_out_of_a_stages_checkpoint(tmp_path):
     torch.save(checkpoint, tmp_path / "last.ckpt")
     backbone = Backbone("resnet18", output_stride=8)
     assert not same_weights(backbone, network.backbone)
-    backbone.load_weights(str(tmp_path / "last.ckpt"))
+    load_backbone_weights(backbone, str(tmp_path / "last.ckpt"))
     assert same_weights(backbone, network.backbone)
 
 
@@ -244,7 +244,7 @@ def test_weights_of_timms_full_model_fit(tmp_path, name):
     weights = timm.create_model(name).state_dict()
     torch.save(weights, tmp_path / "weights.pth")
     backbone = Backbone(name, output_stride=32)
-    backbone.load_weights(str(tmp_path / "weights.pth"))
+    load_backbone_weights(backbone, str(tmp_path / "weights.pth"))
     by_plain_name = {k.replace(".", "_"): v for k, v in weights.items()}
     own = backbone.encoder.model.state_dict()
     assert all(torch.equal(v, by_plain_name[k.replace(".", "_")]) for k, v in own.items())
@@ -259,7 +259,7 @@ def test_imagenet_asks_timm_for_pretrained_weights(monkeypatch):
         return pretrained_model
 
     monkeypatch.setattr(timm, "create_model", fake)
-    backbone.load_weights("imagenet")
+    load_backbone_weights(backbone, "imagenet")
     monkeypatch.setattr(timm, "create_model", create)
     assert torch.equal(backbone.encoder.model.conv1.weight, pretrained.conv1.weight)
 
@@ -288,7 +288,7 @@ def test_a_wrong_file_of_weights_is_named(tmp_path, kind):
     write_wrong(kind, path)
     name = LITE0 if kind == "another backbone" else "resnet18"
     with pytest.raises(InputError, match=re.escape(str(path))):
-        Backbone(name).load_weights(str(path))
+        load_backbone_weights(Backbone(name), str(path))
 
 
 def test_weights_that_do_not_fit_leave_the_backbone_as_it_was(tmp_path):
@@ -298,7 +298,7 @@ def test_weights_that_do_not_fit_leave_the_backbone_as_it_was(tmp_path):
     backbone = Backbone("resnet18")
     before = backbone.encoder.model.conv1.weight.clone()
     with pytest.raises(InputError, match=r"1 of its 120 tensors.*layer4\.1\.conv2\.weight"):
-        backbone.load_weights(str(tmp_path / "odd.pth"))
+        load_backbone_weights(backbone, str(tmp_path / "odd.pth"))
     assert torch.equal(backbone.encoder.model.conv1.weight, before)
 
 
@@ -335,7 +335,7 @@ def test_no_network_is_a_sentence(monkeypatch):
     monkeypatch.setattr(timm, "create_model", unreachable)
     message = r"cannot get the ImageNet weights of resnet18 from timm's hub \(cannot find the host\); check the network"
     with pytest.raises(InputError, match=message):
-        backbone.load_weights("imagenet")
+        load_backbone_weights(backbone, "imagenet")
 
 
 def test_an_encoder_that_cannot_checkpoint_gets_a_sentence():

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import Backbone, ClassificationNetwork, SegmentationNetwork, backbones
 from ssdd_lightning.nn.resnet38 import ResidualBlock, ResNet38
+from ssdd_lightning.weights.backbone import load_backbone_weights
 
 # stage: blocks, channels in, inside, out, stride, dilation of the first and of the other 3x3 convolutions
 STAGES = {
@@ -317,7 +318,7 @@ def test_a_decoder_is_refused():
 @pytest.mark.parametrize(("source", "hint"), [("imagenet", "res38_cls.pth"), ("offline", "tf_efficientnet_lite0 only")])
 def test_weights_that_no_hub_has_are_explained(source, hint):
     with pytest.raises(InputError, match=hint):
-        build(Backbone, "resnet38", 8).load_weights(source)
+        load_backbone_weights(build(Backbone, "resnet38", 8), source)
 
 
 def test_a_misspelt_name_finds_resnet38():

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from ssdd_lightning.data.masks import VOC_PALETTE
 from ssdd_lightning.prepare.download import Obtaining
+from ssdd_lightning.storage.masks import VOC_PALETTE
 
 SIZE = (24, 36)
 VOC_TRAIN = {"2007_000001": ["cat"], "2007_000002": ["dog", "person"]}

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ssdd_lightning.cli import main
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.coco import COCODataModule
-from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.doctor.examine import examine
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare import coco as module
 from ssdd_lightning.prepare.coco import prepare_coco
 from ssdd_lightning.prepare.coco_masks import Photo, decode, draw_mask, read_split
 from ssdd_lightning.prepare.download import Obtaining, Remote, md5_of
+from ssdd_lightning.storage.masks import read_mask
 
 SIZE = (24, 36)  # of conftest's photos
 CAT, DOG = 17, 18

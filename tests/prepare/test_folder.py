@@ -6,11 +6,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from ssdd_lightning.cli import main
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.folder import FolderDataModule
-from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.folder import FolderOptions, find_classes, prepare_folder, split_names
+from ssdd_lightning.storage.masks import write_mask
 
 FILES = ("my cat.jpg", "a.b.c.JPEG", "été.bmp", "x 1.png", "2007_1.jpg", "-.jpg")
 LABELS = {
@@ -105,7 +105,7 @@ def test_an_interrupted_second_run_leaves_no_options_behind(photos, monkeypatch)
             raise KeyboardInterrupt
         real(source, target)
 
-    monkeypatch.setattr("ssdd_lightning.data.files.os.replace", fail)
+    monkeypatch.setattr("ssdd_lightning.storage.files.os.replace", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare(photos, val=0.2)
     assert not made.config.exists()

@@ -7,15 +7,15 @@ import tarfile
 import numpy as np
 import pytest
 
-from ssdd_lightning.cli import main
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.labels import read_annotations, read_label_file
-from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare import voc as module
 from ssdd_lightning.prepare.download import Remote, md5_of
 from ssdd_lightning.prepare.voc import prepare_voc
+from ssdd_lightning.storage.masks import read_mask
 
 TABLE = ClassTable.select(VOC_CLASSES, None)
 TRAINAUG = ["2007_000001", "2007_000002", "2008_000001", "2008_000002", "2008_000003"]
@@ -264,7 +264,7 @@ def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("ssdd_lightning.data.files.os.replace", full)
+    monkeypatch.setattr("ssdd_lightning.storage.files.os.replace", full)
     with pytest.raises(InputError, match=r"cannot write .*No space left on device; choose a folder that is writable"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert not (tmp_path / "out" / VOC_TOP).exists()

@@ -14,8 +14,8 @@ from ssdd_lightning import (
     VOCDataModule,
 )
 from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
-from ssdd_lightning.data.maps import mask_path
-from ssdd_lightning.data.masks import read_mask, write_mask
+from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.score_maps import mask_path
 
 BATCH, EPOCHS, STEPS = 3, 3, 4  # 12 images
 

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssdd_lightning.cli import main
-from ssdd_lightning.data.maps import read_map
-from ssdd_lightning.data.masks import read_image
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import SSDD, ClassificationNetwork, SegmentationNetwork
 from ssdd_lightning.stages import ClassificationModule, StaticRefinementModule
+from ssdd_lightning.storage.masks import read_image
+from ssdd_lightning.storage.score_maps import read_map
 from ssdd_lightning.weights.conversion import convert_weights
 
 

@@ -5,6 +5,7 @@ from torch import nn
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import Backbone, ClassificationNetwork, SegmentationNetwork
 from ssdd_lightning.weights import LoadReport, load_weights
+from ssdd_lightning.weights.backbone import load_backbone_weights
 from ssdd_lightning.weights.loading import load_tensors
 
 # loading into a network without memory says what fits, and copies nothing
@@ -39,7 +40,7 @@ def test_psas_file_loads_into_the_classification_network_as_it_is(classifier, re
 
 
 def test_psas_file_loads_into_the_backbone(classifier, res38_cls, psa_weights):
-    report = emptied(classifier).backbone.load_weights(str(res38_cls))
+    report = load_backbone_weights(emptied(classifier).backbone, str(res38_cls))
     assert report.skipped == {"network.classifier.weight": "unknown name"}
     assert str(report).startswith(f"{res38_cls}: {len(psa_weights)} loaded, 1 skipped, 0 missing\n  skipped network.cl")
     own = classifier.backbone.encoder.state_dict()
@@ -50,7 +51,7 @@ def test_mxnets_file_loads_into_the_backbone(classifier, mxnet, psa_shapes, tmp_
     path = tmp_path / "rna-a1_cls1000_ep-0001.params"
     shapes = {mxnet.name(name): shape for name, shape in psa_shapes.items()}
     mxnet.sparse(path, {**shapes, "arg:linear1000_weight": (1000, 4096), "arg:linear1000_bias": (1000,)}, 3)
-    report = emptied(classifier).backbone.load_weights(str(path))
+    report = load_backbone_weights(emptied(classifier).backbone, str(path))
     assert len(report.loaded) == len(shapes)
     assert list(report.skipped) == ["arg:linear1000_weight", "arg:linear1000_bias"]
     own = classifier.backbone.encoder.state_dict()
@@ -86,14 +87,14 @@ def test_a_backbone_is_loaded_whole_or_not_at_all(psa_weights, tmp_path, name, c
     torch.save(weights, tmp_path / "part.pth")
     message = rf"part\.pth do not fit .*: {count} of its \d+ tensors are missing or of another shape.*{name}"
     with pytest.raises(InputError, match=message):
-        meta(Backbone, "resnet38", 8).load_weights(str(tmp_path / "part.pth"))
+        load_backbone_weights(meta(Backbone, "resnet38", 8), str(tmp_path / "part.pth"))
     with pytest.raises(InputError, match=message):
         load_weights(meta(ClassificationNetwork, 21, "resnet38", output_stride=8), tmp_path / "part.pth")
 
 
 def test_weights_of_another_architecture_are_refused(res38_cls):
     with pytest.raises(InputError, match=r"res38_cls\.pth do not fit the backbone resnet18: 100 of its 120 tensors"):
-        Backbone("resnet18").load_weights(str(res38_cls))
+        load_backbone_weights(Backbone("resnet18"), str(res38_cls))
 
 
 def test_nothing_changes_when_loading_fails():
@@ -133,7 +134,7 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
     torch.save({"conv1a.weight": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(InputError, match=r"evil\.pth is not a readable.*it asks for getattr.*do not trust it"):
-        meta(Backbone, "resnet38", 8).load_weights(str(tmp_path / "evil.pth"))
+        load_backbone_weights(meta(Backbone, "resnet38", 8), str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
 
 

@@ -13,10 +13,10 @@ from pytorch_lightning.utilities import rank_zero_info
 from ssdd_lightning.callbacks.writers import product_path
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
-from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.stages.base import Batch, Stage
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprint, fingerprints
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.masks import read_mask
 
 DATA_SETTINGS = ("classes", "resize", "keep_aspect", "crop_size", "flip", "color_jitter", "batch_size")
 """Options of `data` that decide a fit; the files that the others name are fingerprinted instead."""

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from pytorch_lightning import Trainer
 
-from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from ssdd_lightning.data.classes import IGNORE
-from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.data.masks import VOC_PALETTE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.masks import VOC_PALETTE
 
 Picture = npt.NDArray[np.uint8]
 Row = Mapping[str, npt.NDArray[np.generic]]

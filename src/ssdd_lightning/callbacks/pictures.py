@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ssdd_lightning.callbacks.indices import dataset_indices, to_dataset
 from ssdd_lightning.callbacks.panels import DIFFERENCES, TITLES, panel
-from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write
 
 
 class RefinementPictures(Callback):

@@ -13,10 +13,10 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from ssdd_lightning.callbacks.indices import dataset_indices, to_dataset
-from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.data.maps import map_path, mask_path, write_map
-from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.score_maps import map_path, mask_path, write_map
 
 DIFFERENCES = ("d_knowledge", "d_advice")
 CONTENTS = ("mask", "map", *DIFFERENCES)

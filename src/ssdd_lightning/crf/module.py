@@ -5,8 +5,8 @@ from typing import overload
 
 from torch import Tensor, nn
 
+from ssdd_lightning.crf.inference import check_run, dense_crf
 from ssdd_lightning.crf.settings import resolve_settings
-from ssdd_lightning.functional.dense_crf import check_run, dense_crf
 
 
 class DenseCRF(nn.Module):
@@ -60,7 +60,7 @@ class DenseCRF(nn.Module):
         probabilities: Tensor | Sequence[Tensor],
         present: Tensor | None = None,
     ) -> Tensor | list[Tensor]:
-        """As `ssdd_lightning.functional.dense_crf.dense_crf`.
+        """As `ssdd_lightning.crf.inference.dense_crf`.
 
         Args:
             image: B x 3 x H x W uint8 RGB, or a sequence of 3 x H x W.

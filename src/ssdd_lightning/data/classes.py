@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.data.names import check_class_name
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
-
-IGNORE = 255
-"""The mask value of pixels that belong to no class and take no part in anything."""
+from ssdd_lightning.storage.names import check_class_name
 
 VOC_CLASSES = (
     "background",

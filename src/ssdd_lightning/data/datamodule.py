@@ -22,10 +22,10 @@ from ssdd_lightning.data.dataset import (
     select_records,
 )
 from ssdd_lightning.data.guides import find_guide
-from ssdd_lightning.data.maps import map_path
 from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
 from ssdd_lightning.data.transforms import PlainTransform
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.score_maps import map_path
 
 Phase = Literal["train", "val", "test", "predict"]
 _PHASES: dict[str | None, tuple[Phase, ...]] = {

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset, get_worker_info
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.guides import Guide, check_values, read_guides, read_scores
 from ssdd_lightning.data.labels import Labels
-from ssdd_lightning.data.masks import read_image, read_mask
 from ssdd_lightning.data.sampling import Draw, seed_for
 from ssdd_lightning.data.transforms import View
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import read_image, read_mask
 
 Sample = dict[str, Tensor | str]
 

@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader
 
-from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record, Sample
-from ssdd_lightning.data.images import find_images
 from ssdd_lightning.data.labels import UnknownClassError, read_entries, read_label_file
-from ssdd_lightning.data.maps import mask_path
-from ssdd_lightning.data.names import check_name
-from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.images import find_images
+from ssdd_lightning.storage.names import check_name
+from ssdd_lightning.storage.safe_npy import load_npy
+from ssdd_lightning.storage.score_maps import mask_path
 
 
 class FolderDataModule(WeakDataModule):

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.data.classes import IGNORE, ClassTable
-from ssdd_lightning.data.maps import is_map, map_path, mask_path, read_map
-from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.score_maps import is_map, map_path, mask_path, read_map
 
 Guide = npt.NDArray[np.uint8] | npt.NDArray[np.float32]
 

@@ -15,10 +15,10 @@ from defusedxml import ElementTree as SafeElementTree
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.names import check_name
-from ssdd_lightning.data.safe_npy import load_npy
 from ssdd_lightning.data.splits import bare_name
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.names import check_name
+from ssdd_lightning.storage.safe_npy import load_npy
 
 _LISTED = 30
 """Classes that a message names, background included."""

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from ssdd_lightning.data.images import IMAGE_SUFFIXES
-from ssdd_lightning.data.names import check_name
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.images import IMAGE_SUFFIXES
+from ssdd_lightning.storage.names import check_name
 
 
 def bare_name(entry: str) -> str:

@@ -12,10 +12,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.data.synthetic_scene import Scene, render_scene
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.masks import write_mask
 
 MARKER = "synthetic.json"
 _GENERATOR = 1  # raise it when the same settings draw other pictures

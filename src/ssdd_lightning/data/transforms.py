@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.guides import Guide, guide_to_mask
 from ssdd_lightning.errors import InputError
 

@@ -11,10 +11,10 @@ from ssdd_lightning.data.labels import Labels, read_entries, to_labels
 from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.official import VOC_COUNTS, official_counts
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.doctor.image import Examination, Found, Patient
 from ssdd_lightning.doctor.report import Report, collect
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.threads import cores, in_threads
 
 CLASS_FILE = "classes.txt"
 LABEL_FILES = ("labels.csv", "labels.json")

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssdd_lightning.data.classes import IGNORE, ClassTable
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.labels import Labels, read_annotations
-from ssdd_lightning.data.maps import mask_path
-from ssdd_lightning.data.masks import odd_colours, read_image, read_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import odd_colours, read_image, read_mask
+from ssdd_lightning.storage.score_maps import mask_path
 
 Found = list[tuple[str, str]]
 """Pairs of check and entry, see `report.CHECKS`."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.evaluation.background import best_point
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.evaluation.table import percent
+from ssdd_lightning.metrics.background import best_point
+from ssdd_lightning.storage.files import atomic_write
 
 SCALE = 2  # pixels per unit of the layout below, for sharp text on today's screens
 WIDTH, ROW, CURVE_HEIGHT = 640, 22, 260

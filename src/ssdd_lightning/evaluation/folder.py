@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ssdd_lightning.data.classes import IGNORE, VOC_CLASSES
-from ssdd_lightning.data.maps import SUFFIX, map_path, mask_path, read_map
-from ssdd_lightning.data.masks import read_mask
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.evaluation.background import BackgroundCurves, foreground_counts
-from ssdd_lightning.evaluation.boundary import boundary_counts, trimap_counts
-from ssdd_lightning.evaluation.confusion import best_of_both, joint_histogram
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.metrics.background import BackgroundCurves, foreground_counts
+from ssdd_lightning.metrics.boundary import boundary_counts, trimap_counts
+from ssdd_lightning.metrics.confusion import best_of_both, joint_histogram
+from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.score_maps import SUFFIX, map_path, mask_path, read_map
 
 CHUNK = 16  # images per task: about 10 ms of work against some 0.1 ms to hand it to another process
 Mask = npt.NDArray[np.uint8]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.evaluation.background import BackgroundCurves
-from ssdd_lightning.evaluation.boundary import TRIMAP_WIDTHS, boundary_iou
-from ssdd_lightning.evaluation.confusion import ClassRates, class_rates, shown_mean
 from ssdd_lightning.evaluation.table import scores_table
+from ssdd_lightning.metrics.background import BackgroundCurves
+from ssdd_lightning.metrics.boundary import TRIMAP_WIDTHS, boundary_iou
+from ssdd_lightning.metrics.confusion import ClassRates, class_rates, shown_mean
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,16 +20,16 @@ import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from ssdd_lightning.data.archives import open_tar
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.data.images import image_size
 from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.masks import DECODE_ERRORS, VOC_PALETTE, odd_colours
 from ssdd_lightning.data.splits import find_list, read_list
-from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import read_prediction
+from ssdd_lightning.storage.archives import open_tar
+from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.images import image_size
+from ssdd_lightning.storage.masks import DECODE_ERRORS, VOC_PALETTE, odd_colours
+from ssdd_lightning.storage.threads import cores, in_threads
 
 COMPETITIONS = ("comp6", "comp5")
 FOLDER = "results/VOC2012/Segmentation/{}_test_cls"

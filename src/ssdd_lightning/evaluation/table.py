@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ssdd_lightning.evaluation.background import best_point
+from ssdd_lightning.metrics.background import best_point
 
 if TYPE_CHECKING:
     from ssdd_lightning.evaluation.scorecard import Scorecard

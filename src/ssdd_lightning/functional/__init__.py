@@ -1,5 +1,6 @@
 """The arithmetic of SSDD as pure functions: batched, device-agnostic, without a loop over images or classes."""
 
+from ssdd_lightning.crf.inference import dense_crf
 from ssdd_lightning.functional.affinity import (
     affinity_loss,
     confident_labels,
@@ -8,7 +9,6 @@ from ssdd_lightning.functional.affinity import (
     pair_labels,
 )
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
-from ssdd_lightning.functional.dense_crf import dense_crf
 from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
 from ssdd_lightning.functional.random_walk import random_walk
 from ssdd_lightning.functional.refinement import (

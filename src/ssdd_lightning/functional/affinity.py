@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
 
 BOTH_BACKGROUND, SAME_CLASS, DIFFERENT = 0, 1, 2

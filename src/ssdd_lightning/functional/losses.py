@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssdd_lightning.data.masks import DECODE_ERRORS, VOC_PALETTE, read_mask
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import DECODE_ERRORS, VOC_PALETTE, read_mask
 
 
 def read_any_mask(path: Path) -> npt.NDArray[np.uint8]:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.data.safe_npy import load_npy
-from ssdd_lightning.data.safe_pickle import to_numpy
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.safe_npy import load_npy
+from ssdd_lightning.storage.safe_pickle import to_numpy
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 
@@ -63,7 +63,7 @@ def _load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _load_torch(path: Path) -> Any:  # noqa: ANN401
-    from ssdd_lightning.data.safe_torch import load_torch
+    from ssdd_lightning.storage.safe_torch import load_torch
 
     try:
         content = load_torch(path)

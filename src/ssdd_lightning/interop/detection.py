@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ssdd_lightning.data.maps import is_map
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.containers import ARRAY_SUFFIXES, load_arrays
 from ssdd_lightning.interop.formats import READERS
+from ssdd_lightning.storage.score_maps import is_map
 
 MASKS = "masks"
 FORMATS = (*READERS, MASKS)

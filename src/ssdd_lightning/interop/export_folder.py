@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from ssdd_lightning.data.files import atomic_write, is_current
-from ssdd_lightning.data.maps import SUFFIX, map_path, read_map
-from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write, is_current
+from ssdd_lightning.storage.score_maps import SUFFIX, map_path, read_map
+from ssdd_lightning.storage.threads import cores, in_threads
 
 Writer = Callable[[Sequence[int], npt.NDArray[np.float32]], dict[Any, Any]]
 IRN_STRIDE = 4

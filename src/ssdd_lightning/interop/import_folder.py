@@ -9,19 +9,19 @@ from tqdm import tqdm
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.guides import check_values
-from ssdd_lightning.data.images import find_images, image_size
 from ssdd_lightning.data.labels import Labels, read_label_file
-from ssdd_lightning.data.maps import map_path, mask_path, write_map
-from ssdd_lightning.data.masks import write_mask
-from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.colours import read_any_mask
 from ssdd_lightning.interop.containers import load_arrays
 from ssdd_lightning.interop.conversion import Conversion, convert
 from ssdd_lightning.interop.detection import FORMATS, MASKS, detect_format, find_sources
 from ssdd_lightning.interop.formats import CHANNELS, READERS, Context
+from ssdd_lightning.storage.images import find_images, image_size
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
+from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.score_maps import map_path, mask_path, write_map
+from ssdd_lightning.storage.threads import cores, in_threads
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from ssdd_lightning.data.archives import zip_files
-from ssdd_lightning.data.files import atomic_write, write_text
-from ssdd_lightning.data.images import image_size
 from ssdd_lightning.data.labels import Labels
-from ssdd_lightning.data.maps import mask_path
-from ssdd_lightning.data.masks import write_mask
-from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.coco_masks import Photo, Split, draw_mask, read_split, require_pycocotools
 from ssdd_lightning.prepare.download import Obtaining, Remote
 from ssdd_lightning.prepare.folders import place, whole_folder
+from ssdd_lightning.storage.archives import zip_files
+from ssdd_lightning.storage.files import atomic_write, write_text
+from ssdd_lightning.storage.images import image_size
+from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.score_maps import mask_path
+from ssdd_lightning.storage.threads import cores, in_threads
 
 SITE = "http://images.cocodataset.org"
 PHOTOS = {

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.labels import Labels
-from ssdd_lightning.data.names import check_class_name, check_name
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.names import check_class_name, check_name
 
 
 @dataclass(frozen=True)

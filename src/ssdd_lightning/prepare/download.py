@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
-from ssdd_lightning.data.files import unwritable
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import unwritable
 
 CHUNK = 1 << 16  # what a killed download loses at most
 TIMEOUT = 60.0  # seconds without a byte

@@ -13,15 +13,15 @@ from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable, class_table
-from ssdd_lightning.data.files import holds, unwritable, write_text
 from ssdd_lightning.data.guides import check_values
-from ssdd_lightning.data.images import IMAGE_SUFFIXES, find_images
 from ssdd_lightning.data.labels import Labels, read_entries, read_label_file
-from ssdd_lightning.data.maps import mask_path
-from ssdd_lightning.data.masks import read_image, read_mask
-from ssdd_lightning.data.names import check_name
-from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import holds, unwritable, write_text
+from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
+from ssdd_lightning.storage.masks import read_image, read_mask
+from ssdd_lightning.storage.names import check_name
+from ssdd_lightning.storage.score_maps import mask_path
+from ssdd_lightning.storage.threads import cores, in_threads
 
 CONFIG = "data.yaml"
 SHOWN = 5

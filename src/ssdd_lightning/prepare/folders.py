@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ssdd_lightning.data.files import atomic_write, is_current, remove_leftovers, unwritable, write_text
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write, is_current, remove_leftovers, unwritable, write_text
 from ssdd_lightning.storage.fingerprints import digest_of
 
 STAMP = "prepare.json"

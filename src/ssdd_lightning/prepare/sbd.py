@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.data.archives import tar_files
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.archives import tar_files
 
 LARGEST_MAT = 1 << 20
 """Bytes that a .mat file may hold; they hold some ten thousand, and what they hold is compressed once more."""

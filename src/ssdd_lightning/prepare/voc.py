@@ -10,20 +10,20 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from ssdd_lightning.data.archives import tar_files
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
-from ssdd_lightning.data.files import atomic_write, holds, write_text
-from ssdd_lightning.data.images import image_size
 from ssdd_lightning.data.labels import Labels, read_annotations
 from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.maps import mask_path
-from ssdd_lightning.data.masks import write_mask
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.data.threads import cores, in_threads
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.download import Obtaining, Remote
 from ssdd_lightning.prepare.folders import place, whole_folder
 from ssdd_lightning.prepare.sbd import find_sbd, read_mat, sbd_files
+from ssdd_lightning.storage.archives import tar_files
+from ssdd_lightning.storage.files import atomic_write, holds, write_text
+from ssdd_lightning.storage.images import image_size
+from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.score_maps import mask_path
+from ssdd_lightning.storage.threads import cores, in_threads
 
 VOC_ARCHIVE = Remote(
     "VOCtrainval_11-May-2012.tar",

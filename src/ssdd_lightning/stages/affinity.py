@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
-from ssdd_lightning.data.classes import IGNORE
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.affinity import affinity_loss, confident_labels, pair_labels
 from ssdd_lightning.functional.cam import cam_background

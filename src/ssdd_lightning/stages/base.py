@@ -11,12 +11,13 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.safe_torch import check_finite
 from ssdd_lightning.data.sampling import run_seed, seed_for
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
+from ssdd_lightning.storage.safe_torch import check_finite
+from ssdd_lightning.weights.backbone import load_backbone_weights
 
 Batch = dict[str, Any]
 """Keys: `image` and `image_raw` uint8 B x 3 x H x W, `image_labels` B x C bool, `name` list of str; where the stage
@@ -90,7 +91,7 @@ class Stage(LightningModule):
         Not in `setup`: the trainer does not know its checkpoint there yet.
         """
         if self.backbone_weights and not self.trainer.ckpt_path:
-            rank_zero_info(str(self.network.backbone.load_weights(self.backbone_weights)))
+            rank_zero_info(str(load_backbone_weights(self.network.backbone, self.backbone_weights)))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Remember whose loss is about to be computed, and draw what is random in the step from the step's own seed.

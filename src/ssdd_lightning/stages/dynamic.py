@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.crf import CRFOptions, DenseCRF
-from ssdd_lightning.data.classes import IGNORE
 from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
 from ssdd_lightning.functional.refinement import (
     bad_samples,

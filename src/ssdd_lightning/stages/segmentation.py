@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.evaluation.iou import SegmentationIoU
 from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.functional.refinement import present_argmax
+from ssdd_lightning.metrics.iou import SegmentationIoU
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import resize_logits, resize_mask

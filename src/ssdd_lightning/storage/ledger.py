@@ -15,8 +15,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ssdd_lightning.data.files import atomic_write
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 
 FORMAT = 1

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ssdd_lightning.data.files import atomic_write
-from ssdd_lightning.data.safe_torch import check_finite
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
+from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.safe_torch import check_finite
+from ssdd_lightning.weights.backbone import own_weights, prefix
 from ssdd_lightning.weights.loading import LoadReport, compare
 from ssdd_lightning.weights.names import AFFINITY, BACKBONE, CLASSIFIER, published_names, stage_names
 from ssdd_lightning.weights.reading import published_weights
@@ -76,7 +77,7 @@ def _sorted(
     weights: dict[str, Tensor], source: str, first: str, backbone: Backbone
 ) -> tuple[dict[str, Tensor], LoadReport]:
     """Keep the backbone, if there is one, and the heads; account for everything else. `first`: a name in the file."""
-    named = backbone.own_weights(weights)
+    named = own_weights(backbone, weights)
     fit = compare(backbone.model, named, source)
     heads = [name for name in fit.skipped if name.startswith(_HEADS)]
     has_backbone = fit.loaded or any(name.startswith(BACKBONE) for name in fit.skipped)
@@ -86,7 +87,7 @@ def _sorted(
             f"of another shape, the first is {fit.missing[0]}; the file's first tensor is {first}. Say which backbone "
             "it is with --arch."
         )
-    kept = {backbone.prefix + name: named[name] for name in fit.loaded} | {name: named[name] for name in heads}
+    kept = {prefix(backbone) + name: named[name] for name in fit.loaded} | {name: named[name] for name in heads}
     check_finite(kept, source)
     skipped = {name: reason for name, reason in fit.skipped.items() if name not in heads}
     return kept, LoadReport(source, list(kept), skipped, fit.missing)

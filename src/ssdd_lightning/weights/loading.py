@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ssdd_lightning.data.safe_torch import check_finite
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.safe_torch import check_finite
 from ssdd_lightning.weights.reading import read_weights
 
 _LISTED = 10  # names that the summary lists for a reason

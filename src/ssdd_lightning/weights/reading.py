@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssdd_lightning.data.safe_torch import load_torch
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.safe_torch import load_torch
 from ssdd_lightning.weights.mxnet import read_params
 from ssdd_lightning.weights.names import stage_names
 

@@ -1,0 +1,1 @@
+"""Every parser of the command line, and nothing else."""

@@ -1,0 +1,86 @@
+"""`ssdd segment`: masks of any photos from a checkpoint, without a dataset."""
+
+import argparse
+from pathlib import Path
+
+from ssdd_lightning.crf.settings import PRESETS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `ssdd segment`."""
+    parser.add_argument("checkpoint", type=Path, help="checkpoint of the baseline, static or dynamic stage")
+    parser.add_argument("inputs", nargs="+", metavar="input", help="image, folder of images, or pattern like 'a/*.jpg'")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the masks <name>.png")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="image-level labels (.csv, .json, .npy): only an image's own classes can be predicted; default: all can",
+    )
+    parser.add_argument("--overlays", action="store_true", help="write the photos coloured by their masks, too")
+    parser.add_argument(
+        "--scales", type=float, nargs="+", metavar="X", help="scales to average over (default: the checkpoint's)"
+    )
+    parser.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="average over the mirrored image too (default: as the checkpoint says)",
+    )
+    parser.add_argument(
+        "--crf",
+        action=argparse.BooleanOptionalAction,
+        help="dense CRF after the average (default: as the checkpoint says)",
+    )
+    parser.add_argument(
+        "--crf_preset",
+        choices=sorted(PRESETS),
+        help="dense CRF with these published widths and weights (default: as the checkpoint says)",
+    )
+    parser.add_argument(
+        "--max_side",
+        type=int,
+        metavar="N",
+        help="segment photos with a longer side at this size; masks have the photo's own (default: never)",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="FILE|N",
+        help="class names, or how many, for checkpoints that do not keep their classes",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Segment the photos; finished masks are kept.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        InputError: The checkpoint, a photo or an option is wrong.
+    """
+    from ssdd_lightning.data.labels import read_label_file
+    from ssdd_lightning.folders.segment import NAME, SegmentJob
+    from ssdd_lightning.folders.segment_checkpoint import change_protocol, find_device, load_stage
+    from ssdd_lightning.folders.segment_inputs import find_photos
+    from ssdd_lightning.storage.fingerprints import fingerprint
+
+    photos = find_photos(args.inputs)
+    stage, classes = load_stage(args.checkpoint, find_device(args.device), args.classes)
+    change_protocol(stage, args.scales, args.flip, args.crf, args.crf_preset)
+    labels = None if args.labels is None else read_label_file(args.labels, classes)
+    settings = {
+        "stage": type(stage).__name__,
+        "image_labels": args.labels is not None,
+        **stage.protocol(),
+        "max_side": args.max_side,
+        "classes": {str(i): name for i, name in zip(classes.indices, classes.selected_names, strict=True)},
+    }
+    job = SegmentJob(stage, classes, args.out, labels, args.overlays, args.max_side)
+    written = job.run(photos, settings, {"the checkpoint": fingerprint(args.checkpoint)})
+    used = "not used" if labels is None else f"used: only the classes that {args.labels} names could be predicted"
+    print(f"{len(photos)} masks in {args.out}, {len(photos) - written} of them from before")
+    print(f"image-level labels were {used}; checkpoint and settings are in {args.out / NAME}.json")
+    return 0

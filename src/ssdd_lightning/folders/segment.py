@@ -1,0 +1,155 @@
+"""Photos in, masks out: decoded ahead, segmented one by one, written at once; resumable and in constant memory."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ssdd_lightning.callbacks.panels import overlay
+from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.labels import Labels
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.storage.files import atomic_write, is_current
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
+from ssdd_lightning.storage.masks import read_image, read_mask, write_mask
+from ssdd_lightning.storage.score_maps import mask_path
+from ssdd_lightning.storage.threads import in_threads
+
+NAME = "segment"
+DECODERS = 2  # reading a photo takes far less than segmenting it
+Photo = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class SegmentJob:
+    """What to segment and how.
+
+    Args:
+        stage: The network and its protocol, on its device.
+        classes: Which of the dataset's classes its outputs are.
+        out: Folder for `<name>.png`, and `overlays/<name>.jpg`.
+        labels: Dataset indices of the foreground classes that each image shows; None lets every class be predicted.
+        overlays: Write the photos coloured by their masks, too.
+        max_side: Photos with a longer side are segmented smaller; None segments all in their own size.
+
+    Raises:
+        InputError: `max_side` is not above 0.
+    """
+
+    stage: SegmentationStage
+    classes: ClassTable
+    out: Path
+    labels: Mapping[str, Labels] | None = None
+    overlays: bool = False
+    max_side: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_side is not None and self.max_side < 1:
+            raise InputError(f"max_side must be 1 or more; found {self.max_side}")
+
+    def run(
+        self, photos: Mapping[str, Path], settings: Mapping[str, Any], inputs: Mapping[str, str], progress: bool = True
+    ) -> int:
+        """Segment what is not segmented yet; see `ssdd_lightning.storage.ledger`.
+
+        Args:
+            photos: Image name -> file.
+            settings: What makes the masks, as plain values; kept in `out/segment.json`.
+            inputs: Fingerprints of what makes them, by name.
+            progress: Whether to show a bar.
+
+        Returns:
+            How many masks were written, those that were there not counted.
+
+        Raises:
+            InputError: A photo is damaged or without label, `out` holds masks of another origin or is the photos' own
+                folder.
+        """
+        self._check(photos)
+        with locked(self.out):
+            ledger = Ledger(self.out, NAME, Recipe(settings, inputs), {n: self._item(n, p) for n, p in photos.items()})
+            if ledger.earlier is None:
+                self._check_free(photos)
+            pending = ledger.pending()
+            with ledger.working():
+                decoded = in_threads(lambda name: read_image(photos[name]), pending, DECODERS)
+                bar = tqdm(decoded, "segment", len(pending), unit="image", disable=not progress)
+                for name, photo in zip(pending, bar, strict=True):
+                    shown = None if self.labels is None else self.labels[name]
+                    write_mask(mask_path(self.out, name), self.mask(photo, shown))
+                    ledger.done([name])
+                ledger.close({"masks": len(photos)})
+            if self.overlays:
+                self._write_overlays(photos, set(pending))
+        return len(pending)
+
+    def _item(self, name: str, photo: Path) -> Item:
+        labels = "" if self.labels is None else str(self.labels[name])
+        return Item((photo,), (mask_path(self.out, name),), labels)
+
+    @torch.no_grad()
+    def mask(self, photo: Photo, labels: Labels | None) -> Photo:
+        """Segment one photo.
+
+        Args:
+            photo: H x W x 3 uint8 RGB.
+            labels: Dataset indices of the foreground classes that it shows, or None.
+
+        Returns:
+            H x W uint8 in dataset indices.
+        """
+        indices = self.classes.indices
+        image = torch.from_numpy(self._shrunk(photo)).permute(2, 0, 1)[None].to(self.stage.device)
+        present = None if labels is None else torch.tensor([[index in (0, *labels) for index in indices]])
+        mask = self.stage.segment(image, None if present is None else present.to(image.device))[0]
+        found = np.array(indices, np.uint8)[mask.cpu().numpy()]
+        size = photo.shape[1], photo.shape[0]
+        return np.asarray(Image.fromarray(found).resize(size, Image.Resampling.NEAREST))
+
+    def _shrunk(self, photo: Photo) -> Photo:
+        longest = max(photo.shape[:2])
+        if self.max_side is None or longest <= self.max_side:
+            return photo
+        size = [max(1, round(side * self.max_side / longest)) for side in photo.shape[1::-1]]
+        return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+    def _check(self, photos: Mapping[str, Path]) -> None:
+        inside = next((path for path in photos.values() if path.parent.resolve() == self.out.resolve()), None)
+        if inside is not None:
+            raise InputError(f"the masks would lie among the photos, beside {inside}; choose another folder with --out")
+        if self.labels is not None:
+            missing = [name for name in photos if name not in self.labels]
+            if missing:
+                raise InputError(
+                    f"the label file does not name {missing[0]} ({len(missing)} of {len(photos)} photos are missing); "
+                    "add them, or leave --labels out to let every class be predicted"
+                )
+            unknown = [name for name in photos if not set(self.classes.indices).issuperset(self.labels[name])]
+            if unknown:
+                print(f"{len(unknown)} photos, such as {unknown[0]}, have labels that this network did not learn")
+
+    def _check_free(self, photos: Mapping[str, Path]) -> None:
+        """Masks of another origin, be they the truth, are neither taken for ours nor overwritten."""
+        there = [name for name in photos if mask_path(self.out, name).exists()]
+        if there:
+            raise InputError(
+                f"{mask_path(self.out, there[0])} exists and was not written by this command ({len(there)} of "
+                f"{len(photos)} names are taken); choose another folder with --out"
+            )
+
+    def _write_overlays(self, photos: Mapping[str, Path], new: Collection[str]) -> None:
+        for name, path in photos.items():
+            target = self.out / "overlays" / f"{name}.jpg"
+            if name in new or not is_current(target, mask_path(self.out, name)):
+                drawn = overlay(read_image(path), read_mask(mask_path(self.out, name)))
+                with atomic_write(target) as stream:
+                    Image.fromarray(drawn).save(stream, format="JPEG", quality=90)

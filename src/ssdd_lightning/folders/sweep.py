@@ -1,0 +1,172 @@
+"""How good a merge each choice of biases gives, and how well the difference maps rank K and A (scored images only)."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.classes import VOC_CLASSES
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.folders.merge import Biases, MergeFolders, MergeInput
+from ssdd_lightning.metrics.confusion import confusion_matrix
+from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.score_maps import mask_path
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What `sweep_biases` finds.
+
+    Args:
+        knowledge: mIoU of K in [0, 1].
+        advice: mIoU of A.
+        oracle: mIoU of the better of both in each pixel.
+        merged: mIoU of the merge by its biases.
+        advice_right: among the pixels where exactly one of K and A is right, the share where A is.
+        auc: area under the ROC curve when these pixels are ranked by w = d_K - d_A, by d_K and by -d_A.
+        images: number of images.
+    """
+
+    knowledge: float
+    advice: float
+    oracle: float
+    merged: Mapping[Biases, float]
+    advice_right: float
+    auc: Mapping[str, float]
+    images: int
+
+    @property
+    def best(self) -> Biases:
+        """Biases of the highest mIoU."""
+        return max(self.merged, key=lambda biases: self.merged[biases])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, for JSON."""
+        rows = [{**_named(biases), "miou": miou} for biases, miou in self.merged.items()]
+        return {
+            "knowledge": self.knowledge,
+            "advice": self.advice,
+            "oracle": self.oracle,
+            "best": _named(self.best),
+            "merged": rows,
+            "advice_right": self.advice_right,
+            "auc": dict(self.auc),
+            "images": self.images,
+        }
+
+    def table(self) -> str:
+        """A table for the terminal: one row a pair of b_class and b_bg, one column a b_dd, percent."""
+        columns = sorted({biases.dd for biases in self.merged})
+        rows = sorted({(biases.class_, biases.background) for biases in self.merged})
+        lines = ["b_class   b_bg |" + "".join(f"{f'b_dd {dd:g}':>11}" for dd in columns)]
+        for class_, background in rows:
+            cells = (self.merged[Biases(dd, class_, background)] for dd in columns)
+            lines.append(f"{class_:7g}{background:7g} |" + "".join(f"{100 * cell:11.2f}" for cell in cells))
+        best = self.best
+        return "\n".join(
+            [
+                *lines,
+                "",
+                f"mIoU, percent, of {self.images} images; K {100 * self.knowledge:.2f}, A {100 * self.advice:.2f}, "
+                f"oracle {100 * self.oracle:.2f}",
+                f"best: b_dd {best.dd:g}, b_class {best.class_:g}, b_bg {best.background:g}: "
+                f"{100 * self.merged[best]:.2f}",
+                f"where exactly one of K and A is right, A is right at {100 * self.advice_right:.1f} %; AUC of "
+                + ", ".join(f"{name} {value:.3f}" for name, value in self.auc.items()),
+            ]
+        )
+
+
+def sweep_biases(
+    folders: MergeFolders,
+    truth: Path,
+    names: Sequence[str],
+    dd: Sequence[float],
+    class_: Sequence[float],
+    background: Sequence[float],
+    num_classes: int = len(VOC_CLASSES),
+    progress: bool = True,
+) -> SweepResult:
+    """Score the merge for every combination of biases, in one pass over the images.
+
+    Args:
+        folders: The parts of the merge.
+        truth: Folder of true masks; pixels of 255 are not counted.
+        names: Images to score.
+        dd: Values of b_dd to try.
+        class_: Values of b_class.
+        background: Values of b_bg.
+        num_classes: One more than the highest class index of the dataset.
+        progress: Whether to show a bar.
+
+    Returns:
+        The scores.
+
+    Raises:
+        InputError: No image or no bias is given, or a file is missing or damaged.
+    """
+    grid = [Biases(*values) for values in itertools.product(dd, class_, background)]
+    if not names or not grid:
+        raise InputError("the sweep needs at least one image and one value of each bias; check the split.")
+    counts = np.zeros((3 + len(grid), num_classes, num_classes + 1), dtype=np.int64)
+    ranks = np.zeros((3, 2, 511), dtype=np.int64)
+    for name in tqdm(names, "sweep", unit="image", disable=not progress):
+        parts, true = folders.read(name), read_mask(mask_path(truth, name))
+        if true.shape != parts.knowledge.shape[1:]:
+            raise InputError(f"{mask_path(truth, name)} has another size than the merge's parts; check the folders.")
+        counts += _confusions(parts, true, grid, num_classes)
+        ranks += _rank_histograms(parts, true)
+    mious = [Scorecard(c, dict(enumerate(map(str, range(num_classes)))), len(names)).miou for c in counts]
+    return SweepResult(
+        knowledge=mious[0],
+        advice=mious[1],
+        oracle=mious[2],
+        merged=dict(zip(grid, mious[3:], strict=True)),
+        advice_right=float(ranks[0, 1].sum() / max(ranks[0].sum(), 1)),
+        auc={what: _auc(*pair) for what, pair in zip(("w", "d_K", "-d_A"), ranks, strict=True)},
+        images=len(names),
+    )
+
+
+def _confusions(parts: MergeInput, truth: npt.NDArray[np.uint8], grid: Sequence[Biases], classes: int) -> Counts:
+    """Confusions of K, A, their oracle merge and the merge with each of the biases."""
+    knowledge, advice = (mask[0].numpy().astype(np.uint8) for mask in (parts.knowledge, parts.advice))
+    masks = [knowledge, advice, np.where(advice == truth, advice, knowledge)]
+    masks += [parts.merged(biases)[0].numpy().astype(np.uint8) for biases in grid]
+    return np.stack([confusion_matrix(mask, truth, classes) for mask in masks])
+
+
+def _rank_histograms(parts: MergeInput, truth: npt.NDArray[np.uint8]) -> Counts:
+    """Histograms of w, d_K and -d_A in steps of 1/255 where K alone (row 0) and A alone (row 1) is right."""
+    true = torch.from_numpy(truth.astype(np.int64))[None]
+    right = parts.knowledge == true, parts.advice == true
+    one_right = (right[0] != right[1]) & (true != IGNORE)
+    levels = [(255 * d[one_right]).round().long() for d in (parts.d_knowledge, parts.d_advice)]
+    scores = (levels[0] - levels[1], levels[0], -levels[1])
+    by_advice = right[1][one_right]
+    histograms = [
+        torch.bincount(score[by_advice == side] + 255, minlength=511) for score in scores for side in (False, True)
+    ]
+    return torch.stack(histograms).view(3, 2, 511).numpy()
+
+
+def _auc(negative: Counts, positive: Counts) -> float:
+    """Area under the ROC curve from the histograms of two groups, ties counted half; NaN if one is empty."""
+    pairs = float(negative.sum()) * float(positive.sum())
+    below = np.cumsum(negative) - negative
+    return float((positive * (below + negative / 2)).sum() / pairs) if pairs else math.nan
+
+
+def _named(biases: Biases) -> dict[str, float]:
+    return {"dd_bias": biases.dd, "class_bias": biases.class_, "background_bias": biases.background}

@@ -1,0 +1,1 @@
+"""Scores of masks: pooled confusion and IoU, boundaries, curves over the background."""

@@ -1,0 +1,130 @@
+"""Confusion counts between predicted and true masks; the sum over a split is all that scoring needs."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.errors import InputError
+
+
+def joint_histogram(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Count every pair of mask values.
+
+    Args:
+        prediction: uint8 of any shape, usually H x W.
+        truth: uint8 of the same shape.
+
+    Returns:
+        256 x 256 int64; entry (t, p) counts the pixels with value t in `truth` and p in `prediction`.
+
+    Raises:
+        InputError: The arrays differ in shape or are not uint8.
+    """
+    if prediction.shape != truth.shape:
+        raise InputError(f"prediction has shape {prediction.shape} but truth {truth.shape}; they must agree")
+    if prediction.dtype != np.uint8 or truth.dtype != np.uint8:
+        raise InputError(f"masks must be uint8, found {prediction.dtype} and {truth.dtype}")
+    pairs = truth.astype(np.uint16) << 8 | prediction
+    return np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
+
+
+def confusion_matrix(
+    prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8], num_classes: int
+) -> npt.NDArray[np.int64]:
+    """Confusion of one pair of masks; add them up over a split.
+
+    Pixels that are 255 in the truth are not counted. A 255 in the prediction is an error and has a column.
+
+    Args:
+        prediction: H x W uint8, values 0..num_classes-1 or 255.
+        truth: H x W uint8, values 0..num_classes-1 or 255.
+        num_classes: C, background included, 1..255.
+
+    Returns:
+        C x (C+1) int64: rows are true classes, columns predicted ones; the last column counts 255.
+
+    Raises:
+        InputError: The masks differ in size, are not uint8, or hold a value that is neither class nor 255.
+    """
+    pairs = joint_histogram(prediction, truth)
+    unknown = np.arange(num_classes, IGNORE)
+    for what, counts in (("prediction", pairs.sum(axis=0)), ("truth", pairs.sum(axis=1))):
+        found = unknown[counts[unknown] > 0]
+        if found.size:
+            raise InputError(
+                f"{what} holds the value {found[0]}, expected 0..{num_classes - 1} or {IGNORE}; "
+                "check the list of classes"
+            )
+    return pairs[:num_classes, [*range(num_classes), IGNORE]]
+
+
+class ClassRates(NamedTuple):
+    """What one pooled confusion says of every class, from TP, T (pixels of the truth) and P (of the prediction).
+
+    All are C float64 in [0, 1], NaN where neither truth nor prediction shows the class. Where only one of them does,
+    precision or recall, else 0 / 0, is 0.
+
+    Attributes:
+        iou: TP / (T + P - TP), as the VOC devkit counts it.
+        precision: TP / P.
+        recall: TP / T.
+        fp: (P - TP) / (T + P - TP), the share of the union that is predicted wrongly (MCTformer, CVPR 2022).
+        fn: (T - TP) / (T + P - TP), the share of the union that is missed; iou + fp + fn = 1.
+    """
+
+    iou: npt.NDArray[np.float64]
+    precision: npt.NDArray[np.float64]
+    recall: npt.NDArray[np.float64]
+    fp: npt.NDArray[np.float64]
+    fn: npt.NDArray[np.float64]
+
+
+def class_rates(confusion: npt.NDArray[np.integer]) -> ClassRates:
+    """Work out the scores of every class.
+
+    Args:
+        confusion: C x (C+1), see `confusion_matrix`.
+    """
+    hits = confusion.diagonal()
+    truth, predicted = confusion.sum(axis=1), confusion[:, : len(confusion)].sum(axis=0)
+    union = truth + predicted - hits
+
+    def share(part: npt.NDArray[np.integer], whole: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+        return np.where(union > 0, part / np.maximum(whole, 1), np.nan)
+
+    return ClassRates(
+        iou=share(hits, union),
+        precision=share(hits, predicted),
+        recall=share(hits, truth),
+        fp=share(predicted - hits, union),
+        fn=share(truth - hits, union),
+    )
+
+
+def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
+    """IoU of every class, C float64; see `ClassRates`."""
+    return class_rates(confusion).iou
+
+
+def shown_mean(values: npt.NDArray[np.float64]) -> float:
+    """Mean over the classes that truth or prediction show, those that are not NaN; NaN if there is none."""
+    shown = values[~np.isnan(values)]
+    return float(shown.mean()) if shown.size else float("nan")
+
+
+def best_of_both(
+    prediction: npt.NDArray[np.uint8], advice: npt.NDArray[np.uint8], truth: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """The oracle merge: what a perfect choice between two masks, pixel by pixel, would give.
+
+    Args:
+        prediction: H x W uint8, the knowledge K; its label stays where neither mask is right.
+        advice: H x W uint8, the advice A.
+        truth: H x W uint8.
+
+    Returns:
+        H x W uint8: the truth where K or A is right, else K.
+    """
+    return np.where(advice == truth, truth, prediction)

@@ -1,0 +1,94 @@
+"""Advice from knowledge alone: the dense CRF of maps, or of hard masks that are made soft first."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from ssdd_lightning.data.guides import find_guide
+from ssdd_lightning.data.labels import Labels
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders.crf import refine_folder
+from ssdd_lightning.storage.images import find_images, image_size
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.score_maps import is_map, map_path, read_map, write_map
+from ssdd_lightning.storage.threads import cores, in_threads
+
+CONFIDENCE = 0.7
+"""Probability that a hard mask's own label gets; the image's other classes share the rest."""
+
+
+def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out: Path, device: str) -> None:
+    """Write the dense CRF (preset psa, 10 iterations) of every knowledge mask or map as maps; what is finished stays.
+
+    Args:
+        images: Folder of photos.
+        knowledge: Folder of masks or maps.
+        labels: Image name -> dataset indices of its foreground classes; only these and background take part.
+        out: Folder to write; what it takes from the knowledge is kept beside it until all is done.
+        device: Where the CRF runs.
+
+    Raises:
+        InputError: A file is missing or damaged, of another size than its image, or lacks a labelled class.
+    """
+    unary, photos = out.with_name(f"{out.name}_unary"), find_images(images)
+    sources = {name: find_guide(knowledge, name, "knowledge") for name in labels}
+    items = {
+        name: Item((photos[name], source), (map_path(out, name),), str(labels[name]))
+        for name, source in sources.items()
+    }
+    ledger = Ledger(out, "advice", Recipe({"confidence": CONFIDENCE}), items)
+    pending = ledger.pending()
+    if not pending:
+        return
+
+    def write(name: str) -> None:
+        """Write one image's maps."""
+        source, target = sources[name], map_path(unary, name)
+        scores, size = unary_of(source, labels[name]), image_size(photos[name])
+        if scores.shape[1:] != size:
+            raise InputError(
+                f"knowledge {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photos[name]} "
+                f"{size[1]} x {size[0]}; write it at the image's size"
+            )
+        write_map(target, [0, *labels[name]], scores)
+
+    with ledger.working():
+        for _ in tqdm(in_threads(write, pending, cores()), "CRF unary", len(pending), unit="image"):
+            pass
+        refine_folder(images, unary, out, device=device)
+        ledger.done(pending)
+        ledger.close()
+    shutil.rmtree(unary)
+
+
+def unary_of(path: Path, labels: Labels) -> npt.NDArray[np.float32]:
+    """Probabilities of background and the image's classes by a mask or maps.
+
+    Args:
+        path: Mask or maps.
+        labels: Dataset indices of the image's foreground classes.
+
+    Returns:
+        n x H x W float32: a map's own channels; for a mask `CONFIDENCE` at its label and the rest shared. All equal
+        where the mask says 255 or an absent class.
+
+    Raises:
+        InputError: Maps lack a labelled class.
+    """
+    present = [0, *labels]
+    if is_map(path):
+        classes, scores = read_map(path)
+        lacking = [index for index in present if index not in classes]
+        if lacking:
+            raise InputError(f"map {path} lacks the classes {lacking} which its image is labelled with")
+        return scores[[classes.index(index) for index in present]]
+    mask = read_mask(path)
+    known = np.isin(mask, present)
+    own = mask[None] == np.array(present, dtype=np.uint8)[:, None, None]
+    soft = np.where(own, CONFIDENCE, (1 - CONFIDENCE) / (len(present) - 1))
+    return np.where(known, soft, 1 / len(present)).astype(np.float32)

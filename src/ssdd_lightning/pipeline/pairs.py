@@ -1,0 +1,85 @@
+"""Which images of two folders of masks can be refined: those with a photo, knowledge, advice and labels."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.labels import Labels
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.folder import predicted_names, read_prediction
+from ssdd_lightning.storage.threads import cores, in_threads
+
+SHOWN = 5
+
+
+def guide_names(folder: Path, what: str) -> set[str]:
+    """Names of all images with a mask or maps in a folder.
+
+    Args:
+        folder: The folder.
+        what: `knowledge` or `advice`, for the message.
+
+    Raises:
+        InputError: The folder does not exist or holds none.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{what} folder {folder} does not exist; check the path")
+    return set(predicted_names(folder))
+
+
+def complete_names(parts: Mapping[str, Collection[str]], guides: Sequence[str], skip_missing: bool) -> list[str]:
+    """Find the images that have every part.
+
+    Args:
+        parts: What an image needs ("image", "knowledge", ...) -> names that have it.
+        guides: Parts whose names count; images that none of these names are left out without a word.
+        skip_missing: Go on with the complete ones; else anything missing is an error.
+
+    Returns:
+        The complete names, sorted.
+
+    Raises:
+        InputError: Something is missing, counted by part with the first few names.
+    """
+    names = sorted(set().union(*(parts[part] for part in guides)))
+    lacking = {part: [name for name in names if name not in having] for part, having in parts.items()}
+    incomplete = set().union(*lacking.values())
+    complete = [name for name in names if name not in incomplete]
+    if not incomplete:
+        return complete
+    listed = "; ".join(f"{len(some)} without {part} ({_first(some)})" for part, some in lacking.items() if some)
+    text = f"{len(incomplete)} of {len(names)} images are incomplete: {listed}"
+    if not complete:
+        raise InputError(f"{text}; none is left: check that the folders belong together and name files alike")
+    if not skip_missing:
+        raise InputError(f"{text}; complete the folders, or go on without them with `--skip-missing`")
+    print(f"{text}; going on with the other {len(complete)}")
+    return complete
+
+
+def shown_labels(folder: Path, names: Sequence[str], progress: bool = True) -> dict[str, Labels]:
+    """Take for an image's labels the foreground classes that its mask, or the arg max of its maps, shows.
+
+    Args:
+        folder: Folder of masks or maps.
+        names: Images.
+        progress: Whether to show a bar.
+    """
+
+    def shown(name: str) -> Labels:
+        values = np.unique(read_prediction(folder, name)).tolist()
+        return tuple(value for value in values if value not in (0, IGNORE))
+
+    return dict(zip(names, with_bar(shown, names, "classes shown", progress), strict=True))
+
+
+def with_bar(work: Callable[[str], Labels], names: Sequence[str], what: str, progress: bool) -> list[Labels]:
+    """Do something with every image on all cores behind a progress bar."""
+    return list(tqdm(in_threads(work, names, cores()), what, len(names), unit="image", disable=not progress))
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

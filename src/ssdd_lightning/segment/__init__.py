@@ -1,1 +1,0 @@
-"""A trained checkpoint on photos of any kind: `ssdd segment`."""

@@ -1,0 +1,124 @@
+"""Images and masks on disk: RGB photos, indexed PNG masks with the VOC palette."""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write
+
+DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises on files that are truncated, damaged or something else than their name says."""
+
+
+def _voc_palette() -> npt.NDArray[np.uint8]:
+    """Colours of the VOC devkit: the index's bits, lowest first, fill R, G, B from the highest bit down."""
+    index = np.arange(256)[:, None]
+    channel = np.arange(3)[None, :]
+    colours = np.zeros((256, 3), dtype=np.int64)
+    for step in range(8):
+        colours |= ((index >> (3 * step + channel)) & 1) << (7 - step)
+    return colours.astype(np.uint8)
+
+
+VOC_PALETTE = _voc_palette()
+"""256 x 3 uint8 RGB: colour of every mask value, the same as in the VOC devkit."""
+VOC_PALETTE.setflags(write=False)
+
+
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a photo completely.
+
+    Args:
+        path: Any format that Pillow reads; grey, CMYK and palette images are converted to RGB.
+
+    Returns:
+        H x W x 3 uint8 RGB.
+
+    Raises:
+        InputError: The file is missing, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except FileNotFoundError as error:
+        raise InputError(f"image {path} does not exist; check the list and the image folder") from error
+    except DECODE_ERRORS as error:
+        raise InputError(
+            f"cannot read image {path} ({error}); the file is damaged or no image: copy or download it again"
+        ) from error
+
+
+def read_mask(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a mask of class indices.
+
+    Args:
+        path: PNG with one 8-bit channel: indexed (mode P, as VOC's own) or grey (mode L).
+
+    Returns:
+        H x W uint8: 0 background, 255 ignore, the rest classes by the dataset's own indices.
+
+    Raises:
+        InputError: The file is missing, truncated, no PNG, or holds colours instead of indices.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            _check_indexed(image, path)
+            return np.array(image)
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"mask {path} does not exist; check the split's list and the mask folder") from error
+    except DECODE_ERRORS as error:
+        raise InputError(
+            f"cannot read mask {path} ({error}); expected an indexed PNG: write or download it again"
+        ) from error
+
+
+def odd_colours(image: Image.Image, values: Sequence[int]) -> list[int]:
+    """Find the mask values whose colour is not the VOC palette's.
+
+    Args:
+        image: An open PNG of mode P.
+        values: Mask values that it holds.
+    """
+    stored = b"" if image.palette is None else bytes(image.palette.palette)
+    return [value for value in values if stored[3 * value : 3 * value + 3] != VOC_PALETTE[value].tobytes()]
+
+
+def write_mask(path: Path, mask: npt.NDArray[np.integer]) -> None:
+    """Write a mask as an indexed PNG with the VOC palette; the file appears at once or not at all.
+
+    Args:
+        path: File to write, `.png`.
+        mask: H x W integers in 0..255: 0 background, 255 ignore, the rest the dataset's own class indices.
+
+    Raises:
+        InputError: The array is no mask, or the file cannot be written.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.size == 0 or not np.issubdtype(mask.dtype, np.integer):
+        raise InputError(f"cannot write mask {path}: expected 2-D integers, found shape {mask.shape} of {mask.dtype}")
+    if mask.min() < 0 or mask.max() > 255:
+        raise InputError(f"cannot write mask {path}: expected values 0..255, found {mask.min()}..{mask.max()}")
+    image = Image.fromarray(mask.astype(np.uint8))
+    image.putpalette(VOC_PALETTE.tobytes())  # turns mode L into mode P, values unchanged
+    with atomic_write(path) as stream:
+        image.save(stream, format="PNG")
+
+
+def _check_indexed(image: Image.Image, path: Path) -> None:
+    if image.mode not in {"P", "L"}:
+        raise InputError(
+            f"mask {path} has mode {image.mode}, expected an indexed PNG (P, or 8-bit L) of class indices; "
+            "convert colours to class indices first (VOC's: `ssdd import --from masks`)"
+        )
+    tiles = getattr(image, "tile", None)
+    if image.mode == "L" and tiles and tiles[0][3] != "L":
+        # Pillow stretches 2- and 4-bit grey to 0..255, which turns index 1 into 85 or 17
+        raise InputError(f"mask {path} is grey with fewer than 8 bits; save it as an indexed PNG")

@@ -1,0 +1,132 @@
+"""Score maps on disk: one small PNG per image, without pickle.
+
+Format, version 1: `<folder>/<name>.map.png` is an 8-bit grey PNG that holds the channels on top of each
+other (n*H x W). The value q stands for the score (q/255)^2: square-root companding spends the levels where
+scores are small (the smallest above zero is 1.5e-5), so that background powers and CRF tails survive. A tEXt
+chunk `ssdd-map` holds JSON: `{"version": 1, "classes": [0, 8, 12]}`, the dataset's own class index of each
+channel, top to bottom. Any image viewer shows the maps; any PNG reader reads them.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.masks import DECODE_ERRORS
+from ssdd_lightning.storage.names import check_name
+
+CHUNK = "ssdd-map"
+VERSION = 1
+SUFFIX = ".map.png"
+_SCORES = np.square(np.arange(256, dtype=np.float32) / 255)
+
+
+def map_path(folder: Path, name: str) -> Path:
+    """Where the score maps of image `name` lie in a folder; an InputError if it is no name."""
+    return Path(folder) / f"{check_name(name, folder)}{SUFFIX}"
+
+
+def mask_path(folder: Path, name: str) -> Path:
+    """Where the mask of image `name` lies in a folder; an InputError if it is no name."""
+    return Path(folder) / f"{check_name(name, folder)}.png"
+
+
+def is_map(path: Path) -> bool:
+    """Whether a file's name says that it holds score maps (and not a mask)."""
+    return Path(path).name.endswith(SUFFIX)
+
+
+def write_map(path: Path, classes: Sequence[int], scores: npt.NDArray[np.floating]) -> None:
+    """Write the score maps of one image; the file appears at once or not at all.
+
+    Args:
+        path: File to write, see `map_path`.
+        classes: The dataset's own class index of each channel: ascending, unique, 0..254; 0 is background.
+        scores: n x H x W floats in [0, 1], n = len(classes) >= 1. Stored to within 0.004.
+
+    Raises:
+        InputError: Classes or scores break these rules, or the file cannot be written.
+    """
+    scores = np.asarray(scores)
+    indices = _checked_classes([int(index) for index in classes], path)
+    _check_scores(scores, len(indices), path)
+    levels = np.rint(np.sqrt(scores.astype(np.float32)) * 255).astype(np.uint8)
+    image = Image.fromarray(levels.reshape(-1, scores.shape[2]))
+    info = PngInfo()
+    info.add_text(CHUNK, json.dumps({"version": VERSION, "classes": indices}))
+    with atomic_write(path) as stream:
+        image.save(stream, format="PNG", pnginfo=info)
+
+
+def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
+    """Read the score maps of one image.
+
+    Args:
+        path: File written by `write_map`.
+
+    Returns:
+        The class indices, ascending, and the n x H x W float32 scores in [0, 1].
+
+    Raises:
+        InputError: The file is missing, damaged, or not in this format.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            header = image.info.get(CHUNK)
+            levels = np.array(image)
+    except FileNotFoundError as error:
+        raise InputError(f"map {path} does not exist; run the stage that writes it or check the folder") from error
+    except DECODE_ERRORS as error:
+        raise InputError(f"cannot read map {path} ({error}); the file is damaged: write it again") from error
+    classes = _parse_header(header, path)
+    if levels.ndim != 2 or levels.dtype != np.uint8 or levels.shape[0] % len(classes):
+        raise InputError(
+            f"map {path} should stack {len(classes)} channels in 8-bit grey, found shape {levels.shape} of "
+            f"{levels.dtype}; write it again"
+        )
+    return classes, _SCORES[levels.reshape(len(classes), -1, levels.shape[1])]
+
+
+def _parse_header(header: object, path: Path) -> list[int]:
+    if not isinstance(header, str):
+        raise InputError(
+            f"{path} is a PNG without the text chunk {CHUNK!r}, so it holds no score maps; a mask should be "
+            "named <name>.png"
+        )
+    try:
+        content = json.loads(header)
+        version, classes = content["version"], content["classes"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"map {path} has a damaged text chunk {CHUNK!r}; write it again") from error
+    if version != VERSION:
+        raise InputError(f"map {path} has format version {version!r}, this release reads version {VERSION}")
+    return _checked_classes(classes, path)
+
+
+def _checked_classes(classes: object, path: Path) -> list[int]:
+    integers = isinstance(classes, list) and classes and all(type(index) is int for index in classes)
+    if (
+        isinstance(classes, list)
+        and integers
+        and classes == sorted(set(classes))
+        and classes[0] >= 0
+        and classes[-1] < 255
+    ):
+        return classes
+    raise InputError(f"map {path} should list class indices, ascending, unique and in 0..254, found {classes!r}")
+
+
+def _check_scores(scores: npt.NDArray[np.floating], channels: int, path: Path) -> None:
+    if scores.ndim != 3 or scores.shape[0] != channels or scores.size == 0:
+        raise InputError(f"cannot write map {path}: expected {channels} x height x width, found {scores.shape}")
+    if not np.issubdtype(scores.dtype, np.floating):
+        raise InputError(f"cannot write map {path}: expected floats in [0, 1], found {scores.dtype}")
+    low, high = float(scores.min()), float(scores.max())
+    if not (low >= 0 and high <= 1):  # false for NaN too
+        raise InputError(f"cannot write map {path}: expected scores in [0, 1], found {low}..{high}")

@@ -1,0 +1,195 @@
+"""`ssdd segment` as a user runs it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ssdd_lightning.cli.main import main
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders.segment_checkpoint import load_stage
+from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.storage.masks import VOC_PALETTE, read_image, read_mask, write_mask
+
+
+@pytest.fixture
+def photos(tiny_devkit, tmp_path):
+    """Four photos of the devkit, one of another size."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in sorted((tiny_devkit / "VOCdevkit" / "VOC2012" / "JPEGImages").glob("2007_*"))[:4]:
+        Image.open(path).save(folder / f"{path.stem}.png")
+    Image.open(path).resize((90, 50)).save(folder / f"{path.stem}.png")
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many images were segmented."""
+    seen = []
+    original = SegmentationStage.segment
+    monkeypatch.setattr(
+        SegmentationStage,
+        "segment",
+        lambda self, image, *rest: seen.append(image.shape) or original(self, image, *rest),
+    )
+    return seen
+
+
+@pytest.fixture
+def segment(checkpoint, tmp_path):
+    def run(*words, ckpt=checkpoint):
+        return main(["segment", str(ckpt), *map(str, words), "--out", str(tmp_path / "out"), "--device", "cpu"])
+
+    return run
+
+
+def test_a_folder(segment, photos, checkpoint, tmp_path, capsys):
+    assert segment(photos) == 0
+    assert "image-level labels were not used" in capsys.readouterr().out
+    stage, _ = load_stage(checkpoint, torch.device("cpu"))
+    shown = set()
+    for path in photos.iterdir():
+        image = read_image(path)
+        mask = read_mask(tmp_path / "out" / path.name)
+        expected = stage.segment(torch.from_numpy(image).permute(2, 0, 1)[None])[0].numpy()
+        np.testing.assert_array_equal(mask, np.array([0, 8, 12])[expected])
+        shown |= set(np.unique(mask).tolist())
+        with Image.open(tmp_path / "out" / path.name) as written:
+            assert written.getpalette() == VOC_PALETTE.ravel().tolist()
+    assert shown == {0, 8, 12}
+    assert not (tmp_path / "out" / "overlays").exists()
+
+
+def test_the_same_masks_as_the_test_of_the_dataset(trained, segment, tiny_devkit, tmp_path):
+    config, ckpt = trained["config of SegmentationModule"], trained["SegmentationModule"]
+    run_stage(["test", f"--config={config}", f"--ckpt_path={ckpt}", f"--trainer.default_root_dir={tmp_path / 'run'}"])
+    segment(tiny_devkit / "VOCdevkit" / "VOC2012" / "JPEGImages")
+    masks = sorted((tmp_path / "run" / "test").glob("*.png"))
+    assert masks
+    for path in masks:
+        np.testing.assert_array_equal(read_mask(path), read_mask(tmp_path / "out" / path.name))
+
+
+def test_labels_restrict_the_classes_and_the_record_says_so(segment, photos, tmp_path, capsys):
+    names = sorted(path.stem for path in photos.iterdir())
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({name: ["dog"] if name != names[0] else [] for name in names}))
+    segment(photos, "--labels", labels)
+    assert f"image-level labels were used: only the classes that {labels} names" in capsys.readouterr().out
+    assert not read_mask(tmp_path / "out" / f"{names[0]}.png").any()
+    assert all(set(np.unique(read_mask(tmp_path / "out" / f"{name}.png"))) <= {0, 12} for name in names)
+    record = json.loads((tmp_path / "out" / "segment.json").read_text())
+    settings = record["settings"]
+    assert settings["image_labels"] is True
+    assert list(record["inputs"]) == ["the checkpoint"]
+    assert (settings["scales"], settings["flip"], settings["crf"]) == ([0.5, 1.0], True, None)
+    assert settings["classes"] == {"0": "background", "8": "cat", "12": "dog"}
+
+
+def test_labels_that_the_network_did_not_learn_are_counted(segment, photos, tmp_path, capsys):
+    names = sorted(path.stem for path in photos.iterdir())
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps({name: ["dog"] if name != names[0] else ["sheep"] for name in names}))
+    segment(photos, "--labels", labels)
+    assert f"1 photos, such as {names[0]}, have labels that this network did not learn" in capsys.readouterr().out
+
+
+def test_a_label_vector_of_the_whole_dataset_is_understood(segment, photos, tmp_path):
+    vectors = {path.stem: np.eye(20)[11] for path in photos.iterdir()}
+    np.save(tmp_path / "labels.npy", vectors)
+    segment(photos, "--labels", tmp_path / "labels.npy")
+    assert all(set(np.unique(read_mask(path))) <= {0, 12} for path in (tmp_path / "out").glob("*.png"))
+
+
+def test_resumes(segment, photos, tmp_path, calls, capsys):
+    segment(photos)
+    assert len(calls) == 4
+    masks = sorted((tmp_path / "out").glob("*.png"))
+    masks[0].unlink()
+    masks[1].write_bytes(masks[1].read_bytes()[:60])
+    photo = photos / masks[2].name
+    Image.fromarray(255 - read_image(photo)).save(photo)
+    segment(photos)
+    assert len(calls) == 4 + 3
+    assert "4 masks in" in capsys.readouterr().out.splitlines()[-2]
+    assert (tmp_path / "out" / "segment.json").is_file()
+
+
+def test_another_setting_makes_all_masks_anew_and_says_so(segment, photos, tmp_path, calls, capsys):
+    segment(photos)
+    for words, reason in (
+        (["--scales", "1"], "scales was [0.5, 1.0] and is [1.0]"),
+        (["--scales", "1", "--max_side", "40"], "max_side was null and is 40"),
+    ):
+        calls.clear()
+        segment(photos, *words)
+        assert len(calls) == 4
+        said = [line for line in capsys.readouterr().out.splitlines() if "redone" in line]
+        assert said == [f"segment: redone in {tmp_path / 'out'}, because {reason}."]
+
+
+def test_other_labels_of_one_photo_make_its_mask_anew(segment, photos, tmp_path, calls):
+    names = sorted(path.stem for path in photos.iterdir())
+    labels = tmp_path / "labels.json"
+    for shown in ("dog", "cat"):
+        labels.write_text(json.dumps({name: ["dog"] for name in names} | {names[0]: [shown]}))
+        segment(photos, "--labels", labels)
+    assert len(calls) == 4 + 1
+
+
+def test_overlays_can_be_added_without_the_network(segment, photos, tmp_path, calls):
+    segment(photos)
+    segment(photos, "--overlays")
+    assert len(calls) == 4
+    for path in photos.iterdir():
+        with Image.open(path) as photo, Image.open(tmp_path / "out" / "overlays" / f"{path.stem}.jpg") as drawn:
+            assert photo.size == drawn.size
+
+
+def test_protocol_and_size_of_large_photos(segment, photos, tmp_path, calls):
+    segment(photos, "--scales", "1", "--no-flip", "--crf", "--max_side", "40")
+    assert {max(shape) for shape in calls} == {40}
+    for path in photos.iterdir():
+        assert read_mask(tmp_path / "out" / path.name).shape == read_image(path).shape[:2]
+    record = json.loads((tmp_path / "out" / "segment.json").read_text())
+    settings = record["settings"]
+    assert (settings["scales"], settings["flip"], settings["max_side"]) == ([1.0], False, 40)
+    assert settings["crf"]["bilateral_sxy"] == 20
+
+
+def test_crf_of_a_preset(segment, photos, tmp_path):
+    segment(photos, "--scales", "1", "--crf_preset", "deeplab")
+    record = json.loads((tmp_path / "out" / "segment.json").read_text())
+    crf = record["settings"]["crf"]
+    assert (crf["bilateral_sxy"], crf["bilateral_srgb"]) == (67, 3)
+
+
+def test_bad_input(segment, photos, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("name,labels\nnobody,cat\n")
+    with pytest.raises(InputError, match=r"does not name .* \(4 of 4 photos are missing\)"):
+        segment(photos, "--labels", labels)
+    with pytest.raises(InputError, match="max_side must be 1 or more"):
+        segment(photos, "--max_side", "0")
+    (photos / "broken.jpg").write_bytes(b"no photo")
+    with pytest.raises(InputError, match=r"cannot read image .*broken\.jpg"):
+        segment(photos)
+
+
+def test_masks_never_overwrite_photos(checkpoint, photos):
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    with pytest.raises(InputError, match="would lie among the photos"):
+        main(["segment", str(checkpoint), str(photos), "--out", str(photos)])
+    assert before == {path: path.read_bytes() for path in photos.iterdir()}
+
+
+def test_masks_of_another_origin_are_neither_kept_nor_overwritten(segment, photos, tmp_path):
+    path = tmp_path / "out" / next(photos.iterdir()).name
+    write_mask(path, np.full((3, 3), 8))
+    with pytest.raises(InputError, match="exists and was not written by this command"):
+        segment(photos)
+    assert (read_mask(path) == 8).all()

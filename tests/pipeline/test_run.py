@@ -1,0 +1,243 @@
+"""`ssdd run` again after something changed: what depends on it is made anew and says why, and nothing else is."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from ssdd_lightning.cli.main import main
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn import ClassificationNetwork
+from ssdd_lightning.storage.lock import locked
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart"
+SMALL = {
+    "trainer.max_epochs": 1,
+    "trainer.limit_val_batches": 1,
+    "trainer.accelerator": "cpu",
+    "trainer.enable_progress_bar": "false",
+    "trainer.logger": "false",
+    "trainer.callbacks": "null",
+    "data.crop_size": 32,
+    "data.resize": "[32,48]",
+    "data.batch_size": 6,
+    "data.num_workers": 0,
+    "data.classes": "[cat,cow,dog,sheep]",
+    "model.init_args.network.init_args.backbone": "test_efficientnet",
+}
+FITS = ("classification", "static", "baseline_seeds", "dynamic")
+PRODUCTS = ("classification", "knowledge", "advice", "static", "seeds", "baseline_seeds", "dynamic")
+
+
+SLOW = """
+import sys, time
+from ssdd_lightning import ClassificationModule
+from ssdd_lightning.cli.main import entry_point
+step = ClassificationModule.training_step
+def slow(self, *arguments):
+    print("working", flush=True)
+    time.sleep(0.2)
+    return step(self, *arguments)
+ClassificationModule.training_step = slow
+entry_point()
+"""
+
+
+class Run:
+    """An experiment, a devkit and what became of them, in one folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.out, self.experiment, self.root = folder / "out", folder / "experiment", folder / "data"
+        self.devkit = self.root / "VOCdevkit" / "VOC2012"
+
+    def words(self, *more, weights="null", **changed):
+        sets = {**SMALL, **{key.replace("__", "."): value for key, value in changed.items()}}
+        words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
+        command = ["run", str(self.experiment), f"--root={self.root}", f"--out={self.out}", "--pictures=1"]
+        return [*command, f"--classifier_weights={weights}", *map(str, more), *words]
+
+    def go(self, *more, **changed):
+        assert main(self.words(*more, **changed)) == 0
+
+    def edit(self, stage, **init_args):
+        path = self.experiment / f"{stage}.yaml"
+        content = yaml.safe_load(path.read_text())
+        content["model"]["init_args"] |= init_args
+        path.write_text(yaml.safe_dump(content))
+
+    def names(self):
+        return (self.devkit / "ImageSets" / "Segmentation" / "trainaug.txt").read_text().split()
+
+    def state(self):
+        """When each product was made."""
+        files = {f"{fit}": self.out / fit / "checkpoints" / "last.ckpt" for fit in FITS}
+        files |= {"knowledge": self.out / "knowledge", "advice": self.out / "advice"}
+        files["seeds"] = self.out / "static" / "predictions"
+        return {
+            name: sorted(p.stat().st_mtime_ns for p in ([path] if path.is_file() else path.rglob("*.png")))
+            for name, path in files.items()
+        }
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_devkit, tmp_path_factory):
+    run = Run(tmp_path_factory.mktemp("finished"))
+    shutil.copytree(EXPERIMENT, run.experiment)
+    shutil.copytree(tiny_devkit, run.root)
+    run.go()
+    return run
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of a finished run, moved as a whole."""
+    shutil.copytree(finished.folder, tmp_path / "copy")
+    return Run(tmp_path / "copy")
+
+
+def new_weights(folder):
+    torch.manual_seed(1)
+    torch.save(ClassificationNetwork(5, "test_efficientnet").backbone.encoder.model.state_dict(), folder / "new.pth")
+    return folder / "new.pth"
+
+
+def another_photo(run):
+    path = run.devkit / "JPEGImages" / f"{run.names()[0]}.jpg"
+    Image.fromarray(255 - np.array(Image.open(path))).save(path)
+
+
+def another_annotation(run):
+    paths = [run.devkit / "Annotations" / f"{name}.xml" for name in run.names()]
+    texts = {path.read_text().count("<object>"): path for path in paths}
+    path = texts[min(texts)]
+    text = path.read_text()
+    there = next(name for name in ("cat", "cow", "dog", "sheep") if f"<name>{name}</name>" in text)
+    other = next(name for name in ("cat", "cow", "dog", "sheep") if f"<name>{name}</name>" not in text)
+    path.write_text(text.replace(f"<name>{there}</name>", f"<name>{other}</name>"))
+
+
+def other_labels(run):
+    labels = {name: ["cat"] for name in run.names()}
+    labels |= {p.stem: ["cat"] for p in (run.devkit / "JPEGImages").glob("*.jpg")}
+    (run.folder / "labels.json").write_text(json.dumps(labels))
+    return f"--labels={run.folder / 'labels.json'}"
+
+
+def fewer_images(run):
+    (run.devkit / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("\n".join(run.names()[:-3]))
+
+
+SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 64, "class_bias": 0.0}}
+ALL = set(PRODUCTS)
+MODELS = {"static", "seeds", "baseline_seeds", "dynamic"}
+CHANGES = {
+    "learning rate": (
+        lambda r: r.go(model__init_args__learning_rate=0.005),
+        ALL,
+        "learning_rate was 0.001 and is 0.005",
+    ),
+    "epochs": (lambda r: r.go(trainer__max_epochs=2), ALL, "trainer.max_epochs was 1 and is 2"),
+    "crop": (lambda r: r.go(data__crop_size=48), ALL, "data.crop_size was 32 and is 48"),
+    "classifier weights": (
+        lambda r: r.go(weights=new_weights(r.folder)),
+        ALL,
+        "backbone_weights",
+    ),
+    "CRF width": (
+        lambda r: (r.edit("static", crf={"bilateral_sxy": 20}), r.go()),
+        ALL - {"classification", "knowledge"},
+        "bilateral_sxy was 28",
+    ),
+    "class bias": (
+        lambda r: (r.edit("static", ssdd=SSDD), r.go()),
+        MODELS,
+        "class_bias was",
+    ),
+    "photo": (lambda r: (another_photo(r), r.go()), ALL, "the training images changed"),
+    "annotation": (lambda r: (another_annotation(r), r.go()), ALL, "the image-level labels changed"),
+    "other labels": (lambda r: r.go(other_labels(r)), ALL, "the image-level labels changed"),
+    "shorter list": (lambda r: (fewer_images(r), r.go()), ALL, "the training images changed"),
+    "classes": (lambda r: r.go(data__classes="[cat,cow,dog]"), ALL, "data.classes was"),
+}
+
+
+def test_a_finished_run_that_moved_as_a_whole_is_finished(run, capsys):
+    before = run.state()
+    assert all(before.values())
+    run.go(data__num_workers=1, trainer__log_every_n_steps=3)  # nothing that could matter
+    assert run.state() == before
+    said = capsys.readouterr().out
+    assert "redone" not in said
+    assert "knowledge K" in said
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_makes_anew_what_depends_on_it_and_says_why(run, change, capsys):
+    apply, expected, reason = CHANGES[change]
+    before = run.state()
+    capsys.readouterr()
+    apply(run)
+    after = run.state()
+    assert {name for name in PRODUCTS if before[name] != after[name]} == expected
+    said = [line for line in capsys.readouterr().out.splitlines() if "redone" in line]
+    assert any(reason in line for line in said), said
+    if change == "learning rate":
+        apply(run)
+        assert run.state() == after, "what was made anew is finished"
+
+
+def test_an_interrupted_fit_under_another_rate_starts_anew(run, capsys):
+    entry = json.loads((run.out / "static" / "fit.json").read_text())
+    (run.out / "static" / "fit.json").write_text(json.dumps({**entry, "finished": False}))
+    capsys.readouterr()
+    run.go(model__init_args__new_learning_rate=0.02)
+    assert "new_learning_rate was 0.01 and is 0.02" in capsys.readouterr().out
+
+
+def test_a_rate_that_diverges_can_be_mended(run, capsys):
+    with pytest.raises(InputError, match=r"the loss of step \d \(epoch \d\) is|holds NaN"):
+        run.go(model__init_args__new_learning_rate=1e30, trainer__max_epochs=3)
+    run.go(model__init_args__new_learning_rate=0.02)
+    rows = json.loads((run.out / "results.json").read_text())
+    assert all(0 <= row["miou"] <= 1 for row in rows)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(run):
+    with locked(run.out), pytest.raises(InputError, match=r"another run works in .*out \(process \d+ on "):
+        run.go()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]"])
+def test_a_damaged_entry_is_a_sentence(run, content):
+    (run.out / "classification" / "fit.json").write_text(content)
+    with pytest.raises(InputError, match=r"expected an entry of the ledger .*fit\.json"):
+        run.go()
+
+
+def test_a_signal_ends_all_of_it_and_the_same_command_goes_on(run):
+    shutil.rmtree(run.out)
+    command = [sys.executable, "-c", SLOW, *run.words(trainer__max_epochs=50)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if line == "working\n":
+                break
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert [line for line in said if line.startswith("==")] == ["== fit classification\n"]
+    assert "==" not in output, "nothing runs after it"
+    how = "ssdd: terminated. Run the same command again to go on."
+    assert [line for line in errors.splitlines() if line.startswith("ssdd: ")] == [how]
+    assert (run.out / "classification" / "checkpoints" / "last.ckpt").is_file()

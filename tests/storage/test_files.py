@@ -1,0 +1,69 @@
+import pytest
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write, remove_leftovers
+
+
+def test_writes_and_replaces_in_new_folders(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.bin"
+    for content in (b"first", b"second"):
+        with atomic_write(path) as stream:
+            stream.write(content)
+        assert path.read_bytes() == content
+    assert [file.name for file in path.parent.iterdir()] == ["file.bin"]
+
+
+def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as stream:  # noqa: PT012 - the block is the subject
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_the_file_is_invisible_until_complete(tmp_path):
+    path = tmp_path / "file.bin"
+    with atomic_write(path) as stream:
+        stream.write(b"half")
+        assert not path.exists()
+    assert path.exists()
+
+
+def test_others_may_read_it(tmp_path):
+    plain, ours = tmp_path / "plain", tmp_path / "ours"
+    plain.write_bytes(b"")
+    with atomic_write(ours):
+        pass
+    assert ours.stat().st_mode == plain.stat().st_mode
+
+
+def test_unwritable_targets_are_input_errors(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot write"), atomic_write(tmp_path / "file" / "below.png"):
+        pass
+    with (
+        pytest.raises(InputError, match="folder: Is a directory"),
+        atomic_write(tmp_path / "folder") as stream,
+    ):
+        stream.write(b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_full_disk_is_an_input_error_and_other_errors_pass(tmp_path):
+    with pytest.raises(InputError, match="No space left"), atomic_write(tmp_path / "a"):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="of another kind"), atomic_write(tmp_path / "a"):
+        raise OSError("of another kind")
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_what_a_killed_write_left_is_removed(tmp_path):
+    for name in (".0f.tmp", "below/.1e.tmp", "mine.tmp", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".hidden", "mine.tmp"]
