@@ -13,10 +13,9 @@ from PIL import Image
 import ssdd_lightning
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.classes import read_classes
-from ssdd_lightning.data.folder import FolderDataModule
 from ssdd_lightning.evaluation.folder import evaluate_folders
-from ssdd_lightning.folders.crf import refine_folder
-from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.folders.crf import CRFJob
+from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import read_map
 
@@ -87,10 +86,11 @@ class Dataset:
                 "default_root_dir": str(self.root / folder),
             },
         }
+        content["dataset"] = "folder"
         path = self.root / f"{folder}.yaml"
         path.write_text(yaml.safe_dump(content))
         resume = [] if command == "fit" else [f"--ckpt_path={self.checkpoint(folder)}"]
-        done = run_stage([command, f"--config={path}", *resume, *words], FolderDataModule)
+        done = run_command([command, f"--config={path}", *resume, *words])
         assert done.model.hparams.num_classes == self.num_classes
         return self.root / folder / ("predictions" if command == "predict" else command)
 
@@ -110,7 +110,7 @@ def test_all_stages(num_classes, tmp_path):
     for name, label in data.labels.items():
         assert read_map(knowledge / f"{name}.map.png")[0] == [0, label]
     advice = tmp_path / "advice"
-    assert refine_folder(tmp_path / "photos", knowledge, advice, num_workers=1, progress=False) == IMAGES
+    assert CRFJob(tmp_path / "photos", knowledge, advice).run(num_workers=1, progress=False) == IMAGES
 
     guides = {"knowledge": knowledge, "advice": advice}
     data.run("fit", "AffinityModule", "affinity", **guides)

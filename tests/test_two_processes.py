@@ -11,7 +11,7 @@ import yaml
 
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.synthetic import write_synthetic_devkit
-from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.pipeline.lightning import run_command
 
 NETWORK = {"backbone": "test_efficientnet", "freeze_norm": False}
 SEGMENTATION = {
@@ -43,10 +43,10 @@ COMMANDS["classification"] = COMMANDS["affinity"] = ["fit", "validate", "predict
 TRAIN, VAL = 7, 5
 RUN = """
 import json, os, sys
-from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.pipeline.lightning import run_command
 scores = {}
 for key, words in json.load(open(sys.argv[1])).items():
-    trainer = run_stage(words).trainer
+    trainer = run_command(words).trainer
     assert trainer.world_size == 2
     scores[key] = {name: float(value) for name, value in trainer.callback_metrics.items()}
 if os.environ["RANK"] == "0":
@@ -133,7 +133,7 @@ def flow(tmp_path_factory):
         command, stage = key.split()
         if command != "fit":
             trained = f"--ckpt_path={flow.checkpoint(stage)}"
-            metrics = run_stage(flow.words(command, stage, "one", trained)).trainer.callback_metrics
+            metrics = run_command(flow.words(command, stage, "one", trained)).trainer.callback_metrics
             flow.one[key] = {name: float(value) for name, value in metrics.items()}
     return flow
 

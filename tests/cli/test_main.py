@@ -18,7 +18,8 @@ import yaml
 import ssdd_lightning
 from ssdd_lightning.cli.main import FILE_COMMANDS, STAGE_COMMANDS, entry_point, main
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.lightning import build_stage, run_stage
+from ssdd_lightning.pipeline.config import StageConfig
+from ssdd_lightning.pipeline.lightning import build_stage, run_command
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import read_map
 
@@ -99,7 +100,7 @@ class Flow:
         return [command, f"--config={self.config(stage)}", *ckpt_path, *map(str, more)]
 
     def run(self, command, stage, *more, trained=False):
-        return run_stage(self.words(command, stage, *more, trained=trained))
+        return run_command(self.words(command, stage, *more, trained=trained))
 
 
 @pytest.fixture(scope="module")
@@ -390,7 +391,7 @@ def test_fit_writes_its_configuration_and_test_leaves_it(flow, tmp_path):
 
 def test_the_written_configuration_repeats_the_run(flow, tmp_path):
     repeated = ["fit", f"--config={flow.out / 'segmentation' / 'config.yaml'}"]
-    run_stage([*repeated, f"--trainer.default_root_dir={tmp_path}"])
+    run_command([*repeated, f"--trainer.default_root_dir={tmp_path}"])
     assert same_weights(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
 
 
@@ -478,7 +479,7 @@ def test_random_weights_replace_no_masks(flow, tmp_path):
 
     done = flow.run("test", "segmentation", f"--trainer.default_root_dir={tmp_path}", trained=True)
     before = files_in(tmp_path / "test")
-    fresh = build_stage(flow.words("fit", "segmentation")[1:]).model
+    fresh = build_stage(StageConfig((flow.config("segmentation"),))).model
     options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     trainer = Trainer(default_root_dir=tmp_path, callbacks=[PredictionWriter()], **options)
     with pytest.raises(InputError, match=r"expected a trained SegmentationModule, found random weights"):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from ssdd_lightning.crf.settings import PRESETS, CRFSettings, resolve_settings
+from ssdd_lightning.crf.settings import PRESETS, CRFOptions, CRFSettings
 from ssdd_lightning.errors import InputError
 
 
@@ -14,22 +14,22 @@ def test_presets_are_the_published_ones():
 
 
 def test_a_value_of_ones_own_replaces_the_presets():
-    assert resolve_settings("psa", bilateral_sxy=40, gaussian_compat=0) == CRFSettings(3, 0, 40, 13, 10)
+    assert CRFOptions("psa", bilateral_sxy=40, gaussian_compat=0).settings == CRFSettings(3, 0, 40, 13, 10)
 
 
 @pytest.mark.parametrize("name", ["gaussian_sxy", "bilateral_sxy", "bilateral_srgb"])
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 def test_widths_must_be_positive(name, value):
     with pytest.raises(InputError, match=f"{name} must be a finite number, more than 0; found {value}"):
-        resolve_settings("psa", **{name: value})
+        CRFOptions("psa", **{name: value})
 
 
 @pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
 def test_weights_must_not_be_negative(value):
     with pytest.raises(InputError, match="gaussian_compat must be a finite number, 0 or more"):
-        resolve_settings("psa", gaussian_compat=value)
+        CRFOptions("psa", gaussian_compat=value)
 
 
 def test_unknown_preset_lists_the_known():
     with pytest.raises(InputError, match="choose one of psa, deeplab, dupl, mctformer"):
-        resolve_settings("PSA")
+        CRFOptions("PSA")

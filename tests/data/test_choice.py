@@ -6,7 +6,7 @@ from ssdd_lightning.data.coco import COCODataModule
 from ssdd_lightning.data.folder import FolderDataModule
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.pipeline.lightning import run_command
 
 
 def test_names_and_classes():
@@ -48,9 +48,9 @@ def test_what_is_chosen(yamls, monkeypatch, words, expected):
 def test_the_options_of_data_follow(capsys):
     for dataset, option in (("voc", "--data.root"), ("folder", "--data.images"), ("coco", "--data.root")):
         with pytest.raises(SystemExit):
-            run_stage(["fit", f"--dataset={dataset}", "--help"])
+            run_command(["fit", f"--dataset={dataset}", "--help"])
         text = capsys.readouterr().out
         assert option in text
         assert ("--data.images" in text) == (dataset == "folder")
     with pytest.raises(InputError, match="found 'imagenet'"):
-        run_stage(["fit", "--dataset=imagenet"])
+        run_command(["fit", "--dataset=imagenet"])

@@ -5,7 +5,7 @@ import torch
 import yaml
 
 from ssdd_lightning.folders.segment_checkpoint import load_stage
-from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.storage.masks import read_image
 
 NETWORK = {"backbone": "test_efficientnet", "output_stride": 16, "freeze_norm": False}
@@ -56,7 +56,7 @@ def trained(tiny_devkit, tmp_path_factory):
         }
         found[f"config of {stage}"] = out / f"{stage}.yaml"
         found[f"config of {stage}"].write_text(yaml.safe_dump(content))
-        run_stage(["fit", f"--config={out / stage}.yaml"])
+        run_command(["fit", f"--config={out / stage}.yaml"])
         found[stage] = out / stage / "checkpoints" / "last.ckpt"
     content = torch.load(found["SegmentationModule"], weights_only=True)
     last = content["state_dict"]["network.head.classifier.1.weight"]

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ssdd_lightning.crf import CRFSettings
+from ssdd_lightning.crf import CRFOptions
 from ssdd_lightning.crf.inference import dense_crf
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.folders.crf import refine_folder
+from ssdd_lightning.folders.crf import CRFJob
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
 
@@ -30,8 +30,8 @@ def folders(tmp_path):
     return images, maps, tmp_path / "out"
 
 
-def refine(folders, **options):
-    return refine_folder(*folders, progress=False, **options)
+def refine(folders, num_workers=None, preset="psa", **options):
+    return CRFJob(*folders, **{"crf": CRFOptions(preset), **options}).run(num_workers, progress=False)
 
 
 def test_writes_the_crf_of_every_map(folders):
@@ -124,7 +124,7 @@ def test_goes_on_where_it_stopped(folders):
 
 def test_another_setting_makes_all_anew_and_says_so(folders, capsys):
     refine(folders, preset="psa")
-    assert refine(folders, settings=CRFSettings(3, 3, 80, 13, 10)) == 0
+    assert refine(folders, crf=CRFOptions("deeplab", 3, 3, 80, 13, 10)) == 0
     assert capsys.readouterr().out == ""
     assert refine(folders, preset="dupl") == 5
     assert "crf: redone in " in capsys.readouterr().out
@@ -165,7 +165,7 @@ def test_bad_folders_and_options(folders, tmp_path):
         ((images, maps, maps), "overwrite its own input"),
     ]:
         with pytest.raises(InputError, match=message):
-            refine_folder(*arguments)
+            CRFJob(*arguments).run()
     for options, message in [
         ({"write": "png"}, "choose one of maps, masks, both"),
         ({"num_workers": 0}, "must be 1 or more"),

@@ -10,7 +10,7 @@ from PIL import Image
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.segment_checkpoint import load_stage
-from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.storage.masks import VOC_PALETTE, read_image, read_mask, write_mask
 
@@ -66,7 +66,7 @@ def test_a_folder(segment, photos, checkpoint, tmp_path, capsys):
 
 def test_the_same_masks_as_the_test_of_the_dataset(trained, segment, tiny_devkit, tmp_path):
     config, ckpt = trained["config of SegmentationModule"], trained["SegmentationModule"]
-    run_stage(["test", f"--config={config}", f"--ckpt_path={ckpt}", f"--trainer.default_root_dir={tmp_path / 'run'}"])
+    run_command(["test", f"--config={config}", f"--ckpt_path={ckpt}", f"--trainer.default_root_dir={tmp_path / 'run'}"])
     segment(tiny_devkit / "VOCdevkit" / "VOC2012" / "JPEGImages")
     masks = sorted((tmp_path / "run" / "test").glob("*.png"))
     assert masks

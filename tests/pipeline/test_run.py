@@ -18,7 +18,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import ClassificationNetwork
 from ssdd_lightning.storage.lock import locked
 
-EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart"
+EXPERIMENT = Path(__file__).parents[2] / "experiments" / "quickstart"
 SMALL = {
     "trainer.max_epochs": 1,
     "trainer.limit_val_batches": 1,

@@ -18,7 +18,7 @@ from ssdd_lightning.storage.fingerprints import digest_of, fingerprint, fingerpr
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask
 
-DATA_SETTINGS = ("classes", "resize", "keep_aspect", "crop_size", "flip", "color_jitter", "batch_size")
+DATA_SETTINGS = ("classes", "augmentation", "batch_size")
 """Options of `data` that decide a fit; the files that the others name are fingerprinted instead."""
 TRAINER_SETTINGS = (
     "max_epochs",

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ssdd_lightning.crf.settings import PRESETS, resolve_settings
+from ssdd_lightning.crf.settings import PRESETS, CRFOptions
 
 WIDTHS = {
     "gaussian_sxy": "width of the smoothness kernel in pixels",
@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status, 0.
     """
-    from ssdd_lightning.folders.crf import refine_folder
+    from ssdd_lightning.folders.crf import CRFJob
 
     options = vars(args)
-    settings = resolve_settings(options.pop("preset"), **{name: options.pop(name) for name in WIDTHS})
-    refine_folder(**options, settings=settings)
+    workers = options.pop("num_workers")
+    crf = CRFOptions(options.pop("preset"), **{name: options.pop(name) for name in WIDTHS})
+    CRFJob(**options, crf=crf).run(workers)
     return 0

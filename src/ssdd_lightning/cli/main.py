@@ -62,9 +62,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if words[0] not in STAGE_COMMANDS:
         known = ", ".join([*STAGE_COMMANDS, *FILE_COMMANDS])
         raise InputError(f"unknown command {words[0]!r}: expected one of {known}; `ssdd --help` explains them.")
-    from ssdd_lightning.pipeline.lightning import run_stage
+    from ssdd_lightning.pipeline.lightning import run_command
 
-    run_stage(words)
+    run_command(words)
     return 0
 
 

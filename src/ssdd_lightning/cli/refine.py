@@ -43,11 +43,12 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status, 0.
     """
+    from ssdd_lightning.pipeline.config import parse_settings
     from ssdd_lightning.pipeline.refine import CRF, RefineOptions, refine
     from ssdd_lightning.pipeline.refine_options import Recipe
 
     given = vars(args)
-    given["set"] = tuple(given["set"])
+    given["settings"] = parse_settings(given.pop("set"))
     recipe = Recipe(**{name: given.pop(name) for name in Recipe.__dataclass_fields__})
     given["advice"] = given["advice"] if given["advice"] == CRF else Path(given["advice"])
     card = refine(RefineOptions(**given, recipe=recipe))

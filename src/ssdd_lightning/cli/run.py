@@ -43,14 +43,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option for every stage, such as trainer.max_epochs=1; may be repeated",
     )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and why, and do nothing")
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="leave the product of a step as it is, although what it was made from changed: static, dynamic/test, ..., "
+        "as --dry-run names them; may be repeated",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what is not finished.
+    """Run what is not finished, or say what that would be.
 
     Returns:
         The exit status, 0.
     """
-    from ssdd_lightning.pipeline.run import run_experiment
+    from ssdd_lightning.pipeline.config import parse_settings
+    from ssdd_lightning.pipeline.run import RunOptions, plan_experiment, run_experiment
 
-    return run_experiment(args)
+    given = vars(args)
+    settings, dry_run = parse_settings(given.pop("set")), given.pop("dry_run")
+    given |= {"baselines": tuple(args.baselines), "keep": tuple(args.keep)}
+    options = RunOptions(**given, settings=settings)
+    if dry_run:
+        for name, state in plan_experiment(options):
+            print(f"{name}: {state}")
+    else:
+        run_experiment(options)
+    return 0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ssdd_lightning.crf.lattice import refine_lattice
 from ssdd_lightning.crf.pydensecrf import refine_pydensecrf
-from ssdd_lightning.crf.settings import CRFSettings, resolve_settings
+from ssdd_lightning.crf.settings import CRFOptions, CRFSettings
 from ssdd_lightning.errors import InputError
 
 _BACKENDS = {"lattice": refine_lattice, "pydensecrf": refine_pydensecrf}
@@ -79,7 +79,7 @@ def dense_crf(
         present = torch.ones(len(images), scores[0].shape[0], dtype=torch.bool, device=scores[0].device)
     _check_present(present, len(images), scores[0].shape[0])
     _check_values(scores, present)
-    chosen = resolve_settings(preset) if settings is None else settings
+    chosen = CRFOptions(preset).settings if settings is None else settings
     refined = _BACKENDS[backend](images, scores, present, chosen, iterations)
     return torch.stack(refined) if isinstance(probabilities, Tensor) else refined
 

@@ -6,7 +6,7 @@ from typing import overload
 from torch import Tensor, nn
 
 from ssdd_lightning.crf.inference import check_run, dense_crf
-from ssdd_lightning.crf.settings import resolve_settings
+from ssdd_lightning.crf.settings import CRFOptions
 
 
 class DenseCRF(nn.Module):
@@ -41,9 +41,8 @@ class DenseCRF(nn.Module):
     ) -> None:
         super().__init__()
         check_run(iterations, backend)
-        self.settings = resolve_settings(
-            preset, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat
-        )
+        chosen = CRFOptions(preset, gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
+        self.settings = chosen.settings
         self.preset = preset
         self.iterations = iterations
         self.backend = backend

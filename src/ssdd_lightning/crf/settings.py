@@ -1,8 +1,7 @@
 """Widths and weights of the dense CRF's two kernels: the published presets and their checked overrides."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import TypedDict
+from dataclasses import asdict, dataclass, replace
 
 from ssdd_lightning.errors import InputError
 
@@ -39,48 +38,45 @@ class CRFSettings:
                 raise InputError(f"CRF setting {name} must be a finite number, {smallest}; found {value}.")
 
 
-class CRFOptions(TypedDict, total=False):
-    """The choice of a CRF as a plain dictionary (for YAML): a preset and values in place of its own."""
-
-    preset: str
-    gaussian_sxy: float
-    gaussian_compat: float
-    bilateral_sxy: float
-    bilateral_srgb: float
-    bilateral_compat: float
-
-
 PRESETS = {
     "psa": CRFSettings(3, 3, 80, 13, 10),  # PSA and SSDD
     "deeplab": CRFSettings(1, 3, 67, 3, 4),  # deeplab-pytorch
     "dupl": CRFSettings(1, 1, 121, 5, 4),
     "mctformer": CRFSettings(4, 3, 83, 5, 3),
 }
+"""What the field publishes, by name."""
 
 
-def resolve_settings(
-    preset: str,
-    gaussian_sxy: float | None = None,
-    gaussian_compat: float | None = None,
-    bilateral_sxy: float | None = None,
-    bilateral_srgb: float | None = None,
-    bilateral_compat: float | None = None,
-) -> CRFSettings:
-    """A preset with the given values put in place of its own.
+@dataclass(frozen=True)
+class CRFOptions:
+    """The choice of a CRF: a preset, and values in place of its own.
 
     Args:
-        preset: Name of a preset: psa, deeplab, dupl or mctformer.
-        gaussian_sxy: See `CRFSettings`; None keeps the preset's value, here and below.
-        gaussian_compat: See `CRFSettings`.
-        bilateral_sxy: See `CRFSettings`.
-        bilateral_srgb: See `CRFSettings`.
-        bilateral_compat: See `CRFSettings`.
+        preset: Published widths and weights: psa (PSA and SSDD), deeplab, dupl or mctformer.
+        gaussian_sxy: Width of the smoothness kernel in pixels; None keeps the preset's, here and below.
+        gaussian_compat: Weight (Potts) of the smoothness kernel.
+        bilateral_sxy: Spatial width of the appearance kernel in pixels.
+        bilateral_srgb: Colour width of the appearance kernel in grey values (0..255).
+        bilateral_compat: Weight (Potts) of the appearance kernel.
 
     Raises:
         InputError: The preset is unknown, or a value is out of range.
     """
-    if preset not in PRESETS:
-        raise InputError(f"unknown CRF preset {preset!r}; choose one of {', '.join(PRESETS)}.")
-    chosen = (gaussian_sxy, gaussian_compat, bilateral_sxy, bilateral_srgb, bilateral_compat)
-    base = asdict(PRESETS[preset])
-    return CRFSettings(*(base[name] if value is None else value for name, value in zip(base, chosen, strict=True)))
+
+    preset: str = "psa"
+    gaussian_sxy: float | None = None
+    gaussian_compat: float | None = None
+    bilateral_sxy: float | None = None
+    bilateral_srgb: float | None = None
+    bilateral_compat: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise InputError(f"unknown CRF preset {self.preset!r}; choose one of {', '.join(PRESETS)}.")
+        _ = self.settings  # refuses what is out of range
+
+    @property
+    def settings(self) -> CRFSettings:
+        """Widths and weights as they are in force."""
+        own = {name: value for name, value in asdict(self).items() if name != "preset" and value is not None}
+        return replace(PRESETS[self.preset], **own)

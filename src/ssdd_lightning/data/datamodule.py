@@ -23,6 +23,7 @@ from ssdd_lightning.data.dataset import (
 )
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.transforms import PlainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.score_maps import map_path
@@ -45,7 +46,7 @@ class WeakDataModule(LightningDataModule, ABC):
 
     Args:
         table: The dataset's classes and the network's choice of them.
-        splits: Phase -> split, as `find_records` understands it.
+        splits: Split of each phase, as `find_records` understands it.
         guides: `knowledge` and `advice` -> folder; leave out what there is none of.
         train_transform: Augmentation of training samples.
         batch_size: Training images a batch.
@@ -56,7 +57,7 @@ class WeakDataModule(LightningDataModule, ABC):
     def __init__(
         self,
         table: ClassTable,
-        splits: dict[Phase, str],
+        splits: Splits,
         guides: dict[str, Path],
         train_transform: Transform,
         batch_size: int,
@@ -185,7 +186,7 @@ class WeakDataModule(LightningDataModule, ABC):
 
     def _build(self, phase: Phase) -> FolderDataset:
         scored = phase in ("val", "test")
-        found, source = self.find_records(self.splits[phase], scored)
+        found, source = self.find_records(str(getattr(self.splits, phase) or ""), scored)
         records = select_records(found, self.table, source)
         if phase == "train" and self.guides:
             check_crowded(records)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.datamodule import Phase, WeakDataModule
+from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record, Transform
 from ssdd_lightning.data.labels import Labels, read_annotations, read_label_file
 from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.splits import find_list, read_list
+from ssdd_lightning.data.splits import Splits, find_list, read_list
 from ssdd_lightning.errors import InputError
 
 
@@ -19,7 +19,7 @@ class DevkitDataModule(WeakDataModule):
         root: See `find_devkit`.
         labels: File of image-level labels; None reads Annotations/*.xml.
         truth: Folder of ground-truth masks inside the devkit.
-        splits: Phase -> name in ImageSets/Segmentation or path of a .txt list.
+        splits: Names in ImageSets/Segmentation or paths of .txt lists.
         guides: `knowledge` and `advice` -> folder, or None.
         train_transform: Augmentation of training samples.
         batch_size: Training images a batch.
@@ -33,7 +33,7 @@ class DevkitDataModule(WeakDataModule):
         root: Path | str,
         labels: Path | str | None,
         truth: str,
-        splits: dict[Phase, str],
+        splits: Splits,
         guides: dict[str, Path | str | None],
         train_transform: Transform,
         batch_size: int,

@@ -6,10 +6,12 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record, Sample
 from ssdd_lightning.data.labels import UnknownClassError, read_entries, read_label_file
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.images import find_images
@@ -28,19 +30,13 @@ class FolderDataModule(WeakDataModule):
             classes. None takes them from the labels: see `table_of_labels`.
         classes: Names of the classes to learn: images stay whose labels name only these, and at least one.
             None learns all.
-        train_split: Text file that names the images to train on, one a line; none takes all that are labelled.
-        val_split: The same for validation, which runs if there is a folder of truth.
-        test_split: The same for testing.
-        predict_split: The same for prediction.
+        splits: Text files that name the images to train on, to validate (if there is a folder of truth), to test and
+            to predict, one a line; None takes all that are labelled.
         knowledge: Folder of knowledge for training and prediction, <name>.map.png or <name>.png.
         advice: Folder of advice for training and prediction, <name>.map.png or <name>.png.
         maps: Folder of score maps that reach prediction as scores, <name>.map.png (for the affinity stage).
         truth: Folder of ground-truth masks <name>.png, for scoring only.
-        resize: Smallest and largest longest side of training images in pixels; none keeps their size.
-        keep_aspect: Keep the aspect ratio in that; false makes squares, as the authors' code does.
-        crop_size: Side of the training crop in pixels.
-        flip: Mirror half of the training images.
-        color_jitter: Strengths of brightness, contrast, saturation and hue jitter of training images.
+        augmentation: Resize, crop, flip and colour jitter of training images.
         batch_size: Training images a batch; evaluation and prediction take whole images, one a batch.
         num_workers: Loader processes; 0 loads in the main process.
     """
@@ -51,19 +47,12 @@ class FolderDataModule(WeakDataModule):
         labels: Path | str,
         class_names: Path | str | None = None,
         classes: list[str] | None = None,
-        train_split: Path | str | None = None,
-        val_split: Path | str | None = None,
-        test_split: Path | str | None = None,
-        predict_split: Path | str | None = None,
+        splits: Splits = Splits(),
         knowledge: Path | str | None = None,
         advice: Path | str | None = None,
         maps: Path | str | None = None,
         truth: Path | str | None = None,
-        resize: tuple[int, int] | None = None,
-        keep_aspect: bool = True,
-        crop_size: int = 448,
-        flip: bool = True,
-        color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1),
+        augmentation: Augmentation = Augmentation(),
         batch_size: int = 16,
         num_workers: int = 2,
     ) -> None:
@@ -71,14 +60,9 @@ class FolderDataModule(WeakDataModule):
         table = table_of_labels(Path(labels)) if class_names is None else class_table(class_names)
         super().__init__(
             table=table if classes is None else ClassTable.select(table.names, classes),
-            splits={
-                "train": str(train_split or ""),
-                "val": str(val_split or ""),
-                "test": str(test_split or ""),
-                "predict": str(predict_split or ""),
-            },
+            splits=splits,
             guides={key: Path(folder) for key, folder in folders.items() if folder is not None},
-            train_transform=TrainTransform(crop_size, resize, keep_aspect, flip, color_jitter),
+            train_transform=TrainTransform(augmentation),
             batch_size=batch_size,
             num_workers=num_workers,
             maps=None if maps is None else Path(maps),

@@ -10,6 +10,32 @@ from ssdd_lightning.storage.images import IMAGE_SUFFIXES
 from ssdd_lightning.storage.names import check_name
 
 
+@dataclass(frozen=True)
+class Splits:
+    """The images of each phase.
+
+    Args:
+        train: Split to train on: a name in ImageSets/Segmentation or the path of a .txt list. For plain folders the path
+            of a list, one name a line; None means all images that are labelled there.
+        val: The same for validation.
+        test: The same for testing.
+        predict: The same for prediction.
+
+    None takes the dataset's own split.
+    """
+
+    train: Path | str | None = None
+    val: Path | str | None = None
+    test: Path | str | None = None
+    predict: Path | str | None = None
+
+    def or_else(self, train: str, evaluation: str) -> "Splits":
+        """The same with a dataset's own splits for those that are None."""
+        return Splits(
+            self.train or train, self.val or evaluation, self.test or evaluation, self.predict or train
+        )
+
+
 def bare_name(entry: str) -> str:
     """Image name in a list's entry: `/JPEGImages/2007_000032.jpg` and `2007_000032` name the same image."""
     path = PurePosixPath(entry.replace("\\", "/"))

@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else importing it asks the network for a newer one
@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.guides import Guide, guide_to_mask
-from ssdd_lightning.errors import InputError
 
 PAD_COLOUR = (124, 116, 104)
 """RGB, the mean of ImageNet: where a crop sticks out of its image."""
@@ -31,30 +31,19 @@ class TrainTransform:
     `PAD_COLOUR`, and every mask is 255 there. All draws of a view come from one seed.
 
     Args:
-        crop_size: Side of the square crop in pixels.
-        resize: Range of the image's longest side in pixels, drawn uniformly; None keeps the size.
-        keep_aspect: Keep the image's aspect ratio; false makes it a square of the drawn side.
-        flip: Mirror half of the images left to right.
-        color_jitter: Strengths of brightness, contrast, saturation and hue.
+        augmentation: What is drawn, and from what range.
     """
 
-    def __init__(
-        self,
-        crop_size: int,
-        resize: tuple[int, int] | None,
-        keep_aspect: bool,
-        flip: bool,
-        color_jitter: Sequence[float],
-    ) -> None:
-        _check_options(crop_size, resize, color_jitter)
+    def __init__(self, augmentation: Augmentation) -> None:
+        crop_size = augmentation.crop_size
         shape: list[albumentations.BasicTransform] = []
-        if resize is not None:
-            shape.append(_RandomResize(resize, keep_aspect))
-        if flip:
+        if augmentation.resize is not None:
+            shape.append(_RandomResize(augmentation.resize, augmentation.keep_aspect))
+        if augmentation.flip:
             shape.append(albumentations.HorizontalFlip(p=0.5))
         targets = {"knowledge_map": "image", "advice_map": "image", "knowledge": "mask", "advice": "mask"}
         self._warp = albumentations.Compose([*shape, _RandomWindow(crop_size)], additional_targets=targets)
-        brightness, contrast, saturation, hue = color_jitter
+        brightness, contrast, saturation, hue = augmentation.color_jitter
         self._jitter = albumentations.ColorJitter(brightness, contrast, saturation, hue, p=1.0)
         pad = albumentations.PadIfNeeded(crop_size, crop_size, position="random", fill=PAD_COLOUR, fill_mask=IGNORE)
         targets = {"image_raw": "image", "knowledge": "mask", "advice": "mask", "inside": "mask"}
@@ -151,15 +140,3 @@ class _RandomWindow(albumentations.DualTransform):
     def apply(self, img: npt.NDArray[Any], top: int, left: int, **params: object) -> npt.NDArray[Any]:
         """Cut the window out of an image, maps or a mask."""
         return img[top : top + self.side, left : left + self.side]
-
-
-def _check_options(crop_size: int, resize: tuple[int, int] | None, color_jitter: Sequence[float]) -> None:
-    if crop_size < 1:
-        raise InputError(f"crop_size: expected at least 1 pixel, found {crop_size}")
-    if resize is not None and not 1 <= resize[0] <= resize[1]:
-        raise InputError(f"resize: expected [smallest, largest] longest side in pixels, found {list(resize)}")
-    if len(color_jitter) != 4 or min(color_jitter) < 0 or color_jitter[3] > 0.5:
-        raise InputError(
-            "color_jitter: expected four strengths >= 0 (brightness, contrast, saturation, hue <= 0.5), "
-            f"found {list(color_jitter)}"
-        )

@@ -2,7 +2,6 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from ssdd_lightning.crf.inference import check_run, dense_crf
-from ssdd_lightning.crf.settings import CRFSettings, resolve_settings
+from ssdd_lightning.crf.settings import CRFOptions
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
@@ -24,79 +23,90 @@ WRITES = ("maps", "masks", "both")
 
 
 @dataclass(frozen=True)
-class _Job:
-    images: dict[str, Path]
-    maps: Path
-    out: Path
-    settings: CRFSettings
-    iterations: int
-    write: str
-    device: torch.device
-    background_alpha: float | None
-
-
-def refine_folder(
-    images: Path,
-    maps: Path,
-    out: Path,
-    preset: str = "psa",
-    iterations: int = 10,
-    write: str = "maps",
-    num_workers: int | None = None,
-    device: str = "cpu",
-    settings: CRFSettings | None = None,
-    progress: bool = True,
-    background_alpha: float | None = None,
-) -> int:
-    """Refine every score map of a folder by the dense CRF on its image.
+class CRFJob:
+    """A folder of score maps, what the dense CRF makes of each, and where it goes.
 
     A map's channels are divided by their sum first; a pixel where all are 0 counts as undecided (all equal).
-    What the ledger in `out/crf.json` calls finished is left as it is, so an interrupted run goes on where it stopped
-    and another map, photo or setting makes anew what depends on it.
 
     Args:
         images: Folder of `<name>.jpg`, `.jpeg`, `.bmp` or `.png`.
         maps: Folder of `<name>.map.png`, see `ssdd_lightning.storage.score_maps`.
         out: Folder for the results, created if need be; not the folder of the maps.
-        preset: Published widths and weights: psa, deeplab, dupl or mctformer.
+        crf: Widths and weights.
         iterations: Mean-field steps.
         write: maps (`<name>.map.png`), masks (`<name>.png`, the most probable class) or both.
-        num_workers: Threads, one image each; None means one a core.
         device: Where the CRF runs: cpu, cuda, cuda:1, ...
-        settings: Own widths and weights, in place of the preset.
-        progress: Whether to show a bar.
         background_alpha: Score the background as (1 - largest class score) ** background_alpha, in place of the maps'
             own; None keeps theirs.
 
-    Returns:
-        How many maps were refined by this run, those skipped not counted.
-
     Raises:
-        InputError: A folder, map or image is missing or damaged, sizes differ, an option is unknown, or another run
-            works in `out`.
+        InputError: An option is unknown or out of range.
     """
-    check_run(iterations, "lattice")
-    if write not in WRITES:
-        raise InputError(f"unknown kind of CRF output {write!r}; choose one of {', '.join(WRITES)}.")
-    if num_workers is not None and num_workers < 1:
-        raise InputError(f"the number of CRF workers must be 1 or more; found {num_workers}.")
-    if background_alpha is not None and not background_alpha > 0:
-        raise InputError(f"the background's exponent must be more than 0; found {background_alpha}.")
-    names = _map_names(maps, out)
-    chosen = resolve_settings(preset) if settings is None else settings
-    job = _Job(
-        _image_paths(images, names), maps, out, chosen, iterations, write, _checked_device(device), background_alpha
-    )
-    with locked(out):
-        ledger = Ledger(out, "crf", Recipe(_settings(job)), {name: _item(job, name) for name in names})
-        pending = ledger.pending()
-        if pending or not ledger.finished:
-            with ledger.working():
-                done = in_threads(lambda name: _refine(job, name), pending, num_workers or cores())
-                for name in tqdm(done, "CRF", len(pending), unit="image", disable=not progress):
-                    ledger.done([name])
-                ledger.close()
-    return len(pending)
+
+    images: Path
+    maps: Path
+    out: Path
+    crf: CRFOptions = CRFOptions()
+    iterations: int = 10
+    write: str = "maps"
+    device: str = "cpu"
+    background_alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        check_run(self.iterations, "lattice")
+        if self.write not in WRITES:
+            raise InputError(f"unknown kind of CRF output {self.write!r}; choose one of {', '.join(WRITES)}.")
+        if self.background_alpha is not None and not self.background_alpha > 0:
+            raise InputError(f"the background's exponent must be more than 0; found {self.background_alpha}.")
+
+    def ledger(self) -> Ledger:
+        """What is finished of it.
+
+        Raises:
+            InputError: A folder or an image is missing.
+        """
+        names = _map_names(self.maps, self.out)
+        images = _image_paths(self.images, names)
+        chosen = {"iterations": self.iterations, "background_alpha": self.background_alpha, "write": self.write}
+        paths = {"maps": [map_path], "masks": [mask_path], "both": [map_path, mask_path]}[self.write]
+        items = {
+            name: Item((map_path(self.maps, name), images[name]), tuple(path_of(self.out, name) for path_of in paths))
+            for name in names
+        }
+        return Ledger(self.out, "crf", Recipe({**asdict(self.crf.settings), **chosen}), items)
+
+    def run(self, num_workers: int | None = None, progress: bool = True, keep: bool = False) -> int:
+        """Refine what is not finished; an interrupted run goes on where it stopped.
+
+        Args:
+            num_workers: Threads, one image each; None means one a core.
+            progress: Whether to show a bar.
+            keep: Accept what is there, although what it was made from changed.
+
+        Returns:
+            How many maps were refined, those from before not counted.
+
+        Raises:
+            InputError: A folder, map or image is missing or damaged, sizes differ, or another run works in `out`.
+        """
+        if num_workers is not None and num_workers < 1:
+            raise InputError(f"the number of CRF workers must be 1 or more; found {num_workers}.")
+        _check_device(self.device)
+        self.ledger()  # complains before there is a folder
+        with locked(self.out):
+            ledger = self.ledger()
+            if keep:
+                ledger.accept()
+            pending = ledger.pending()
+            if pending or not ledger.finished:
+                with ledger.working():
+                    done = in_threads(
+                        lambda name: _refine(self, name, ledger.items[name].sources), pending, num_workers or cores()
+                    )
+                    for name in tqdm(done, "CRF", len(pending), unit="image", disable=not progress):
+                        ledger.done([name])
+                    ledger.close()
+        return len(pending)
 
 
 def _map_names(maps: Path, out: Path) -> list[str]:
@@ -122,32 +132,21 @@ def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:
     return found
 
 
-def _checked_device(device: str) -> torch.device:
+def _check_device(device: str) -> None:
     try:
-        return torch.empty(0, device=device).device
+        torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]}).") from error
 
 
-def _settings(job: _Job) -> dict[str, Any]:
-    """What the results depend on, kept beside them."""
-    chosen = {"iterations": job.iterations, "background_alpha": job.background_alpha, "write": job.write}
-    return {**asdict(job.settings), **chosen}
-
-
-def _item(job: _Job, name: str) -> Item:
-    paths = {"maps": [map_path], "masks": [mask_path], "both": [map_path, mask_path]}[job.write]
-    return Item((map_path(job.maps, name), job.images[name]), tuple(path_of(job.out, name) for path_of in paths))
-
-
-def _refine(job: _Job, name: str) -> str:
+def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> str:
     """Refine one map; return its name."""
-    source = map_path(job.maps, name)
+    source, photo = sources
     classes, scores = read_map(source)
-    image = read_image(job.images[name])
+    image = read_image(photo)
     if image.shape[:2] != scores.shape[1:]:
         raise InputError(
-            f"map {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {job.images[name]} "
+            f"map {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photo} "
             f"{image.shape[1]} x {image.shape[0]}; write the map at the image's size."
         )
     if job.background_alpha is not None:
@@ -156,7 +155,7 @@ def _refine(job: _Job, name: str) -> str:
         torch.from_numpy(image).permute(2, 0, 1)[None].to(job.device),
         torch.from_numpy(_normalised(scores))[None].to(job.device),
         iterations=job.iterations,
-        settings=job.settings,
+        settings=job.crf.settings,
     )[0]
     _write(job, name, classes, refined.cpu().numpy())
     return name
@@ -179,7 +178,7 @@ def _normalised(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[0]).astype(np.float32)
 
 
-def _write(job: _Job, name: str, classes: list[int], refined: npt.NDArray[np.float32]) -> None:
+def _write(job: CRFJob, name: str, classes: list[int], refined: npt.NDArray[np.float32]) -> None:
     if job.write in ("maps", "both"):
         write_map(map_path(job.out, name), classes, refined.clip(0, 1))
     if job.write in ("masks", "both"):

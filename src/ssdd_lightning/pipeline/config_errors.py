@@ -5,12 +5,11 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable, Sequence
-from typing import is_typeddict
+from dataclasses import is_dataclass
+from itertools import chain
+from typing import get_args, get_type_hints
 
-import yaml
-
-from ssdd_lightning.data.choice import config_files
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.config import config_chain, config_files
 
 _UNKNOWN = re.compile(
     r"(?:option|key) '(?P<option>[^']+)'|Unexpected keys: \{'(?P<key>[^']+)'|unrecognized arguments: (?P<word>[^\s=]+)",
@@ -22,30 +21,10 @@ _NO_SUBCLASS = re.compile(r"Not a valid subclass of (\w+)")
 _CLASS_PATH = re.compile(r"class_path[= ]'([\w.]+)'")
 _PARSER_KEY = re.compile(r"Parser key \"([\w.]+)\"")
 _CLASS = re.compile(r"(?:class_path[= ]|<class )'([\w.]+\.\w+)'")
+_GROUP = re.compile(r"Group '(\w+)' does not accept")
 _NOISE = re.compile(
     r"(Does not validate|Subtypes:|Errors:|Given value|Subclass types|- an? |- Expected a <class 'None)"
 )
-
-
-def check_config_files(words: Sequence[str]) -> None:
-    """Read the YAML files of a command once, so that a broken one is named.
-
-    Args:
-        words: The subcommand and its options.
-
-    Raises:
-        InputError: A file is missing, is no YAML, or holds no sections.
-    """
-    for path in config_files(words):
-        try:
-            content = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise InputError(f"expected a YAML file at {path}: {error.strerror}; correct --config.") from None
-        except (ValueError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
-            raise InputError(f"expected YAML in {path}, which cannot be read: {reason}.") from None
-        if not isinstance(content, dict):
-            raise InputError(f"expected sections such as model, data and trainer in {path}, found none.")
 
 
 def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) -> str:
@@ -61,7 +40,11 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     """
     if unknown := _UNKNOWN.search(message):
         key = next(group for group in unknown.groups() if group).lstrip("-")
-        return _unknown_option(key, _owner(_until(message, unknown)), words, options)
+        owner = _owner(_until(message, unknown))
+        *groups, name = [*_GROUP.findall(_until(message, unknown)), *key.split(".")] if owner else [key]
+        for group in groups:  # a value of the owner's, such as its CRF
+            owner = _member(owner, group)
+        return _unknown_option(name, owner, words, options)
     if no_class := _NO_CLASS.search(message):
         return _unknown_class(_until(message, no_class), no_class, words)
     keys = _PARSER_KEY.findall(message)
@@ -87,6 +70,13 @@ def _owner(message: str) -> type | None:
     return _import(named[-1]) if named else None
 
 
+def _member(owner: type | None, name: str) -> type | None:
+    """Class of a dataclass among the options of a class; the class itself if there is none of that name."""
+    hints = {} if owner is None else get_type_hints(owner.__init__)  # type: ignore[misc]
+    kinds = [kind for kind in (hints.get(name), *get_args(hints.get(name))) if is_dataclass(kind)]
+    return kinds[0] if kinds else owner  # type: ignore[return-value]
+
+
 def _import(path: str) -> type | None:
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module), name, None)
@@ -105,8 +95,7 @@ def _unknown_option(key: str, owner: type | None, words: Sequence[str], options:
 
 
 def _parameters(owner: type) -> list[str]:
-    names = owner.__annotations__ if is_typeddict(owner) else inspect.signature(owner).parameters
-    return [name for name in names if name not in ("args", "kwargs")]
+    return [name for name in inspect.signature(owner).parameters if name not in ("args", "kwargs")]
 
 
 def _unknown_class(message: str, found: re.Match[str], words: Sequence[str]) -> str:
@@ -127,7 +116,7 @@ def _place(text: str, words: Sequence[str]) -> str:
     files = config_files(words)
     if any(pattern.search(word) for word in words[1:] if not word.endswith(tuple(map(str, files)))):
         return " (on the command line)"
-    for path in files:
+    for path in chain.from_iterable(map(config_chain, files)):
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             if pattern.search(line.partition("#")[0]):
                 return f" ({path}, line {number})"

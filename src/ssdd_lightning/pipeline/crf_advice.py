@@ -11,7 +11,7 @@ from tqdm import tqdm
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.folders.crf import refine_folder
+from ssdd_lightning.folders.crf import CRFJob
 from ssdd_lightning.storage.images import find_images, image_size
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask
@@ -60,7 +60,7 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
     with ledger.working():
         for _ in tqdm(in_threads(write, pending, cores()), "CRF unary", len(pending), unit="image"):
             pass
-        refine_folder(images, unary, out, device=device)
+        CRFJob(images, unary, out, device=device).run()
         ledger.done(pending)
         ledger.close()
     shutil.rmtree(unary)

@@ -5,6 +5,7 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,10 +19,11 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
 from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint
-from ssdd_lightning.data.choice import OPTION, chosen_dataset, data_module_class, dataset_name
+from ssdd_lightning.data.choice import OPTION, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError, Interrupted
-from ssdd_lightning.pipeline.config_errors import check_config_files, config_sentence
+from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, with_contents
+from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
@@ -69,12 +71,20 @@ class SSDDCommandLine(LightningCLI):
         parser.add_lightning_class_args(PredictionWriter, "output")
         parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
 
+    keep = False
+    """Whether what there is counts as finished, although what it was made from changed."""
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parse the words given; Lightning's own also warns whenever the process has arguments of its own."""
+        """Parse words or take values; Lightning's own also warns whenever the process has arguments of its own."""
         try:
-            self.config = parser.parse_args(args)
+            if isinstance(args, StageCall):
+                self.keep = args.keep
+                self.config = parser.parse_object(args.values())
+            else:
+                self.config = parser.parse_args(with_contents(args))
         except ArgumentError as error:
-            words = args if args[0] in self.subcommands() else ["fit", *args]
+            words = args.words() if isinstance(args, StageCall) else list(args)
+            words = words if words[0] in self.subcommands() else ["fit", *words]
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
@@ -120,14 +130,13 @@ class SSDDCommandLine(LightningCLI):
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
             return
-        datamodule.setup("fit")
-        config = yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False))
-        recipe = fit_recipe(config, datamodule.datasets["train"].records)
-        root, rank = Path(self.trainer.default_root_dir), _rank()
-        with locked(root) if rank == 0 else nullcontext():
-            ledger = Ledger(root, "fit", recipe, rank=rank)
+        root = Path(self.trainer.default_root_dir)
+        with locked(root) if _rank() == 0 else nullcontext():
+            ledger = self.ledger("fit")
             folder = self.trainer.checkpoint_callback.dirpath  # type: ignore[union-attr]
             last = Path(folder or root / "checkpoints") / f"{LAST}.ckpt"
+            if self.keep and last.is_file():
+                ledger.accept()
             if ckpt_path is None and ledger.finished and last.is_file():
                 rank_zero_info(f"fit: finished in {root}, nothing to do.")
                 return
@@ -158,17 +167,38 @@ class SSDDCommandLine(LightningCLI):
         ckpt_path: str,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        datamodule.setup(command)
-        writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
-        folder, rank = writer.folder_of(self.trainer, command), _rank()
-        with locked(folder) if rank == 0 else nullcontext():
-            precision = self.trainer.precision
-            ledger = files_ledger(model, datamodule, command, folder, Path(ckpt_path), precision, rank)
+        with locked(self._output_folder(command)) if _rank() == 0 else nullcontext():
+            ledger = self.ledger(command, Path(ckpt_path))
+            if self.keep:
+                ledger.accept()
             if ledger.finished:
-                rank_zero_info(f"{command}: all {len(ledger.items)} images are finished in {folder}, nothing to do.")
+                found = f"all {len(ledger.items)} images are finished in {ledger.folder}"
+                rank_zero_info(f"{command}: {found}, nothing to do.")
                 return
             self.trainer.callbacks.append(FilesBookkeeping(ledger, datamodule))  # type: ignore[attr-defined]
             getattr(self.trainer, command)(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
+
+    def ledger(self, command: Literal["fit", "test", "predict"], checkpoint: Path | None = None) -> Ledger:
+        """What is finished of a command with these objects.
+
+        Args:
+            command: Which one.
+            checkpoint: Where the weights of `test` and `predict` come from.
+        """
+        self.datamodule.setup(command)
+        if command == "fit":
+            parser = self._parser("fit") if self.subcommand else self.parser
+            config = yaml.safe_load(
+                parser.dump(self.config["fit"] if self.subcommand else self.config, skip_none=False)
+            )
+            recipe = fit_recipe(config, self.datamodule.datasets["train"].records)
+            return Ledger(Path(self.trainer.default_root_dir), "fit", recipe, rank=_rank())
+        folder, precision = self._output_folder(command), self.trainer.precision
+        return files_ledger(self.model, self.datamodule, command, folder, checkpoint, precision, _rank())  # type: ignore[arg-type]
+
+    def _output_folder(self, command: str) -> Path:
+        writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
+        return writer.folder_of(self.trainer, command)
 
 
 def _check_checkpoint(path: Path, resumed: bool) -> None:
@@ -210,37 +240,87 @@ def _checkpoint_folder(root: str | Path | None) -> str:
     return str(Path(root or ".") / "checkpoints")
 
 
-def run_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> SSDDCommandLine:
-    """Run `fit`, `validate`, `test` or `predict`.
+@dataclass(frozen=True)
+class StageCall:
+    """A command of a stage, called with values instead of words.
 
     Args:
-        args: the subcommand and its options.
-        data: class of the data module, whose arguments are the options of `data`; None goes by `--dataset`, or the
-            `dataset` of a YAML file, or else takes VOC's.
+        command: fit, validate, test or predict; None builds the objects of a fit and runs nothing.
+        config: YAML files and settings.
+        keep: Accept the product as it is, although what it was made from changed.
+    """
+
+    command: str | None
+    config: StageConfig
+    keep: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """As the parser takes them."""
+        content = self.config.content()
+        return content if self.command is None else {"subcommand": self.command, self.command: content}
+
+    def words(self) -> list[str]:
+        """The same as words, for messages."""
+        return [self.command or "fit", *self.config.words()]
+
+
+def run_command(words: Sequence[str]) -> SSDDCommandLine:
+    """Run `fit`, `validate`, `test` or `predict` as the command line has it.
+
+    Args:
+        words: The subcommand and its options.
 
     Returns:
         The command line object, with the trainer and the model that ran.
     """
-    return _command_line(args, data, run=True)
+    return _command_line(list(words), data_module_class(chosen_dataset(words)), run=True)
 
 
-def build_stage(args: Sequence[str], data: type[WeakDataModule] | None = None) -> SSDDCommandLine:
+def run_stage(command: str, config: StageConfig, keep: bool = False) -> SSDDCommandLine:
+    """Run `fit`, `validate`, `test` or `predict` of a stage.
+
+    Args:
+        command: Which of them.
+        config: YAML files and settings.
+        keep: Accept the product as it is, although what it was made from changed.
+
+    Returns:
+        As `run_command`.
+    """
+    return _command_line(StageCall(command, config, keep), _data_of(config), run=True)
+
+
+def build_stage(config: StageConfig) -> SSDDCommandLine:
     """Build model, data and trainer in silence and run nothing: mistakes that their constructors see come to light.
 
     Args:
-        args: options of `fit`, without the subcommand.
-        data: as for `run_stage`.
+        config: YAML files and settings of a fit.
     """
     logging.disable(logging.INFO)  # what the trainer says of the machine will be said by the run itself
     try:
-        return _command_line(args, data, run=False)
+        return _command_line(StageCall(None, config), _data_of(config), run=False)
     finally:
         logging.disable(logging.NOTSET)
 
 
-def _command_line(args: Sequence[str], data: type[WeakDataModule] | None, run: bool) -> SSDDCommandLine:
+def stage_ledger(command: Literal["fit", "test", "predict"], config: StageConfig) -> Ledger:
+    """What is finished of a stage's command; nothing is run.
+
+    Args:
+        command: Which one.
+        config: YAML files and settings.
+    """
+    line = build_stage(config)
+    root = line.trainer.default_root_dir
+    return line.ledger(command, None if command == "fit" else Path(_checkpoint_folder(root)) / f"{LAST}.ckpt")
+
+
+def _data_of(config: StageConfig) -> type[WeakDataModule]:
+    return data_module_class(str(config.content().get(OPTION.lstrip("-")) or "voc"))
+
+
+def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: bool) -> SSDDCommandLine:
     torch.set_float32_matmul_precision("high")
-    check_config_files(args)
     # abbreviations: a misspelt option that begins like another one would pass for it
     strict = {"allow_abbrev": False, "exit_on_error": False}
     interruption = Interruption()
@@ -255,14 +335,14 @@ def _command_line(args: Sequence[str], data: type[WeakDataModule] | None, run: b
         try:
             return SSDDCommandLine(
                 Stage,
-                data or data_module_class(chosen_dataset(args)),
+                data,
                 subclass_mode_model=True,
                 save_config_callback=SaveRunConfig,
                 auto_configure_optimizers=False,
                 trainer_defaults={"callbacks": [interruption]},
                 seed_everything_default=0,
                 parser_kwargs={**strict, **{name: dict(strict) for name in SSDDCommandLine.subcommands()}},
-                args=list(args),
+                args=args,
                 run=run,
             )
         except RuntimeError as error:  # torch's, of loader workers that the same signal ended

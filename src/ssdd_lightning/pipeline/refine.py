@@ -18,6 +18,7 @@ from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.pipeline.config import StageConfig
 from ssdd_lightning.pipeline.crf_advice import make_advice
 from ssdd_lightning.pipeline.lightning import build_stage, run_stage
 from ssdd_lightning.pipeline.pairs import complete_names, guide_names, shown_labels
@@ -87,8 +88,8 @@ def refine(options: RefineOptions) -> Scorecard | None:
         if options.advice == CRF:
             job.make_advice()
         job.check()
-        job.run("fit")
-        job.run("predict", f"--output.output_dir={job.refined}")
+        run_stage("fit", job.config)
+        run_stage("predict", job.config.with_settings({"output.output_dir": str(job.refined)}))
         return None if options.truth is None else job.score(options.truth)
 
 
@@ -175,7 +176,7 @@ class _Refinement:
         """Before anything that takes long: build the stage and read its weights."""
         if self.begun:
             return
-        stage = build_stage([f"--config={self.config_path}", *self.options.recipe.words()], FolderDataModule).model
+        stage = build_stage(self.config).model
         if stage.backbone_weights:
             load_backbone_weights(stage.network.backbone, stage.backbone_weights)
 
@@ -213,9 +214,10 @@ class _Refinement:
             "advice": str(self.advice),
         }
 
-    def run(self, command: str, *words: str) -> None:
-        """Run a command of the stage."""
-        run_stage([command, f"--config={self.config_path}", *words, *self.options.recipe.words()], FolderDataModule)
+    @property
+    def config(self) -> StageConfig:
+        """The stage's configuration, with the user's further settings."""
+        return StageConfig((self.config_path,), self.options.recipe.settings)
 
     def _find_labels(self) -> tuple[ClassTable, dict[str, Labels]]:
         """The dataset's classes, and the labels of the images that are complete."""

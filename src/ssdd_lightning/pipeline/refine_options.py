@@ -1,8 +1,8 @@
 """Network and training of a refinement, with defaults that need no thought, as a stage's configuration."""
 
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -32,7 +32,7 @@ class Recipe:
         crop_size: Side of the training crop; None takes it from the images, see `default_crop`.
         num_workers: Loader processes.
         seed: Seed of everything, 0 or more.
-        set: More options of the stage, "trainer.precision=16-mixed".
+        settings: More options of the stage, {"trainer.precision": "16-mixed"}.
     """
 
     backbone: str = OFFLINE[0]
@@ -42,17 +42,13 @@ class Recipe:
     crop_size: int | None = None
     num_workers: int = 2
     seed: int = 0
-    set: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"epochs: expected at least 1, found {self.epochs}")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed: expected 0 to {2**32 - 1}, found {self.seed}")
-
-    def words(self) -> list[str]:
-        """The further options as words of the command line."""
-        return [f"--{option}" for option in self.set]
 
 
 def default_crop(sizes: Sequence[tuple[int, int]]) -> int:
@@ -90,6 +86,7 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str, i
         "init_args": {"num_images": 4, "every_n_epochs": often},
     }
     return {
+        "dataset": "folder",
         "seed_everything": recipe.seed,
         "model": {
             "class_path": "ssdd_lightning.StaticRefinementModule",

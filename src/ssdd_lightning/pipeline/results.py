@@ -1,17 +1,42 @@
 """What a run shows at its end: rows of a table, and pictures of the refinement."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 
-def score_row(what: str, split: str, card: Any, seconds: float | None) -> dict[str, Any]:  # noqa: ANN401
-    """Make one row: mIoU and coverage of a scorecard as fractions, and how long the making took."""
-    return {"what": what, "split": split, "miou": card.miou, "coverage": card.coverage, "seconds": seconds}
+from ssdd_lightning.callbacks.panels import write_panel
+from ssdd_lightning.evaluation.folder import evaluate_folders, read_prediction
+from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.storage.masks import read_image, read_mask
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Scores against one folder of ground truth.
+
+    Args:
+        truth: Folder of masks `<name>.png`.
+        classes: Index -> name of the dataset's classes.
+    """
+
+    truth: Path
+    classes: dict[int, str]
+
+    def card(self, predictions: Path, names: Sequence[str], advice: Path | None = None) -> Scorecard:
+        """Score a folder; with a second one its scores and the oracle merge are companions."""
+        return evaluate_folders(predictions, self.truth, names, self.classes, advice=advice)
+
+    @staticmethod
+    def row(what: str, split: str, card: Scorecard, seconds: float | None) -> dict[str, Any]:
+        """One row: mIoU and coverage of a scorecard as fractions, and how long the making took."""
+        return {"what": what, "split": split, "miou": card.miou, "coverage": card.coverage, "seconds": seconds}
 
 
 def results_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Format rows of `score_row`: percent with two decimals."""
+    """Format rows of `Scores.row`: percent with two decimals."""
     lines = [f"{'':<26}{'split':<10}{'mIoU':>8}{'coverage':>10}{'seconds':>9}"]
     for row in rows:
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
@@ -21,25 +46,21 @@ def results_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def refinement_picture(
-    name: str, photo: Path, knowledge: Path, advice: Path, seeds: Path, truth: Path
-) -> dict[str, Any]:
-    """Read one row of `ssdd_lightning.callbacks.panels.panel`, with dataset indices.
+def write_picture(
+    out: Path, photo: Path, folders: tuple[Path, Path, Path], truth: Path, classes: Mapping[int, str]
+) -> None:
+    """Write a row of pictures of one image: photo, K, d_K, A, d_A, refined and ground truth.
 
     Args:
-        name: Image name.
-        photo: Its photo.
-        knowledge: Folder of maps or masks.
-        advice: Folder of maps or masks.
-        seeds: Folder of merged masks, with `d_knowledge` and `d_advice` in it.
-        truth: The true mask.
+        out: PNG to write.
+        photo: The photo.
+        folders: Knowledge, advice (maps or masks), and merged masks with `d_knowledge` and `d_advice` in it.
+        truth: The image's ground truth.
+        classes: Index -> name of what may be shown.
     """
-    import numpy as np
-
-    from ssdd_lightning.evaluation.folder import read_prediction
-    from ssdd_lightning.storage.masks import read_image, read_mask
-
-    return {
+    name = out.stem
+    knowledge, advice, seeds = folders
+    row: dict[str, Any] = {
         "image": read_image(photo),
         "knowledge": read_prediction(knowledge, name),
         "d_knowledge": read_mask(seeds / "d_knowledge" / f"{name}.png") / np.float32(255),
@@ -48,3 +69,4 @@ def refinement_picture(
         "refined": read_mask(seeds / f"{name}.png"),
         "truth": read_mask(truth),
     }
+    write_panel(out, [row], dict(classes))

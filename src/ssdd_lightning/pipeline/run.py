@@ -1,199 +1,230 @@
 """`ssdd run`: all stages of an experiment folder in order, nothing twice, with a table and pictures at the end."""
 
-import argparse
 import json
 import random
-import subprocess
-import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ssdd_lightning.data.choice import data_module_class
+from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.errors import InputError, Interrupted
-from ssdd_lightning.pipeline.results import refinement_picture, results_table, score_row
+from ssdd_lightning.pipeline.config import StageConfig, parse_value
+from ssdd_lightning.pipeline.results import Scores, results_table, write_picture
+from ssdd_lightning.pipeline.steps import Command, CRFStep, StageStep, Step
 from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.lock import locked
 
 SEEDS = "static/predictions"
 SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
 """What can be refined: activation maps or their random walk; where a run keeps them and their CRF."""
-SHARED = ("classification", "affinity", "affinity_low", "affinity_high", *SOURCES["cam"], *SOURCES["random_walk"])
-"""Folders and steps that come before the choice of what is refined; runs of both choices share them."""
+GUIDES = ("data.knowledge", "data.advice", "data.maps")
+"""Settings that name the folder of an earlier step."""
+STARTS = ("model.init_args.backbone_weights", "model.init_args.static_checkpoint")
+"""Settings that name the checkpoint of an earlier step."""
 BASELINES = ("advice", "knowledge", "seeds")
 """Masks that a plain segmentation network can be trained on."""
 
 
-def run_experiment(args: argparse.Namespace) -> int:
-    """Run what has not been run, print the table, write `results.json` and `pictures/`.
+@dataclass(frozen=True)
+class RunOptions:
+    """What to run, on what, and where.
+
+    Args:
+        experiment: Folder with classification.yaml, static.yaml, baseline.yaml and dynamic.yaml.
+        root: Folder that holds the devkit.
+        out: Folder for everything the run writes.
+        labels: File of image-level labels; None takes the devkit's annotations.
+        truth: Folder of ground truth in the devkit, for scoring only.
+        seed_split: Split on which seed masks are scored.
+        baselines: Masks to train plain segmentation networks on, of `BASELINES`.
+        knowledge: What is refined, of `SOURCES`.
+        classifier_weights: Weights the classifier starts from, "null" for none; None goes by the YAML.
+        pictures: How many images to draw.
+        settings: Settings of every stage, {"trainer.max_epochs": 1}.
+        keep: Names of steps whose products stay although something changed.
+    """
+
+    experiment: Path
+    root: Path
+    out: Path
+    labels: Path | None = None
+    truth: str = "SegmentationClass"
+    seed_split: str = "train"
+    baselines: tuple[str, ...] = ("seeds",)
+    knowledge: str = "cam"
+    classifier_weights: str | None = None
+    pictures: int = 12
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+
+
+def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
+    """Run what is not finished, print the table, write `results.json` and `pictures/`.
 
     Returns:
-        The exit status, 0.
+        The rows of the table.
 
     Raises:
-        InputError: A file is missing or an option is wrong.
+        InputError: A file is missing, an option is wrong, or another run works in the folder.
     """
-    pipeline = Pipeline(args)
-    with locked(args.out):
-        pipeline.train_and_predict()
+    pipeline = Pipeline(options)
+    with locked(options.out):
+        for step in pipeline.steps:
+            print(f"== {step.command} {step.name}", flush=True)
+            try:
+                step.run(keep=step.name in options.keep)
+            except Interrupted as stop:
+                raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
         rows = pipeline.scores()
         with atomic_write(pipeline.refined / "results.json") as stream:
             stream.write(json.dumps(rows, indent=2).encode())
         print(results_table(rows))
-        folder = pipeline.draw(args.pictures)
-        print(f"pictures: {folder}")
-    return 0
+        print(f"pictures: {pipeline.draw()}")
+    return rows
 
 
-@dataclass
+def plan_experiment(options: RunOptions) -> list[tuple[str, str]]:
+    """Say what a run would do, and why, and do nothing.
+
+    Returns:
+        Name of each step, and what would become of it.
+
+    Raises:
+        InputError: As `run_experiment`.
+    """
+    changed: dict[str, str] = {}
+    plan = []
+    for step in Pipeline(options).steps:
+        earlier = [name for name in step.needs if name in changed]
+        if step.name in options.keep:
+            state = "kept"
+        elif earlier:
+            state = f"{'made again' if step.made else 'made'}, because {earlier[0]} is {changed[earlier[0]]}"
+        else:
+            state = step.state()
+        if state not in ("finished", "kept"):
+            changed[step.name] = "made again" if step.made else "made"
+        plan.append((step.name, state))
+    return plan
+
+
 class Pipeline:
-    """One run of an experiment.
+    """One run of an experiment: its steps, and what they make.
 
     Args:
-        args: The parsed options of `ssdd run`.
+        options: See `RunOptions`.
+
+    Raises:
+        InputError: A YAML is missing, a step to keep is none, or the data is of no devkit.
     """
 
-    args: argparse.Namespace
-
-    def __post_init__(self) -> None:
-        from ssdd_lightning.data.choice import data_module_class
+    def __init__(self, options: RunOptions) -> None:
         from ssdd_lightning.data.devkit import DevkitDataModule
-        from ssdd_lightning.data.layout import find_devkit
 
-        self.out: Path = self.args.out
-        config = self.config("static")
-        data = config.get("data", {})
-        options = {"labels": self.args.labels, "truth": self.args.truth, "classes": data.get("classes")}
-        module = data_module_class(config.get("dataset") or "voc")
-        if not issubclass(module, DevkitDataModule):
+        self.options = options
+        config = self.config("static").content()
+        data_class: Any = data_module_class(str(config.get("dataset") or "voc"))
+        if not issubclass(data_class, DevkitDataModule):
             raise InputError(
                 "`ssdd run` works on devkits, such as VOC's and COCO's; for photos of your own run stage by stage, see "
-                "docs/howto/own_photos.md"
+                "docs/howto/own_photos.md."
             )
-        self.devkit = find_devkit(self.args.root)
-        self.data = module(root=self.args.root, **options)
-        self.val_split = str(data.get("test_split", "val"))
-        if self.args.knowledge == "random_walk":
-            self.config_path("affinity")  # complains now rather than after the classifier
-        self.refined = self.out if self.args.knowledge == "cam" else self.out / f"from_{self.args.knowledge}"
-        self.knowledge, self.advice = self.folders(self.args.knowledge)
-        self.masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.refined / SEEDS}
+        self.devkit = find_devkit(options.root)
+        data = config.get("data") or {}
+        given = {"root": options.root, "labels": options.labels, "truth": options.truth}
+        self.data: DevkitDataModule = data_class(**given, classes=data.get("classes"))
+        self.val_split = str((data.get("splits") or {}).get("test") or self.data.splits.test)
+        self.refined = options.out if options.knowledge == "cam" else options.out / f"from_{options.knowledge}"
+        self.knowledge, self.advice = (options.out / folder for folder in SOURCES[options.knowledge])
+        self.seeds = self.refined / SEEDS
+        if unknown := sorted(set(options.keep) - {step.name for step in self.steps}):
+            known = ", ".join(step.name for step in self.steps)
+            raise InputError(f"--keep: expected the name of a step ({known}), found {unknown[0]!r}.")
 
-    def folders(self, source: str) -> tuple[Path, Path]:
-        """Where maps of one of `SOURCES` and their CRF lie."""
-        maps, refined = SOURCES[source]
-        return self.out / maps, self.out / refined
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Every step, in the paper's order; each one's ledger says what of it is finished."""
+        out, refined = self.options.out, self.refined
+        cam, cam_crf = (out / folder for folder in SOURCES["cam"])
+        weights = self.options.classifier_weights
+        start = {} if weights is None else {"model.init_args.backbone_weights": parse_value(weights)}
+        steps: list[Step] = [
+            self.fit("classification", out, start),
+            self.predict("classification", out, cam),
+            self.crf(cam, cam_crf),
+        ]
+        if self.options.knowledge == "random_walk":
+            walked, walked_crf = (out / folder for folder in SOURCES["random_walk"])
+            low, high = out / "affinity" / "low", out / "affinity" / "high"
+            guides = {"data.knowledge": str(low), "data.advice": str(high), "data.maps": str(cam)}
+            steps += [self.crf(cam, low, 4.0), self.crf(cam, high, 32.0)]
+            steps += [self.fit("affinity", out, guides), self.predict("affinity", out, walked, guides)]
+            steps += [self.crf(walked, walked_crf)]
+        guides = {"data.knowledge": str(self.knowledge), "data.advice": str(self.advice)}
+        steps += [self.fit("static", refined, guides), self.predict("static", refined, self.seeds, guides)]
+        masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.seeds}
+        for source in self.options.baselines:
+            name = f"baseline_{source}"
+            steps += [self.fit("baseline", refined, {"data.knowledge": str(masks[source])}, name)]
+            steps += [self.test("baseline", refined, name)]
+        steps += [self.fit("dynamic", refined, {"data.knowledge": str(self.seeds)}), self.test("dynamic", refined)]
+        return steps
 
-    def config(self, stage: str) -> dict[str, Any]:
-        """Read the YAML of a stage."""
-        path = self.config_path(stage)
-        content: dict[str, Any] = yaml.safe_load(path.read_text())
-        return content
+    def fit(self, stage: str, home: Path, settings: Mapping[str, Any], folder: str | None = None) -> Step:
+        """Train a stage, all but the classifier from the classifier's backbone."""
+        chosen = dict(settings)
+        if stage != "classification":
+            chosen["model.init_args.backbone_weights"] = str(_checkpoint(self.options.out / "classification"))
+        if self.config(stage).content()["model"].get("init_args", {}).get("static_checkpoint"):
+            chosen["model.init_args.static_checkpoint"] = str(_checkpoint(self.refined / "static"))
+        return self._step("fit", stage, home / (folder or stage), home / (folder or stage), chosen)
 
-    def config_path(self, stage: str) -> Path:
-        """Where the YAML of a stage lies."""
-        path: Path = self.args.experiment / f"{stage}.yaml"
+    def predict(self, stage: str, home: Path, out: Path, settings: Mapping[str, Any] | None = None) -> Step:
+        """Write a stage's product for all training images."""
+        return self._step("predict", stage, home / stage, out, {**(settings or {}), "output.output_dir": str(out)})
+
+    def test(self, stage: str, home: Path, folder: str | None = None) -> Step:
+        """Write masks under the testing protocol."""
+        root = home / (folder or stage)
+        return self._step("test", stage, root, root / "test", {})
+
+    def crf(self, maps: Path, out: Path, background_alpha: float | None = None) -> Step:
+        """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
+        chosen = self.config("static").content()["model"].get("init_args", {}).get("crf") or {}
+        images = self.devkit / "JPEGImages"
+        return CRFStep(self._name(out), out, (self._name(maps),), images, maps, chosen, background_alpha)
+
+    def _step(self, command: Command, stage: str, root: Path, folder: Path, settings: Mapping[str, Any]) -> Step:
+        options = self.options
+        common = {
+            "data.root": str(options.root),
+            "data.truth": options.truth,
+            **({} if options.labels is None else {"data.labels": str(options.labels)}),
+            "trainer.default_root_dir": str(root),
+            "trainer.devices": 1,  # unless the user's settings say otherwise
+        }
+        config = self.config(stage).with_settings({**common, **settings, **options.settings})
+        needs = [Path(settings[key]) for key in GUIDES if key in settings]
+        needs += [Path(settings[key]).parents[1] for key in STARTS if key in settings and stage != "classification"]
+        needs += [] if command == "fit" else [root]
+        return StageStep(self._name(folder), folder, tuple(map(self._name, needs)), command, config)
+
+    def _name(self, folder: Path) -> str:
+        """What a step is called: where its product lies."""
+        return str(folder.relative_to(self.options.out)) if folder.is_relative_to(self.options.out) else str(folder)
+
+    def config(self, stage: str) -> StageConfig:
+        """The YAML of a stage."""
+        path = self.options.experiment / f"{stage}.yaml"
         if not path.is_file():
             raise InputError(
-                f"the experiment folder {self.args.experiment} lacks {path.name}; expected one YAML a stage."
+                f"the experiment folder {self.options.experiment} lacks {path.name}; expected one YAML a stage."
             )
-        return path
-
-    def train_and_predict(self) -> None:
-        """Run every stage in the paper's order; each command leaves what its ledger calls finished as it is."""
-        cam, refined = self.folders("cam")
-        self.fit("classification", backbone_weights=self.args.classifier_weights)
-        self.predict("classification", cam)
-        self.crf(cam, refined)
-        if self.args.knowledge == "random_walk":
-            self.random_walk(cam)
-        guides = (f"--data.knowledge={self.knowledge}", f"--data.advice={self.advice}")
-        self.fit("static", *guides)
-        self.predict("static", self.masks["seeds"], *guides)
-        for source in self.args.baselines:
-            self.fit("baseline", f"--data.knowledge={self.masks[source]}", folder=f"baseline_{source}")
-            self.test("baseline", f"baseline_{source}")
-        self.fit("dynamic", f"--data.knowledge={self.masks['seeds']}")
-        self.test("dynamic", "dynamic")
-
-    def random_walk(self, cam: Path) -> None:
-        """Spread activation maps along learnt affinities (PSA), and pass the result through the CRF."""
-        walked, refined = self.folders("random_walk")
-        low, high = self.out / "affinity" / "low", self.out / "affinity" / "high"
-        self.crf(cam, low, "--background_alpha=4")
-        self.crf(cam, high, "--background_alpha=32")
-        guides = (f"--data.knowledge={low}", f"--data.advice={high}", f"--data.maps={cam}")
-        self.fit("affinity", *guides)
-        self.predict("affinity", walked, *guides)
-        self.crf(walked, refined)
-
-    def step(self, command: str, folder: Path, words: list[str]) -> None:
-        """Run a command; its product and its entry in the ledger lie in the folder."""
-        print(f"== {command} {folder.relative_to(self.out)}", flush=True)
-        try:
-            if command != "crf" and self.several_processes:
-                _ssdd_apart([command, *words])
-            else:
-                _ssdd([command, *words])
-        except Interrupted as stop:
-            raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
-
-    @property
-    def several_processes(self) -> bool:
-        """Whether the stages run in several processes; Lightning starts them by the command of this one."""
-        given = dict(option.split("=", 1) for option in self.args.set if "=" in option)
-        return given.get("trainer.devices", "1") != "1" or given.get("trainer.num_nodes", "1") != "1"
-
-    def home(self, name: str) -> Path:
-        """Where a stage's folder lies."""
-        return self.out if name in SHARED else self.refined
-
-    def fit(self, stage: str, *options: str, folder: str | None = None, backbone_weights: str | None = None) -> None:
-        """Train a stage, all but the classifier from the classifier's backbone."""
-        folder = folder or stage
-        words = [*self.common(stage, folder), *options]
-        if stage != "classification":
-            backbone_weights = str(self.checkpoint("classification"))
-        if backbone_weights is not None:
-            words.append(f"--model.init_args.backbone_weights={backbone_weights}")
-        if self.config(stage)["model"].get("init_args", {}).get("static_checkpoint"):
-            words.append(f"--model.init_args.static_checkpoint={self.checkpoint('static')}")
-        self.step("fit", self.home(folder) / folder, words)
-
-    def predict(self, stage: str, out: Path, *options: str) -> None:
-        """Write a stage's product for all training images."""
-        self.step("predict", out, [*self.common(stage, stage), f"--output.output_dir={out}", *options])
-
-    def test(self, stage: str, folder: str) -> None:
-        """Write masks under the testing protocol."""
-        self.step("test", self.home(folder) / folder / "test", self.common(stage, folder))
-
-    def crf(self, maps: Path, out: Path, *options: str) -> None:
-        """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
-        chosen = self.config("static")["model"].get("init_args", {}).get("crf") or {}
-        words = [f"--images={self.devkit / 'JPEGImages'}", f"--maps={maps}", f"--out={out}"]
-        self.step("crf", out, [*words, *(f"--{name}={value}" for name, value in chosen.items()), *options])
-
-    def common(self, stage: str, folder: str) -> list[str]:
-        """Options of every stage command."""
-        words = [
-            f"--config={self.config_path(stage)}",
-            f"--data.root={self.args.root}",
-            f"--data.truth={self.args.truth}",
-        ]
-        if self.args.labels is not None:
-            words.append(f"--data.labels={self.args.labels}")
-        return [
-            *words,
-            f"--trainer.default_root_dir={self.home(folder) / folder}",
-            "--trainer.devices=1",  # unless `--set` says otherwise
-            *(f"--{option}" for option in self.args.set),
-        ]
-
-    def checkpoint(self, folder: str) -> Path:
-        """Where a fit leaves its last epoch."""
-        return self.home(folder) / folder / "checkpoints" / "last.ckpt"
+        return StageConfig((path,))
 
     def names(self, split: str) -> list[str]:
         """Images of a split that the experiment's classes keep."""
@@ -202,78 +233,57 @@ class Pipeline:
         records, source = self.data.find_records(split, truth=False)
         return [record.name for record in select_records(records, self.data.table, source)]
 
+    @property
+    def table(self) -> ClassTable:
+        """The dataset's classes and the experiment's choice of them."""
+        return self.data.table
+
     def scores(self) -> list[dict[str, Any]]:
         """Score everything: seed masks on the seed split, models on the test split.
 
         Returns:
             Rows with `what`, `split`, `miou` and `coverage` (fractions) and `seconds` (of the step that made it).
         """
-        from ssdd_lightning.evaluation.folder import evaluate_folders
-
-        truth = self.devkit / self.args.truth
-        classes = dict(enumerate(self.data.table.names))
-        seed_names, val_names = self.names(self.args.seed_split), self.names(self.val_split)
-        card = evaluate_folders(self.knowledge, truth, seed_names, classes, advice=self.advice)
-        seeds = evaluate_folders(self.masks["seeds"], truth, seed_names, classes)
-        split = self.args.seed_split
-        made = self.seconds(self.knowledge / "predict.json")
-        merged = self.seconds(self.refined / "static" / "fit.json", self.masks["seeds"] / "predict.json")
+        options = self.options
+        classes = dict(enumerate(self.table.names))
+        scores = Scores(self.devkit / options.truth, classes)
+        split, names = options.seed_split, self.names(options.seed_split)
+        seconds = {(step.name, step.command): step.seconds for step in self.steps}
+        knowledge, advice, seeds = (self._name(folder) for folder in (self.knowledge, self.advice, self.seeds))
+        static = seconds[self._name(self.refined / "static"), "fit"] + seconds[seeds, "predict"]
+        card = scores.card(self.knowledge, names, self.advice)
         rows = [
-            score_row("knowledge K", split, card, made),
-            score_row("advice A", split, card.companions["advice"], self.seconds(self.advice / "crf.json")),
-            score_row("static refinement m_D0", split, seeds, merged),
-            score_row("oracle merge of K and A", split, card.companions["oracle"], None),
+            scores.row("knowledge K", split, card, seconds[knowledge, "predict"]),
+            scores.row("advice A", split, card.companions["advice"], seconds[advice, "crf"]),
+            scores.row("static refinement m_D0", split, scores.card(self.seeds, names), static),
+            scores.row("oracle merge of K and A", split, card.companions["oracle"], None),
         ]
-        if self.args.knowledge == "random_walk":
-            rows += self.activation_maps(truth, seed_names)
-        models = [(f"baseline on {s}", f"baseline_{s}") for s in self.args.baselines] + [("dynamic model", "dynamic")]
+        if options.knowledge == "random_walk":
+            maps, refined = SOURCES["cam"]
+            card = scores.card(options.out / maps, names, options.out / refined)
+            rows.append(scores.row("activation maps", split, card, seconds[maps, "predict"]))
+            rows.append(scores.row("CRF of activation maps", split, card.companions["advice"], seconds[refined, "crf"]))
+        models = [(f"baseline on {s}", f"baseline_{s}") for s in options.baselines] + [("dynamic model", "dynamic")]
+        names = self.names(self.val_split)
         for what, folder in models:
             home = self.refined / folder
-            scored = evaluate_folders(home / "test", truth, val_names, classes)
-            seconds = self.seconds(home / "fit.json", home / "test" / "test.json")
-            rows.append(score_row(what, self.val_split, scored, seconds))
+            took = seconds[self._name(home), "fit"] + seconds[self._name(home / "test"), "test"]
+            rows.append(scores.row(what, self.val_split, scores.card(home / "test", names), took))
         return rows
 
-    def activation_maps(self, truth: Path, names: list[str]) -> list[dict[str, Any]]:
-        """Score what the random walk started from."""
-        from ssdd_lightning.evaluation.folder import evaluate_folders
-
-        maps, refined = self.folders("cam")
-        classes = dict(enumerate(self.data.table.names))
-        card = evaluate_folders(maps, truth, names, classes, advice=refined)
-        split = self.args.seed_split
-        return [
-            score_row("activation maps", split, card, self.seconds(maps / "predict.json")),
-            score_row("CRF of activation maps", split, card.companions["advice"], self.seconds(refined / "crf.json")),
-        ]
-
-    def seconds(self, *entries: Path) -> float:
-        """How long products took, by their entries in the ledger."""
-        return float(sum(json.loads(path.read_text())["seconds"] for path in entries))
-
-    def draw(self, count: int) -> Path:
-        """Draw image, K, d_K, A, d_A, refined and truth of some images of the seed split, always the same."""
-        from ssdd_lightning.callbacks.panels import write_panel
-
-        names = self.names(self.args.seed_split)
-        chosen = random.Random(0).sample(names, min(count, len(names)))  # every n-th could be of one class
+    def draw(self) -> Path:
+        """Draw image, K, d_K, A, d_A, refined and ground truth of some images of the seed split, always the same."""
+        names = self.names(self.options.seed_split)
+        # by chance: every n-th could be of one class
+        chosen = random.Random(0).sample(names, min(self.options.pictures, len(names)))
         classes = dict(zip(self.data.class_indices, self.data.class_names, strict=True))
         for name in chosen:
-            photo, truth = self.devkit / "JPEGImages" / f"{name}.jpg", self.devkit / self.args.truth / f"{name}.png"
-            row = refinement_picture(name, photo, self.knowledge, self.advice, self.masks["seeds"], truth)
-            write_panel(self.refined / "pictures" / f"{name}.png", [row], classes)
+            photo, truth = self.devkit / "JPEGImages" / f"{name}.jpg", self.devkit / self.options.truth / f"{name}.png"
+            out = self.refined / "pictures" / f"{name}.png"
+            write_picture(out, photo, (self.knowledge, self.advice, self.seeds), truth, classes)
         return self.refined / "pictures"
 
 
-def _ssdd_apart(words: list[str]) -> None:
-    status = subprocess.run([sys.executable, "-m", "ssdd_lightning", *words], check=False).returncode
-    if status > 128:
-        raise Interrupted(status - 128)
-    if status:
-        sys.exit(status)  # it said why
-
-
-def _ssdd(words: list[str]) -> None:
-    from ssdd_lightning.cli.main import main
-
-    main(words)
+def _checkpoint(root: Path) -> Path:
+    """Where a fit leaves its last epoch."""
+    return root / "checkpoints" / "last.ckpt"

@@ -1,6 +1,7 @@
 """Stage 3, dynamic region refinement (4.2): the labels are refined at every step while the network trains."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Literal
 
 import torch
@@ -78,7 +79,7 @@ class DynamicRefinementModule(SegmentationStage):
         test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
         test_flip: bool = True,
         test_crf: bool = True,
-        crf: CRFOptions | None = None,
+        crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
         static_checkpoint: str | None = None,
         learning_rate: float = 1e-3,
@@ -108,7 +109,7 @@ class DynamicRefinementModule(SegmentationStage):
         self.sub_head = self.network.new_head()
         self.ssdd1 = ssdd(*channels)
         self.ssdd2 = ssdd(*channels)
-        self.crf = DenseCRF(iterations=crf_iterations, **(crf or {}))
+        self.crf = DenseCRF(iterations=crf_iterations, **asdict(crf))
         self.alpha = alpha
         self.sub_target = sub_target
         self.diff2_target = diff2_target

@@ -45,7 +45,7 @@ class SegmentationStage(Stage):
         test_scales: Sequence[float],
         test_flip: bool,
         test_crf: bool,
-        crf: CRFOptions | None,
+        crf: CRFOptions,
         static_checkpoint: str | None = None,
         **optimization: Any,  # noqa: ANN401 - passed on to `Stage`, which types them
     ) -> None:
@@ -55,7 +55,7 @@ class SegmentationStage(Stage):
         self.test_scales = list(test_scales)
         self.test_flip = test_flip
         self.static_checkpoint = static_checkpoint
-        checked = DenseCRF(iterations=10, **(crf or {}))  # a wrong preset is told also where no CRF follows
+        checked = DenseCRF(iterations=10, **asdict(crf))  # a wrong preset is told also where no CRF follows
         self.test_crf = checked if test_crf else None
         self.val_iou = SegmentationIoU(num_classes)
         self.test_iou = SegmentationIoU(num_classes)
@@ -176,7 +176,7 @@ class SegmentationModule(SegmentationStage):
         test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
         test_flip: bool = True,
         test_crf: bool = True,
-        crf: CRFOptions | None = None,
+        crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
         static_checkpoint: str | None = None,
         learning_rate: float = 1e-3,

@@ -60,7 +60,7 @@ class StaticRefinementModule(SegmentationStage):
         test_scales: Sequence[float] = (1.0,),
         test_flip: bool = False,
         test_crf: bool = False,
-        crf: CRFOptions | None = None,
+        crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
         learning_rate: float = 1e-3,
         new_learning_rate: float = 1e-2,

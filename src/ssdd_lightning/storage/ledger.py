@@ -163,6 +163,24 @@ class Ledger:
         if self.begun and time.monotonic() - self._ticked >= least:
             self._write()
 
+    def accept(self) -> None:
+        """Take the product for one of what it would be made from now, as far as its files are there.
+
+        Without an entry there is nothing to accept.
+        """
+        if self.earlier is None or self.rank:
+            return
+        there = [name for name, item in self.items.items() if all(map(Path.is_file, (*item.products, *item.sources)))]
+        whole, finished = len(there) == len(self.items), bool(self.earlier["finished"])
+        if self.difference or self.pending():
+            print(
+                f"{self.name}: kept in {self.folder}, although {self.difference or 'its inputs changed'}.", flush=True
+            )
+        self.difference, self._finished = None, finished and whole
+        self._ticked = time.monotonic()
+        self.done([name for name in there if not self._is_finished(name)])
+        self._write()
+
     def close(self, results: Mapping[str, Any] | None = None) -> None:
         """Say that the product is finished.
 

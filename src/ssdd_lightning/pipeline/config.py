@@ -1,0 +1,181 @@
+"""YAML files of a stage: reading them, what they extend, and settings in place of theirs."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssdd_lightning.data.choice import OPTION
+from ssdd_lightning.errors import InputError
+
+_CONFIGS = ("--config", "-c")
+EXTENDS = "extends"
+"""Key of a YAML file: another one, beside it, whose settings it takes over and changes."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: 1e-3 is one."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """What a stage is configured by.
+
+    Args:
+        files: YAML files; later ones change earlier ones.
+        settings: Dotted names and plain values that change all of them, `{"trainer.max_epochs": 1}`.
+    """
+
+    files: tuple[Path, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """All of it as one nested dictionary.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
+        return merged(*(read_config(path) for path in self.files), *(_nested(k, v) for k, v in self.settings.items()))
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "StageConfig":
+        """The same with more settings."""
+        return StageConfig(self.files, {**self.settings, **settings})
+
+    def words(self) -> list[str]:
+        """The same as options of a command, for messages."""
+        return [*(f"--config={path}" for path in self.files), *(f"--{k}={v}" for k, v in self.settings.items())]
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a YAML file, and below it what it extends.
+
+    Raises:
+        InputError: A file is missing, is no YAML, holds no sections, or extends itself.
+    """
+    content: dict[str, Any] = {}
+    for source in config_chain(path):
+        own = _read(source)
+        own.pop(EXTENDS, None)
+        content = merged(own, content)
+    return content
+
+
+def config_chain(path: Path) -> list[Path]:
+    """A YAML file, the one that it extends, the one that this extends, and so on.
+
+    Raises:
+        InputError: As `read_config`.
+    """
+    chain = [Path(path)]
+    while (extended := _read(chain[-1]).get(EXTENDS)) is not None:
+        chain.append(chain[-1].parent / str(extended))
+        if chain[-1] in chain[:-1]:
+            raise InputError(f"{chain[-2]} extends {extended}, which extends it in turn; take one of the two out.")
+    return chain
+
+
+def parse_value(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    """A value as YAML reads it: `[1, 2]`, `null`, `1e-3`."""
+    return yaml.load(text, Loader=_Loader)
+
+
+def parse_settings(options: Sequence[str]) -> dict[str, Any]:
+    """Read `KEY=VALUE` as settings.
+
+    Raises:
+        InputError: There is no key or no value.
+    """
+    for option in options:
+        if not all(option.partition("=")[:2]):
+            raise InputError(f"--set: expected KEY=VALUE, such as trainer.max_epochs=1, found {option!r}.")
+    return {key: parse_value(value) for key, _, value in (option.partition("=") for option in options)}
+
+
+def with_contents(words: Sequence[str]) -> list[str]:
+    """The words of a command with the content of each YAML file, what it extends included, in place of its path."""
+    result: list[str] = []
+    option = ""
+    for word in words:
+        name, equals, path = word.partition("=")
+        if option:
+            result.append(_inline(word))
+            option = ""
+        elif name in _CONFIGS and equals:
+            result += ["--config", _inline(path)]
+        else:
+            option = word if word in _CONFIGS else ""
+            result.append("--config" if option else word)
+    return result
+
+
+def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, later ones over earlier ones; arguments of a class go with it when another one is named."""
+    result: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            before = result.get(key)
+            if isinstance(before, dict) and isinstance(value, Mapping):
+                named = before.get("class_path"), value.get("class_path")
+                other = all(named) and named[0] != named[1]
+                result[key] = merged({k: v for k, v in before.items() if not (other and k == "init_args")}, value)
+            else:
+                result[key] = merged(value) if isinstance(value, Mapping) else value
+    return result
+
+
+def _inline(path: str) -> str:
+    return json.dumps(read_config(Path(path)))
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = parse_value(path.read_text())
+    except OSError as error:
+        raise InputError(f"expected a YAML file at {path}: {error.strerror}; correct --config.") from None
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
+        raise InputError(f"expected YAML in {path}, which cannot be read: {reason}.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"expected sections such as model, data and trainer in {path}, found none.")
+    return content
+
+
+def config_files(words: Sequence[str]) -> list[Path]:
+    """YAML files that the options of a stage command name, in their order."""
+    return [Path(path) for path in _values(words, *_CONFIGS)]
+
+
+def chosen_dataset(words: Sequence[str]) -> str:
+    """The dataset in the options of a stage command: the last `--dataset`, else that of the last YAML with one; or VOC.
+
+    Raises:
+        InputError: A YAML file cannot be read.
+    """
+    named = [read_config(path).get(OPTION.lstrip("-")) for path in config_files(words)]
+    return ["voc", *(str(name) for name in named if name), *_values(words, OPTION)][-1]
+
+
+def _values(words: Sequence[str], *options: str) -> list[str]:
+    """Values of options in either spelling, `--option value` and `--option=value`."""
+    values = []
+    for word, following in zip_longest(words, words[1:]):
+        name, equals, value = word.partition("=")
+        if name in options and (equals or following is not None):
+            values.append(value if equals else following)
+    return values

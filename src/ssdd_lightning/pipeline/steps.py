@@ -1,0 +1,152 @@
+"""The steps of a pipeline: a command, its product, what that is made from, and the ledger that knows its state."""
+
+import json
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import yaml
+
+from ssdd_lightning.errors import InputError, Interrupted
+from ssdd_lightning.pipeline.config import StageConfig
+from ssdd_lightning.storage.files import write_text
+from ssdd_lightning.storage.ledger import Ledger
+
+Command = Literal["fit", "predict", "test"]
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """One step.
+
+    Args:
+        name: Where its product lies in the run.
+        folder: The same as a path; its entry in the ledger lies there too.
+        needs: Names of the steps whose products it is made from.
+    """
+
+    name: str
+    folder: Path
+    needs: tuple[str, ...]
+    command: ClassVar[str]
+
+    @abstractmethod
+    def run(self, keep: bool = False) -> None:
+        """Do what is not finished.
+
+        Args:
+            keep: Accept the product as it is, although what it was made from changed.
+        """
+
+    @abstractmethod
+    def ledger(self) -> Ledger:
+        """What is finished of it; what it is made from must be there."""
+
+    @property
+    def made(self) -> bool:
+        """Whether there is a product, of whatever."""
+        return (self.folder / f"{self.command}.json").is_file()
+
+    @property
+    def seconds(self) -> float:
+        """How long the product took, by its entry in the ledger."""
+        return float(json.loads((self.folder / f"{self.command}.json").read_text())["seconds"])
+
+    def state(self) -> str:
+        """What a run would do, and why."""
+        ledger = self.ledger()
+        if ledger.earlier is None:
+            return "made"
+        if ledger.difference:
+            return f"made again, because {ledger.difference}"
+        if ledger.finished:
+            return "finished"
+        pending = len(ledger.pending())
+        return f"goes on: {pending} of {len(ledger.items)} images" if ledger.items else "goes on"
+
+
+@dataclass(frozen=True)
+class StageStep(Step):
+    """`fit`, `predict` or `test` of a stage.
+
+    Args:
+        name: As `Step`, and the two that follow.
+        folder: See there.
+        needs: See there.
+        command: fit, predict or test.
+        config: The stage's YAML and settings.
+    """
+
+    command: Command  # type: ignore[misc]
+    config: StageConfig
+
+    def run(self, keep: bool = False) -> None:
+        """Run the command, in processes of its own if there are to be several."""
+        from ssdd_lightning.pipeline.lightning import run_stage
+
+        if self._processes == 1:
+            run_stage(self.command, self.config, keep)
+            return
+        if keep:
+            raise InputError("--keep works in one process; leave trainer.devices and trainer.num_nodes at 1.")
+        path = self.folder / f"{self.command}.yaml"
+        write_text(path, yaml.safe_dump(self.config.content(), sort_keys=False))
+        words = [sys.executable, "-m", "ssdd_lightning", self.command, f"--config={path}"]
+        status = subprocess.run(words, check=False).returncode
+        if status > 128:
+            raise Interrupted(status - 128)
+        if status:
+            sys.exit(status)  # it said why
+
+    def ledger(self) -> Ledger:
+        """See `Step`."""
+        from ssdd_lightning.pipeline.lightning import stage_ledger
+
+        return stage_ledger(self.command, self.config)
+
+    @property
+    def _processes(self) -> int:
+        """1, or more; Lightning starts the others by the command of this process."""
+        trainer = self.config.content().get("trainer", {})
+        return 1 if trainer.get("devices", 1) in (1, "1") and trainer.get("num_nodes", 1) in (1, "1") else 2
+
+
+@dataclass(frozen=True)
+class CRFStep(Step):
+    """A folder of score maps through the dense CRF.
+
+    Args:
+        name: As `Step`, and the two that follow.
+        folder: See there.
+        needs: See there.
+        images: Folder of photos.
+        maps: Folder of score maps.
+        crf: Preset, and values in place of its own.
+        background_alpha: Score the background anew; None leaves it.
+    """
+
+    images: Path
+    maps: Path
+    crf: Mapping[str, Any]
+    background_alpha: float | None = None
+    command: ClassVar[str] = "crf"
+
+    def run(self, keep: bool = False) -> None:
+        """Refine the folder."""
+        self._job().run(keep=keep)
+
+    def ledger(self) -> Ledger:
+        """See `Step`."""
+        return self._job().ledger()
+
+    def _job(self) -> Any:  # noqa: ANN401 - imported late: it loads torch
+        from ssdd_lightning.crf.settings import CRFOptions
+        from ssdd_lightning.folders.crf import CRFJob
+
+        return CRFJob(
+            self.images, self.maps, self.folder, CRFOptions(**self.crf), background_alpha=self.background_alpha
+        )
