@@ -23,6 +23,12 @@ class CRFSettings:
 
     Raises:
         InputError: A width is not a positive finite number or a weight is negative or not finite.
+
+    Example:
+        >>> PRESETS["deeplab"]
+        CRFSettings(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
+        >>> PRESETS["deeplab"] == CRFSettings(1, 3, 67, 3, 4)
+        True
     """
 
     gaussian_sxy: float
@@ -40,7 +46,13 @@ class CRFSettings:
 
 
 class CRFOptions(TypedDict, total=False):
-    """The choice of a CRF as a plain dictionary (for YAML): a preset and values in place of its own."""
+    """The choice of a CRF as a plain dictionary (for YAML): a preset and values in place of its own.
+
+    Example:
+        >>> options: CRFOptions = {"preset": "deeplab", "bilateral_srgb": 5}
+        >>> resolve_settings(**options).bilateral_srgb
+        5
+    """
 
     preset: str
     gaussian_sxy: float
@@ -78,6 +90,10 @@ def resolve_settings(
 
     Raises:
         InputError: The preset is unknown, or a value is out of range.
+
+    Example:
+        >>> resolve_settings("psa", bilateral_sxy=40)
+        CRFSettings(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=40, bilateral_srgb=13, bilateral_compat=10)
     """
     if preset not in PRESETS:
         raise InputError(f"unknown CRF preset {preset!r}; choose one of {', '.join(PRESETS)}.")

@@ -34,6 +34,12 @@ def difference_loss(
 
     Raises:
         InputError: if logits and target differ in size.
+
+    Example:
+        >>> logits = torch.tensor([[[2.0, -2.0, -2.0, -2.0]]])  # BCE 0.127 where right, 2.127 where wrong
+        >>> target = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+        >>> difference_loss(logits, target)  # (1.127 + 0.127) / 2
+        tensor(0.6269)
     """
     if tuple(logits.shape) not in (tuple(target.shape), (len(target), 1, *target.shape[1:])):
         raise InputError(
@@ -64,6 +70,14 @@ def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> T
 
     Returns:
         Scalar; 0, connected to `logits`, if no pixel has a label.
+
+    Example:
+        >>> probabilities = torch.tensor([[[[0.8, 0.8, 0.8, 0.5]], [[0.2, 0.2, 0.2, 0.5]]]])
+        >>> mask = torch.tensor([[[0, 0, 0, 1]]])
+        >>> segmentation_loss(probabilities.log(), mask)  # (-log(0.8) - log(0.5)) / 2
+        tensor(0.4581)
+        >>> segmentation_loss(probabilities.log(), mask, per_class=False)  # (-3 log(0.8) - log(0.5)) / 4
+        tensor(0.3406)
     """
     loss = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")
     labelled = mask != IGNORE

@@ -16,6 +16,11 @@ def present_argmax(scores: Tensor, image_labels: Tensor) -> Tensor:
 
     Returns:
         B x H x W long mask.
+
+    Example:
+        >>> scores = torch.tensor([[[[0.5, 0.1]], [[0.3, 0.4]], [[0.2, 0.5]]]])
+        >>> present_argmax(scores, image_labels=torch.tensor([[True, True, False]]))
+        tensor([[[0, 1]]])
     """
     return scores.masked_fill(~image_labels[:, :, None, None], float("-inf")).argmax(1)
 
@@ -29,6 +34,12 @@ def valid_pixels(knowledge: Tensor, advice: Tensor) -> Tensor:
 
     Returns:
         B x H x W bool.
+
+    Example:
+        >>> knowledge = torch.tensor([[[0, 8, 8, 255]]])
+        >>> advice = torch.tensor([[[0, 0, 255, 255]]])
+        >>> valid_pixels(knowledge, advice)
+        tensor([[[ True,  True, False, False]]])
     """
     return (knowledge != IGNORE) & (advice != IGNORE)
 
@@ -48,6 +59,12 @@ def difference_target(knowledge: Tensor, advice: Tensor) -> Tensor:
 
     Raises:
         InputError: if the shapes differ.
+
+    Example:
+        >>> knowledge = torch.tensor([[[0, 8, 8, 255]]])
+        >>> advice = torch.tensor([[[0, 8, 0, 8]]])
+        >>> difference_target(knowledge, advice)
+        tensor([[[0., 0., 1., 0.]]])
     """
     _check_same_shape(knowledge, advice)
     return ((knowledge != advice) & valid_pixels(knowledge, advice)).float()
@@ -70,6 +87,12 @@ def failed_classes(knowledge: Tensor, advice: Tensor, image_labels: Tensor, rati
 
     Raises:
         InputError: if the shapes of the masks differ.
+
+    Example:
+        >>> knowledge = torch.tensor([[[1, 1, 1, 2, 2, 2]]])
+        >>> advice = torch.tensor([[[1, 0, 0, 2, 2, 0]]])  # keeps a third of class 1 and two thirds of class 2
+        >>> failed_classes(knowledge, advice, image_labels=torch.tensor([[True, True, True]]))
+        tensor([[False,  True, False]])
     """
     _check_same_shape(knowledge, advice)
     valid = valid_pixels(knowledge, advice)
@@ -90,6 +113,11 @@ def class_counts(mask: Tensor, valid: Tensor, num_classes: int) -> Tensor:
 
     Returns:
         B x C float.
+
+    Example:
+        >>> mask = torch.tensor([[[0, 1, 1, 255]]])
+        >>> class_counts(mask, valid=mask != 255, num_classes=3)
+        tensor([[1., 2., 0.]])
     """
     index = mask.masked_fill(~valid, num_classes).flatten(1)
     counts = torch.zeros(len(mask), num_classes + 1, device=mask.device)
@@ -110,6 +138,12 @@ def bad_samples(failed: Tensor, image_labels: Tensor, rule: str = "any") -> Tens
 
     Raises:
         InputError: if the rule is neither.
+
+    Example:
+        >>> image_labels = torch.tensor([[True, True, True]])
+        >>> failed = torch.tensor([[False, True, False]])
+        >>> bad_samples(failed, image_labels, rule="any"), bad_samples(failed, image_labels, rule="all")
+        (tensor([True]), tensor([False]))
     """
     if rule == "any":
         return failed.any(1)
@@ -141,6 +175,12 @@ def merge_bias(
 
     Returns:
         B x H x W float.
+
+    Example:
+        >>> knowledge, advice = torch.tensor([[[0, 1, 0]]]), torch.tensor([[[0, 0, 1]]])
+        >>> failed = torch.tensor([[False, True]])
+        >>> merge_bias(knowledge, advice, failed)  # class 1 failed: -1 where K shows it, +1 where A does
+        tensor([[[ 0.4000, -0.6000,  1.4000]]])
     """
     lost_in_knowledge = _lookup(failed, knowledge).float()
     lost_in_advice = _lookup(failed, advice).float()
@@ -180,6 +220,14 @@ def ssdd_merge(
 
     Raises:
         InputError: if the shapes of masks and difference maps are not all the same.
+
+    Example:
+        >>> knowledge, advice = torch.tensor([[[1, 1, 1, 1]]]), torch.tensor([[[1, 1, 0, 0]]])
+        >>> d_knowledge = torch.tensor([[[0.1, 0.1, 0.9, 0.1]]])
+        >>> d_advice = torch.tensor([[[0.1, 0.1, 0.2, 0.8]]])
+        >>> image_labels = torch.tensor([[True, True]])
+        >>> ssdd_merge(knowledge, advice, d_knowledge, d_advice, image_labels)  # w is 0.4, 0.4, 1.1 and -0.3
+        tensor([[[1, 1, 0, 1]]])
     """
     _check_same_shape(knowledge, advice, d_knowledge, d_advice)
     failed = failed_classes(knowledge, advice, image_labels, failed_ratio)

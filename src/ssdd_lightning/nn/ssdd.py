@@ -17,6 +17,12 @@ class SSDDOutput(NamedTuple):
         mask: B x H x W long, the refined mask m_D.
         knowledge_logits: B x 1 x H x W float, logits of d_K.
         advice_logits: B x 1 x H x W float, logits of d_A.
+
+    Example:
+        >>> logits = torch.tensor([[[[0.0, 2.0]]]])
+        >>> output = SSDDOutput(torch.tensor([[[0, 8]]]), knowledge_logits=logits, advice_logits=-logits)
+        >>> output.knowledge_logits.sigmoid(), output.advice_logits.sigmoid()  # d_K and d_A
+        (tensor([[[[0.5000, 0.8808]]]]), tensor([[[[0.5000, 0.1192]]]]))
     """
 
     mask: Tensor
@@ -37,6 +43,14 @@ class SSDD(nn.Module):
         class_bias: b_class of Eq. 17, protection of a vanishing class.
         background_bias: lean towards background; the authors' code's own addition.
         failed_ratio: a class failed whose share of pixels kept by the advice is smaller (Eq. 16).
+
+    Example:
+        >>> ssdd = SSDD(num_classes=2, high_channels=8, low_channels=4, width=16, dd_bias=2.0)
+        >>> high, low = torch.zeros(1, 8, 1, 2), torch.zeros(1, 4, 4, 8)
+        >>> knowledge, advice = torch.tensor([[[1, 1, 0, 0]]]), torch.tensor([[[1, 1, 1, 0]]])
+        >>> output = ssdd(high, low, knowledge, advice, image_labels=torch.tensor([[True, True]]))
+        >>> output.mask  # d_K - d_A + 2 is above 0: the advice is taken everywhere
+        tensor([[[1, 1, 1, 0]]])
     """
 
     def __init__(
