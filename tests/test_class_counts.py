@@ -27,7 +27,7 @@ SEGMENTATION = {
 AFFINITY = {"class_path": "ssdd_lightning.nn.AffinityNet", "init_args": BACKBONE}
 CLASSIFICATION = {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": BACKBONE}
 SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}
-PLAIN_TEST = {"test_scales": [1.0], "test_flip": False, "test_crf": False}
+PLAIN_TEST = {"testing": {"scales": [1.0], "flip": False, "crf": False}}
 MODELS = {
     "ClassificationModule": {"network": CLASSIFICATION, "scales": [1.0]},
     "AffinityModule": {"network": AFFINITY, "steps": 4},
@@ -72,7 +72,7 @@ class Dataset:
                 "labels": str(self.root / "labels.csv"),
                 "class_names": str(self.root / "names.txt"),
                 "truth": str(self.root / "truth"),
-                "crop_size": SIDE,
+                "augmentation": {"crop_size": SIDE},
                 "batch_size": 3,
                 "num_workers": 0,
                 **{key: str(path) for key, path in guides.items()},

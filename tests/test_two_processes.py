@@ -20,7 +20,7 @@ SEGMENTATION = {
         "init_args": {**NETWORK, "output_stride": 16, "head_channels": 8, "dilation": 1},
     }
 }
-TESTED = {**SEGMENTATION, "test_scales": [1.0], "test_flip": False, "test_crf": False}
+TESTED = {**SEGMENTATION, "testing": {"scales": [1.0], "flip": False, "crf": False}}
 SSDD = {"ssdd": {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}}
 MODELS = {
     "classification": (
@@ -67,7 +67,13 @@ class Flow:
         guides = {key: str(self.folder / "maps") for key in GUIDES.get(stage, ())}
         content = {
             "model": {"class_path": f"ssdd_lightning.{class_path}", "init_args": {**init_args}},
-            "data": {"root": str(self.folder), "crop_size": 32, "batch_size": 1, "num_workers": 0, **guides},
+            "data": {
+                "root": str(self.folder),
+                "augmentation": {"crop_size": 32},
+                "batch_size": 1,
+                "num_workers": 0,
+                **guides,
+            },
             "trainer": {
                 "accelerator": "cpu",
                 "max_epochs": 1,
@@ -170,7 +176,7 @@ def test_more_processes_than_images_is_a_sentence(flow, tmp_path):
     names = flow.devkit / "ImageSets" / "Segmentation" / "val.txt"
     (tmp_path / "one.txt").write_text(names.read_text().split()[0])
     trained = f"--ckpt_path={flow.checkpoint('baseline')}"
-    split = f"--data.test_split={tmp_path / 'one.txt'}"
+    split = f"--data.splits.test={tmp_path / 'one.txt'}"
     ddp = ["--trainer.strategy=ddp", "--trainer.devices=2"]
     words = flow.words("test", "baseline", "few", trained, split, *ddp)
     statuses, outputs = two_processes([sys.executable, "-m", "ssdd_lightning", *words])

@@ -68,7 +68,7 @@ class Flow:
         model = {"network": NETWORKS[stage], "backbone_weights": None}
         if stage != "classification":
             model["backbone_weights"] = str(self.checkpoint("classification"))
-            model |= {"test_scales": [1.0], "test_flip": False, "test_crf": False}
+            model |= {"testing": {"scales": [1.0], "flip": False, "crf": False}}
         if stage in ("static", "dynamic"):
             model["ssdd"] = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}
         guides = dict(zip(("knowledge", "advice"), self.guides.get(stage, ()), strict=False))
@@ -77,7 +77,7 @@ class Flow:
             "data": {
                 "root": str(self.root),
                 "classes": ["cat", "dog"],
-                "crop_size": 64,
+                "augmentation": {"crop_size": 64},
                 "batch_size": 2,
                 "num_workers": 0,
                 **{key: str(self.folders[folder]) for key, folder in guides.items()},
@@ -277,7 +277,7 @@ def test_an_interrupted_prediction_goes_on(flow, tmp_path, stage, suffix):
 
 @pytest.mark.parametrize("stage", SCORED)
 def test_a_fresh_fit_starts_from_the_classification_stage(flow, tmp_path, stage):
-    still = ["--model.init_args.learning_rate=0", f"--trainer.default_root_dir={tmp_path}"]
+    still = ["--model.init_args.optimization.learning_rate=0", f"--trainer.default_root_dir={tmp_path}"]
     model = flow.run("fit", stage, *still).model
     start = weights_of(flow.checkpoint("classification"))
     for name, parameter in model.network.backbone.named_parameters():
@@ -307,7 +307,7 @@ def test_load_from_checkpoint_needs_no_networks_and_no_pickle(flow, stage):
 def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(flow, tmp_path):
     """Lightning >= 2.5 parses them last, silently: options of `model` belong to the fit, other ones stay free."""
     for flag in ("--model.init_args.background_alpha=9", "--model.init_args.scales=[2.0]"):
-        options = [flag, "--data.predict_split=val", f"--trainer.default_root_dir={tmp_path}"]
+        options = [flag, "--data.splits.predict=val", f"--trainer.default_root_dir={tmp_path}"]
         done = flow.run("predict", "classification", *options, trained=True)
         assert done.model.background_alpha == 4.0
         assert done.model.scales == [1.0, 0.5, 1.5, 2.0]
@@ -488,7 +488,7 @@ def test_random_weights_replace_no_masks(flow, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_fit_and_names_its_images(flow, tmp_path):
-    options = [f"--trainer.default_root_dir={tmp_path}", "--model.init_args.new_learning_rate=1e30"]
+    options = [f"--trainer.default_root_dir={tmp_path}", "--model.init_args.optimization.new_learning_rate=1e30"]
     message = (
         r"SegmentationModule: the loss of step [12] \(epoch 0\) is (NaN|not finite), on the images 2007_\d+, 2007_"
     )
@@ -658,11 +658,13 @@ def test_a_fit_of_other_settings_is_made_anew_and_says_why(flow, tmp_path, capsy
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)
     capsys.readouterr()
-    done = flow.run("fit", "segmentation", root, "--model.init_args.learning_rate=0.01", "--data.num_workers=1")
+    done = flow.run(
+        "fit", "segmentation", root, "--model.init_args.optimization.learning_rate=0.01", "--data.num_workers=1"
+    )
     assert done.trainer.global_step > 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fit: ")]
     kept = tmp_path / "checkpoints" / "replaced-1.ckpt"
-    expected = "because model.init_args.learning_rate was 0.001 and is 0.01."
+    expected = "because model.init_args.optimization.learning_rate was 0.001 and is 0.01."
     assert said == [f"fit: the checkpoint of before is kept as {kept}.", f"fit: redone in {tmp_path}, {expected}"]
     assert same_weights(weights_of(kept), weights_of(flow.checkpoint("segmentation")))
 
@@ -671,7 +673,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_changes_nothing(flow, tmp_path
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)
     entry = (tmp_path / "fit.json").read_text()
-    other = ["--model.init_args.learning_rate=0.01", f"--ckpt_path={flow.checkpoint('static')}"]
+    other = ["--model.init_args.optimization.learning_rate=0.01", f"--ckpt_path={flow.checkpoint('static')}"]
     with pytest.raises(InputError):
         flow.run("fit", "segmentation", root, "--data.classes=[cow,sheep]", *other)
     assert (tmp_path / "fit.json").read_text() == entry
@@ -748,7 +750,7 @@ def test_the_command_warns_of_nothing_that_a_user_could_not_change(flow, tmp_pat
 
 WRONG = [
     ("--data.root=nowhere", "root nowhere should hold JPEGImages"),
-    ("--data.train_split=nope", "nope.txt does not exist"),
+    ("--data.splits.train=nope", "nope.txt does not exist"),
     ("--data.classes=[cat,unicorn]", "unicorn"),
     ("--data.labels=none.csv", "none.csv does not exist"),
     ("--data.knowledge=nowhere", "nowhere does not exist"),

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from pytorch_lightning import seed_everything
 
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
@@ -22,7 +23,7 @@ class Own(WeakDataModule):
     """Five copies of one photo, so that only randomness tells their crops apart."""
 
     def __init__(self, root, guides=None, batch_size=2, num_workers=0, classes=None, maps=None):
-        transform = TrainTransform(16, (40, 60), True, True, (0.3, 0.3, 0.3, 0.1))
+        transform = TrainTransform(Augmentation(16, (40, 60)))
         table = ClassTable.select(NAMES, classes)
         super().__init__(table, SPLITS, guides or {}, transform, batch_size, num_workers, maps)
         self.root = root

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.dataset import FolderDataset, Record, check_crowded, check_exist, select_records
 from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
@@ -53,7 +54,7 @@ def test_maps_are_handed_on_as_scores(devkit, record):
 
 
 def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
-    dataset = FolderDataset([record, record], PETS, TrainTransform(32, None, True, True, (0.1, 0.1, 0.1, 0.1)))
+    dataset = FolderDataset([record, record], PETS, TrainTransform(Augmentation(32, color_jitter=(0.1, 0.1, 0.1, 0.1))))
     batch = default_collate([dataset[0], dataset[1]])
     assert set(batch) == {"image", "image_raw", "image_labels", "inside", "name"}
     assert (batch["inside"].shape, batch["inside"].dtype) == ((2, 32, 32), torch.bool)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.folder import FolderDataModule, read_names, table_of_labels
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
 
@@ -33,7 +35,13 @@ def folder(tmp_path):
 
 
 def module(folder, **options):
-    options = {"class_names": folder / "names.txt", "crop_size": 32, "batch_size": 3, "num_workers": 0, **options}
+    options = {
+        "class_names": folder / "names.txt",
+        "augmentation": Augmentation(32),
+        "batch_size": 3,
+        "num_workers": 0,
+        **options,
+    }
     return FolderDataModule(folder / "photos", folder / "labels.json", **options)
 
 
@@ -65,7 +73,7 @@ def test_a_choice_of_classes_keeps_the_images_that_show_only_them(folder):
 
 def test_splits_name_images_with_spaces(folder):
     (folder / "few.txt").write_bytes("my cat\r\nété\n".encode())
-    data = module(folder, predict_split=folder / "few.txt")
+    data = module(folder, splits=Splits(predict=folder / "few.txt"))
     data.setup("predict")
     assert [record.name for record in data.datasets["predict"].records] == ["my cat", "été"]
     assert read_names(folder / "few.txt") == ["my cat", "été"]
@@ -118,7 +126,7 @@ def test_what_is_missing_is_named(folder, spoil, message):
     (folder / "few.txt").write_text("my cat\n")
     spoil(folder)
     with pytest.raises(InputError, match=message):
-        module(folder, predict_split=folder / "few.txt").setup("predict")
+        module(folder, splits=Splits(predict=folder / "few.txt")).setup("predict")
 
 
 def test_another_mistake_in_the_labels_is_not_blamed_on_their_names(tmp_path):

@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.transforms import PAD_COLOUR, PlainTransform, TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import VOC_PALETTE
@@ -13,7 +14,7 @@ STILL = (0.0, 0.0, 0.0, 0.0)
 
 
 def make(crop_size=64, resize=None, keep_aspect=True, flip=True, color_jitter=STILL):
-    return TrainTransform(crop_size, resize, keep_aspect, flip, color_jitter)
+    return TrainTransform(Augmentation(crop_size, resize, keep_aspect, flip, color_jitter))
 
 
 def blocks(height=120, width=160, cell=20):

@@ -6,7 +6,9 @@ import pytest
 import torch
 from jsonargparse import ArgumentParser
 
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.layout import find_devkit
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.score_maps import write_map
@@ -30,7 +32,9 @@ def test_classes_are_known_without_touching_the_disk():
 def test_ground_truth_is_absent_in_training_and_prediction(devkit):
     """Weak supervision: a mask of ground truth may reach scoring, and nothing else."""
     write_map(devkit / "K" / "a_cat.map.png", [0, 8], np.ones((2, 40, 60)))
-    data = VOCDataModule(devkit, classes=["cat"], knowledge=devkit / "K", crop_size=32, batch_size=1, num_workers=0)
+    data = VOCDataModule(
+        devkit, classes=["cat"], knowledge=devkit / "K", augmentation=Augmentation(32), batch_size=1, num_workers=0
+    )
     data.setup()
     expected = {"image", "image_raw", "image_labels", "knowledge", "name"}
     assert set(next(iter(data.predict_dataloader()))) == expected
@@ -44,7 +48,7 @@ def test_ground_truth_is_absent_in_training_and_prediction(devkit):
 def test_training_never_opens_ground_truth(devkit):
     for path in (devkit / "SegmentationClass").iterdir():
         path.write_bytes(b"not to be read")
-    data = VOCDataModule(devkit, crop_size=32, batch_size=4, num_workers=0)
+    data = VOCDataModule(devkit, augmentation=Augmentation(32), batch_size=4, num_workers=0)
     data.setup("fit")
     data.setup("predict")
     assert next(iter(data.train_dataloader()))["image"].shape == (4, 3, 32, 32)
@@ -76,7 +80,7 @@ def test_labels_come_from_annotations_or_a_file(devkit, tmp_path):
 
 def test_a_split_may_be_a_list_file(devkit, tmp_path):
     (tmp_path / "mine.txt").write_text("/JPEGImages/d_bus.jpg /SegmentationClass/d_bus.png\n")
-    data = VOCDataModule(devkit, val_split=str(tmp_path / "mine.txt"), num_workers=0)
+    data = VOCDataModule(devkit, splits=Splits(val=str(tmp_path / "mine.txt")), num_workers=0)
     data.setup("validate")
     assert [batch["name"] for batch in data.val_dataloader()] == [["d_bus"]]
 
@@ -91,7 +95,7 @@ def _break_truth(devkit, tmp_path):
 
 
 def _break_split(devkit, tmp_path):
-    return {"val_split": "valid"}, r"valid\.txt does not exist; .* holds: trainaug, val"
+    return {"splits": Splits(val="valid")}, r"valid\.txt does not exist; .* holds: trainaug, val"
 
 
 def _break_label_file(devkit, tmp_path):
@@ -122,13 +126,13 @@ def test_what_is_missing_is_named(devkit, tmp_path, breakage):
 def test_the_command_line_knows_every_option(devkit, capsys):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(VOCDataModule, "data")
-    options = ["--data.root", str(devkit), "--data.classes", "[cat, dog]", "--data.resize", "[30, 40]"]
+    options = ["--data.root", str(devkit), "--data.classes", "[cat, dog]", "--data.augmentation.resize", "[30, 40]"]
     config = parser.parse_args(options)
     data = parser.instantiate(config).data
     assert (data.num_classes, data.train_transform.__class__.__name__) == (3, "TrainTransform")
     again = ArgumentParser(exit_on_error=False)
     again.add_class_arguments(VOCDataModule, "data")
-    assert again.parse_string(parser.dump(config)).data.resize == (30, 40)
+    assert again.parse_string(parser.dump(config)).data.augmentation.resize == (30, 40)
     with pytest.raises(SystemExit):
         parser.parse_args(["--help"])
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
@@ -145,8 +149,7 @@ def test_real_photos(voc_animals):
         labels=voc_animals / "cls_labels.npy",
         classes=animals,
         truth="SegmentationClassAug",
-        resize=(256, 320),
-        crop_size=256,
+        augmentation=Augmentation(256, (256, 320)),
         batch_size=8,
         num_workers=0,
     )

@@ -28,8 +28,8 @@ SMALL = {
     "trainer.accelerator": "cpu",
     "trainer.precision": "32-true",
     "trainer.enable_progress_bar": "false",
-    "data.crop_size": 32,
-    "data.resize": "[32,48]",
+    "data.augmentation.crop_size": 32,
+    "data.augmentation.resize": "[32,48]",
     "data.batch_size": 2,
     "data.num_workers": 0,
     "model.init_args.backbone_weights": "null",
@@ -207,9 +207,9 @@ def test_photos_of_ones_own_go_through_all_stages_without_truth(datasets, tiny_d
     run("predict", "static", run("fit", "static", *guides), *guides, f"--output.output_dir={seeds}")
     guide = f"--data.knowledge={seeds}"
     for stage in ("baseline", "dynamic"):
-        unseen = yaml.safe_load(data["config"].read_text())["data"]["val_split"]
+        unseen = yaml.safe_load(data["config"].read_text())["data"]["splits"]["val"]
         words_of_howto = (
-            f"--data.predict_split={unseen}",
+            f"--data.splits.predict={unseen}",
             "--data.knowledge=null",
             f"--output.output_dir={masks / stage}",
         )

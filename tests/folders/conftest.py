@@ -15,15 +15,16 @@ STAGES = {
             "class_path": "ssdd_lightning.SegmentationNetwork",
             "init_args": {**NETWORK, "head_channels": 8, "dilation": 1},
         },
-        "test_scales": [0.5, 1.0],
-        "test_flip": True,
-        "test_crf": False,
+        "testing": {"scales": [0.5, 1.0], "flip": True, "crf": False},
         "crf": {"bilateral_sxy": 20},
     },
     "ClassificationModule": {
         "network": {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": NETWORK},
     },
 }
+
+
+RATES = {"learning_rate": 0.05, "new_learning_rate": 0.05}
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +35,17 @@ def trained(tiny_devkit, tmp_path_factory):
         content = {
             "model": {
                 "class_path": f"ssdd_lightning.{stage}",
-                "init_args": {**options, "backbone_weights": None, "learning_rate": 0.05, "new_learning_rate": 0.05},
+                "init_args": {
+                    **options,
+                    "backbone_weights": None,
+                    "optimization": {"learning_rate": 0.05, "new_learning_rate": 0.05},
+                },
             },
             "data": {
                 "root": str(tiny_devkit),
                 "classes": ["cat", "dog"],
                 "knowledge": str(tiny_devkit / "VOCdevkit" / "VOC2012" / "SegmentationClass"),
-                "crop_size": 64,
+                "augmentation": {"crop_size": 64},
                 "batch_size": 2,
                 "num_workers": 0,
             },

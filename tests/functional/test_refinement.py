@@ -3,6 +3,7 @@ import torch
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import (
+    MergeBiases,
     bad_samples,
     difference_target,
     failed_classes,
@@ -178,7 +179,7 @@ def test_bias_on_a_hand_computed_case():
     advice = row(1, 0, 0, 2, 1, 2, 1, 255, 255)
     failed = labels(0, 1, 0)
     expected = [0.4, -0.5, 0.4, 0.3, 1.4, -0.6, 1.4, -0.6, 0.3]
-    bias = merge_bias(knowledge, advice, failed, 0.4, 1.0, 0.1)
+    bias = merge_bias(knowledge, advice, failed, MergeBiases(0.4, 1.0, 0.1))
     torch.testing.assert_close(bias, torch.tensor([[expected]]))
 
 
@@ -191,8 +192,8 @@ def test_bias_defaults_are_those_of_training():
 def test_bias_equals_plain_loops(seed):
     knowledge, advice, _, _, present = random_case(seed)
     failed = failed_by_loops(knowledge, advice, present)
-    expected = bias_by_loops(knowledge, advice, failed, 0.3, 0.7, 0.2)
-    torch.testing.assert_close(merge_bias(knowledge, advice, failed, 0.3, 0.7, 0.2).double(), expected)
+    expected = bias_by_loops(knowledge, advice, failed, MergeBiases(0.3, 0.7, 0.2))
+    torch.testing.assert_close(merge_bias(knowledge, advice, failed, MergeBiases(0.3, 0.7, 0.2)).double(), expected)
 
 
 def test_merge_on_a_hand_computed_case():
@@ -201,7 +202,7 @@ def test_merge_on_a_hand_computed_case():
     d_knowledge = torch.tensor([[[0.0, 0.5, 0.25, 0.125, 0.0]]])
     d_advice = torch.tensor([[[1.0, 0.5, 0.75, 0.375, 1.0]]])
     # w = -0.75, 0.25 (advice), -0.25 (knowledge), 0 (a tie goes to the advice), -0.75
-    merged = ssdd_merge(knowledge, advice, d_knowledge, d_advice, labels(1, 1, 1), dd_bias=0.25)
+    merged = ssdd_merge(knowledge, advice, d_knowledge, d_advice, labels(1, 1, 1), MergeBiases(0.25))
     assert merged.dtype == torch.int64
     assert merged.tolist() == [[[1, 1, 1, 1, 2]]]
 
@@ -212,13 +213,13 @@ def test_merge_protects_a_class_that_vanishes():
     d_knowledge, d_advice = torch.full((1, 1, 4), 0.5), torch.full((1, 1, 4), 0.2)
     arguments = (knowledge, advice, d_knowledge, d_advice, labels(1, 1))
     assert torch.equal(ssdd_merge(*arguments), knowledge)
-    assert torch.equal(ssdd_merge(*arguments, class_bias=0.0), advice)
+    assert torch.equal(ssdd_merge(*arguments, MergeBiases(class_bias=0.0)), advice)
 
 
 def test_merge_background_bias_leans_towards_background():
     knowledge, advice = row(0, 1, 1, 1), row(1, 1, 1, 0)
     d = torch.zeros(1, 1, 4)
-    merged = ssdd_merge(knowledge, advice, d, d, labels(1, 1), dd_bias=0.0, background_bias=0.1)
+    merged = ssdd_merge(knowledge, advice, d, d, labels(1, 1), MergeBiases(0.0, background_bias=0.1))
     assert merged.tolist() == [[[0, 1, 1, 0]]]
 
 
@@ -237,7 +238,7 @@ def test_merge_equals_plain_loops(seed, biases):
     knowledge, advice, d_knowledge, d_advice, present = random_case(seed)
     bias = bias_by_loops(knowledge, advice, failed_by_loops(knowledge, advice, present), *biases)
     expected = merge_by_loops(knowledge, advice, d_knowledge, d_advice, bias)
-    merged = ssdd_merge(knowledge, advice, d_knowledge, d_advice, present, *biases)
+    merged = ssdd_merge(knowledge, advice, d_knowledge, d_advice, present, MergeBiases(*biases))
     assert torch.equal(merged, expected)
     assert not torch.equal(merged, knowledge)
     assert not torch.equal(merged, advice)
@@ -281,4 +282,7 @@ def test_the_merge_protects_a_class_by_the_given_ratio():
     labels = torch.tensor([[True, True]])
     zeros = torch.zeros(1, 1, 4)
     assert ssdd_merge(knowledge, advice, zeros, zeros, labels).tolist() == advice.tolist()
-    assert ssdd_merge(knowledge, advice, zeros, zeros, labels, failed_ratio=0.6).tolist() == knowledge.tolist()
+    assert (
+        ssdd_merge(knowledge, advice, zeros, zeros, labels, MergeBiases(failed_ratio=0.6)).tolist()
+        == knowledge.tolist()
+    )

@@ -3,7 +3,14 @@ import torch
 from torch.nn import functional as F
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.functional import bad_samples, difference_loss, difference_target, failed_classes, ssdd_merge
+from ssdd_lightning.functional import (
+    MergeBiases,
+    bad_samples,
+    difference_loss,
+    difference_target,
+    failed_classes,
+    ssdd_merge,
+)
 from ssdd_lightning.functional.refinement import valid_pixels
 from ssdd_lightning.nn import SSDD, SegmentationNetwork
 from ssdd_lightning.nn.ssdd import resize_logits, resize_mask
@@ -36,19 +43,17 @@ def test_ssdd_is_the_merge_by_predicted_differences():
     torch.testing.assert_close(out.knowledge_logits.sigmoid()[:, 0], probability(model, features, knowledge))
     torch.testing.assert_close(out.advice_logits.sigmoid()[:, 0], probability(model, features, advice))
     maps = probability(model, features, knowledge), probability(model, features, advice)
-    expected = ssdd_merge(knowledge, advice, *maps, present, dd_bias=0.4, class_bias=1.0, background_bias=0.0)
+    expected = ssdd_merge(knowledge, advice, *maps, present, MergeBiases(0.4, 1.0, 0.0))
     assert torch.equal(out.mask, expected)
     assert (out.mask[:, :2, :2] == 255).all()
 
 
-@pytest.mark.parametrize(
-    "biases", [{"dd_bias": -0.5}, {"dd_bias": -0.2, "class_bias": 0.1}, {"dd_bias": -0.2, "background_bias": 0.6}]
-)
+@pytest.mark.parametrize("biases", [MergeBiases(-0.5), MergeBiases(-0.2, 0.1), MergeBiases(-0.2, background_bias=0.6)])
 def test_ssdd_merges_with_its_own_biases(biases):
     high, low, knowledge, advice, present = inputs()
-    out = ssdd(**biases)(high, low, knowledge, advice, present)
+    out = ssdd(biases=biases)(high, low, knowledge, advice, present)
     maps = out.knowledge_logits.sigmoid()[:, 0], out.advice_logits.sigmoid()[:, 0]
-    assert torch.equal(out.mask, ssdd_merge(knowledge, advice, *maps, present, **biases))
+    assert torch.equal(out.mask, ssdd_merge(knowledge, advice, *maps, present, biases))
     assert not torch.equal(out.mask, ssdd_merge(knowledge, advice, *maps, present))
 
 
@@ -56,7 +61,7 @@ def test_ssdd_leans_to_the_side_of_a_large_bias():
     high, low, knowledge, advice, present = inputs()
     labelled = valid_pixels(knowledge, advice)
     for bias, side in ((2.0, advice), (-2.0, knowledge)):
-        mask = ssdd(dd_bias=bias, class_bias=0.0)(high, low, knowledge, advice, present).mask
+        mask = ssdd(biases=MergeBiases(bias, 0.0))(high, low, knowledge, advice, present).mask
         assert torch.equal(mask[labelled], side[labelled])
 
 
@@ -92,7 +97,7 @@ def test_difference_loss_trains_the_ddnet_alone():
     out = model(seg.high, seg.low, knowledge, advice, present)
     target, valid = difference_target(knowledge, advice), valid_pixels(knowledge, advice)
     keep = ~bad_samples(failed_classes(knowledge, advice, present), present, "all")
-    loss = sum(difference_loss(logits, target, keep, valid) for logits in out[1:])
+    loss = sum(difference_loss(logits, target, keep, valid) for logits in (out.knowledge_logits, out.advice_logits))
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
     assert all(p.grad is None for p in network.parameters())

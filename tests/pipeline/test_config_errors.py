@@ -18,9 +18,10 @@ STATIC = {
             },
             "ssdd": {"class_path": "ssdd_lightning.nn.SSDD", "init_args": {"width": 8}},
             "crf": {"gaussian_sxy": 1},
+            "optimization": {"learning_rate": 0.001},
         },
     },
-    "data": {"root": "nowhere", "crop_size": 64},
+    "data": {"root": "nowhere", "augmentation": {"crop_size": 64}},
     "trainer": {
         "max_epochs": 1,
         "callbacks": [{"class_path": "ssdd_lightning.callbacks.RefinementPictures", "init_args": {"num_images": 1}}],
@@ -45,11 +46,11 @@ def complaint(*words):
 
 
 MISSPELT = [
-    ("learning_rate", "lerning_rate", "StaticRefinementModule", "model.init_args"),
+    ("learning_rate", "lerning_rate", "Optimization", "model.init_args.optimization"),
     ("backbone", "bakbone", "SegmentationNetwork", "model.init_args.network.init_args"),
     ("width", "widht", "SSDD", "model.init_args.ssdd.init_args"),
     ("gaussian_sxy", "gausian_sxy", "CRFOptions", "model.init_args.crf"),
-    ("data.crop_size", "data.crop_sise", "`ssdd fit`", ""),
+    ("data.augmentation.crop_size", "data.augmentation.crop_sise", "`ssdd fit`", ""),
     ("trainer.max_epochs", "trainer.max_epoch", "`ssdd fit`", ""),
     ("seed_everything", "seed_everythin", "`ssdd fit`", ""),
 ]
@@ -101,8 +102,8 @@ def test_a_word_too_many(config):
 @pytest.mark.parametrize(
     ("option", "name", "kind", "value"),
     [
-        ("data.crop_size", "data.crop_size", "int", "large"),
-        ("model.init_args.learning_rate", "model.learning_rate", "float", "fast"),
+        ("data.augmentation.crop_size", "data.augmentation.crop_size", "int", "large"),
+        ("model.init_args.optimization.learning_rate", "model.learning_rate", "float", "fast"),
     ],
 )
 def test_a_value_of_the_wrong_type(config, option, name, kind, value):
@@ -114,7 +115,7 @@ def test_a_value_of_the_wrong_type_in_a_file(config):
     config.write_text(config.read_text().replace("crop_size: 64", "crop_size: large"))
     assert (
         complaint("fit", f"--config={config}")
-        == f"option data.crop_size: expected int, found 'large' ({config}, line 2)."
+        == f"option data.augmentation.crop_size: expected int, found 'large' ({config}, line 2)."
     )
 
 
@@ -181,7 +182,10 @@ def test_the_process_prints_one_line_and_exits_with_2(config, monkeypatch, capsy
 
 
 def test_a_message_of_an_unknown_kind_is_kept(config):
-    message = 'Parser key "data.crop_size":\n  - Something   new\n  Given value: 3'
+    message = 'Parser key "data.augmentation.crop_size":\n  - Something   new\n  Given value: 3'
     words = ["fit", f"--config={config}"]
-    assert config_sentence(message, words, []) == f'Parser key "data.crop_size": Something new ({config}, line 2).'
+    assert (
+        config_sentence(message, words, [])
+        == f'Parser key "data.augmentation.crop_size": Something new ({config}, line 2).'
+    )
     assert config_sentence("something else", words, []) == "something else."

@@ -259,7 +259,7 @@ def test_masks_without_objects_are_no_knowledge(given, tmp_path):
     [
         (["--backbone=vit_tiny_patch16_224"], "the backbone vit_tiny_patch16_224 cannot be used"),
         (["--weights=nowhere.pth"], r"expected a file of weights at nowhere\.pth"),
-        (["--set=model.init_args.ssdd.init_args.dd_bia=1"], "did you mean dd_bias"),
+        (["--set=model.init_args.ssdd.init_args.biases.dd_bia=1"], "did you mean dd_bias"),
         (["--truth=nowhere"], "truth folder nowhere does not exist"),
         (["--truth=small"], r"K/a\.b\.c\.png is .* pixels but small/a\.b\.c\.png is 6 x 5 pixels"),
     ],

@@ -19,7 +19,7 @@ def test_the_crop_fits_the_images(sizes, crop):
 
 def test_the_longest_side_is_drawn_as_in_the_paper():
     data = stage_config(Recipe(), {"images": "x"}, 448, "cpu", 99)["data"]
-    assert (data["resize"], data["crop_size"], data["images"]) == ([448, 512], 448, "x")
+    assert (data["augmentation"], data["images"]) == ({"resize": [448, 512], "crop_size": 448}, "x")
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ SMALL = {
     "trainer.enable_progress_bar": "false",
     "trainer.logger": "false",
     "trainer.callbacks": "null",
-    "data.crop_size": 32,
-    "data.resize": "[32,48]",
+    "data.augmentation.crop_size": 32,
+    "data.augmentation.resize": "[32,48]",
     "data.batch_size": 6,
     "data.num_workers": 0,
     "data.classes": "[cat,cow,dog,sheep]",
@@ -136,17 +136,17 @@ def fewer_images(run):
     (run.devkit / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("\n".join(run.names()[:-3]))
 
 
-SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 64, "class_bias": 0.0}}
+SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 64, "biases": {"class_bias": 0.0}}}
 ALL = set(PRODUCTS)
 MODELS = {"static", "seeds", "baseline_seeds", "dynamic"}
 CHANGES = {
     "learning rate": (
-        lambda r: r.go(model__init_args__learning_rate=0.005),
+        lambda r: r.go(model__init_args__optimization__learning_rate=0.005),
         ALL,
         "learning_rate was 0.001 and is 0.005",
     ),
     "epochs": (lambda r: r.go(trainer__max_epochs=2), ALL, "trainer.max_epochs was 1 and is 2"),
-    "crop": (lambda r: r.go(data__crop_size=48), ALL, "data.crop_size was 32 and is 48"),
+    "crop": (lambda r: r.go(data__augmentation__crop_size=48), ALL, "data.augmentation.crop_size was 32 and is 48"),
     "classifier weights": (
         lambda r: r.go(weights=new_weights(r.folder)),
         ALL,
@@ -199,14 +199,14 @@ def test_an_interrupted_fit_under_another_rate_starts_anew(run, capsys):
     entry = json.loads((run.out / "static" / "fit.json").read_text())
     (run.out / "static" / "fit.json").write_text(json.dumps({**entry, "finished": False}))
     capsys.readouterr()
-    run.go(model__init_args__new_learning_rate=0.02)
+    run.go(model__init_args__optimization__new_learning_rate=0.02)
     assert "new_learning_rate was 0.01 and is 0.02" in capsys.readouterr().out
 
 
 def test_a_rate_that_diverges_can_be_mended(run, capsys):
     with pytest.raises(InputError, match=r"the loss of step \d \(epoch \d\) is|holds NaN"):
-        run.go(model__init_args__new_learning_rate=1e30, trainer__max_epochs=3)
-    run.go(model__init_args__new_learning_rate=0.02)
+        run.go(model__init_args__optimization__new_learning_rate=1e30, trainer__max_epochs=3)
+    run.go(model__init_args__optimization__new_learning_rate=0.02)
     rows = json.loads((run.out / "results.json").read_text())
     assert all(0 <= row["miou"] <= 1 for row in rows)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ssdd_lightning.cli.main import main
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.coco import COCODataModule
 from ssdd_lightning.doctor.examine import examine
 from ssdd_lightning.errors import InputError
@@ -162,7 +163,7 @@ def test_the_published_checksums_are_asked_for(source, tmp_path):
 
 
 def test_the_stages_and_the_doctor_read_it(tiny_coco):
-    data = COCODataModule(tiny_coco, crop_size=32, batch_size=4, num_workers=0)
+    data = COCODataModule(tiny_coco, augmentation=Augmentation(32), batch_size=4, num_workers=0)
     assert data.num_classes == 81
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
@@ -179,7 +180,9 @@ def test_the_stages_and_the_doctor_read_it(tiny_coco):
 
 
 def test_a_choice_of_classes(tiny_coco):
-    data = COCODataModule(tiny_coco, classes=["sheep", "cat"], crop_size=32, batch_size=2, num_workers=0)
+    data = COCODataModule(
+        tiny_coco, classes=["sheep", "cat"], augmentation=Augmentation(32), batch_size=2, num_workers=0
+    )
     assert data.class_names == ["background", "cat", "sheep"]
     data.setup("validate")
     labels = json.loads((tiny_coco / "labels.json").read_text())

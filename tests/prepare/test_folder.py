@@ -8,6 +8,7 @@ from PIL import Image
 
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.folder import FolderDataModule
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.folder import FolderOptions, find_classes, prepare_folder, split_names
 from ssdd_lightning.storage.masks import write_mask
@@ -44,7 +45,9 @@ def prepare(photos, **options):
 def module(made):
     content = yaml.safe_load(made.config.read_text())
     assert content["dataset"] == "folder"
-    return FolderDataModule(**content["data"], crop_size=16, batch_size=2, num_workers=0)
+    return FolderDataModule(
+        **{**content["data"], "splits": Splits(**content["data"]["splits"])}, batch_size=2, num_workers=0
+    )
 
 
 def test_what_is_written_is_what_the_data_module_takes(photos):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ssdd_lightning.cli.main import main
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.labels import read_annotations, read_label_file
 from ssdd_lightning.data.voc import VOCDataModule
@@ -53,7 +54,7 @@ def test_the_stages_read_it(archives, obtaining, tmp_path):
         tmp_path / "out",
         labels=made.devkit / "labels.csv",
         truth="SegmentationClassAug",
-        crop_size=16,
+        augmentation=Augmentation(16),
         batch_size=5,
         num_workers=0,
     )

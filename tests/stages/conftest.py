@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from ssdd_lightning.functional import MergeBiases
 from ssdd_lightning.nn import SSDD, ClassificationNetwork, SegmentationNetwork
 
 CLASSES = 4
@@ -37,7 +38,7 @@ def build(network):
     def make(stage, bias=None, classes=CLASSES, **options):
         torch.manual_seed(0)
         if "ssdd" in stage.__init__.__annotations__:
-            options["ssdd"] = partial(SSDD, width=8, **({"dd_bias": bias, "class_bias": 0.0} if bias else {}))
+            options["ssdd"] = partial(SSDD, width=8, biases=MergeBiases(bias, 0.0) if bias else MergeBiases())
         module = stage(classes, **{"network": network, "backbone_weights": None, **options})
         module.logged = {}
         module.log = lambda name, value, **_: module.logged.update({name: value})

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from ssdd_lightning.stages import (
     StaticRefinementModule,
     base,
 )
+from ssdd_lightning.stages.values import PSA, Optimization
 
 
 class FakeTrainer:
@@ -39,7 +41,7 @@ def rates_after(module, steps, total):
 
 @pytest.mark.parametrize("stage", [SegmentationModule, StaticRefinementModule, DynamicRefinementModule])
 def test_two_groups_hold_every_parameter_once(build, stage):
-    module = build(stage, learning_rate=0.002, new_learning_rate=0.3, momentum=0.5, weight_decay=0.01)
+    module = build(stage, optimization=Optimization(0.002, 0.3, 0.5, 0.01))
     backbone, new = optimisation(module)[0].param_groups
     assert {id(p) for p in backbone["params"]} == {id(p) for p in module.network.backbone.parameters()}
     assert len(backbone["params"]) + len(new["params"]) == len(list(module.parameters()))
@@ -62,14 +64,14 @@ def test_frozen_parameters_are_not_optimised(build, network):
 
 
 def test_cosine_runs_towards_one_fifth_more_steps(build):
-    module = build(SegmentationModule, learning_rate=1.0, new_learning_rate=2.0)
+    module = build(SegmentationModule, optimization=Optimization(1.0, 2.0))
     last = (1 + math.cos(math.pi / 1.2)) / 2
     assert rates_after(module, 10, 10) == pytest.approx([last, 2 * last])
     assert last > 0.06
 
 
 def test_poly_has_power_nine_tenths_and_ends_at_zero(build):
-    module = build(SegmentationModule, schedule="poly", learning_rate=1.0, new_learning_rate=2.0)
+    module = build(SegmentationModule, optimization=Optimization(1.0, 2.0, lr_scheduler="poly"))
     assert rates_after(module, 5, 10) == pytest.approx([0.5**0.9, 2 * 0.5**0.9])
     assert rates_after(module, 10, 10) == pytest.approx([0, 0])
 
@@ -177,8 +179,11 @@ def test_another_stage_than_the_static_one_is_refused(build, weights):
 
 
 def test_biases_learn_at_twice_the_rate_without_decay(build, classifier):
-    module = build(ClassificationModule, network=classifier, learning_rate=0.1, new_learning_rate=1.0)
-    module.double_bias_rate = True
+    module = build(
+        ClassificationModule,
+        network=classifier,
+        optimization=replace(PSA, learning_rate=0.1, new_learning_rate=1.0, double_bias_rate=True),
+    )
     groups = {group["name"]: group for group in optimisation(module)[0].param_groups}
     assert {name: (g["lr"], g["weight_decay"]) for name, g in groups.items()} == {
         "backbone": (0.1, 5e-4),

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
+from ssdd_lightning.stages.values import Losses, SubBranch
 
 KEEP, TAKE = -10.0, 10.0  # a merge bias that always keeps the knowledge (d1 = K1, d2 = D0) or takes the advice
 PARTS = ("main", "sub", "diff1", "diff2")
@@ -67,7 +68,7 @@ def test_loss_is_the_sum_of_four_parts(build, step, batch):
 
 
 def test_every_loss_reaches_its_own_weights_only(build, step, batch, reached):
-    module = build(DynamicRefinementModule, bad_sample_rule="all", exclude_bad_from_diff2=False)
+    module = build(DynamicRefinementModule, losses=Losses(bad_sample_rule="all", exclude_bad_from_diff2=False))
     _, logged = step(certain_of(module, 1, 2), batch)  # so that neither image is a bad sample
     assert all(value > 0 for value in parts_of(logged).values())
     found = {part: {name.split(".")[0] for name in reached(value, module)} for part, value in parts_of(logged).items()}
@@ -166,7 +167,8 @@ def test_advice_is_the_crf_of_knowledge(build, batch):
 @pytest.mark.parametrize("alpha", [0.25, 0.5])
 def test_alpha_weighs_the_two_labels_of_the_sub_branch(build, step, batch, alpha):
     losses = {
-        a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, alpha=a), batch)[1]) for a in (0.0, alpha, 1.0)
+        a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(a)), batch)[1])
+        for a in (0.0, alpha, 1.0)
     }
     mixed = alpha * losses[1.0]["sub"] + (1 - alpha) * losses[0.0]["sub"]
     torch.testing.assert_close(losses[alpha]["sub"], mixed)
@@ -177,7 +179,7 @@ def test_alpha_weighs_the_two_labels_of_the_sub_branch(build, step, batch, alpha
 
 @pytest.mark.parametrize("target", ["d1", "d2"])
 def test_sub_target(build, step, batch, spied, ssdd_inputs, target):
-    module = build(DynamicRefinementModule, bias=KEEP, sub_target=target)
+    module = build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(target=target))
     inputs = ssdd_inputs(module)
     step(module, batch)
     seeds, first = inputs["ssdd2"]
@@ -189,7 +191,7 @@ def test_sub_target(build, step, batch, spied, ssdd_inputs, target):
 @pytest.mark.parametrize("target", ["d1", "d2"])
 def test_diff2_target(build, step, batch, spied, ssdd_inputs, target):
     """The second difference of L_diff2 is between the sub branch and D1 (paper) or D2 (authors' code)."""
-    module = build(DynamicRefinementModule, bias=KEEP, diff2_target=target)
+    module = build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(diff2_target=target))
     inputs = ssdd_inputs(module)
     step(module, batch)
     (d_seeds, *_), (d_first, valid, _) = spied["differences"][2:]
@@ -205,7 +207,7 @@ def test_diff2_target(build, step, batch, spied, ssdd_inputs, target):
 @pytest.mark.parametrize(("exclude", "zero"), [(True, True), (False, False)])
 def test_exclude_bad_from_diff2(build, step, batch, exclude, zero):
     """D1 is all background, so every seed fails: the images count in L_diff2 only if bad samples do."""
-    module = build(DynamicRefinementModule, bias=KEEP, exclude_bad_from_diff2=exclude)
+    module = build(DynamicRefinementModule, bias=KEEP, losses=Losses(exclude_bad_from_diff2=exclude))
     parts = parts_of(step(certain_of(module, 0), batch)[1])
     assert parts["diff1"] == 0
     assert (parts["diff2"] == 0) == zero
@@ -214,7 +216,7 @@ def test_exclude_bad_from_diff2(build, step, batch, exclude, zero):
 @pytest.mark.parametrize(("rule", "keep"), [("any", [True, False]), ("all", [True, True])])
 def test_bad_sample_rule(build, step, batch, spied, rule, keep):
     """The network sees classes 1 and 2, but never 3: the second image has one failed class of two."""
-    module = certain_of(build(DynamicRefinementModule, bias=KEEP, bad_sample_rule=rule), 1, 2)
+    module = certain_of(build(DynamicRefinementModule, bias=KEEP, losses=Losses(bad_sample_rule=rule)), 1, 2)
     step(module, batch)
     for _, _, kept in spied["differences"]:
         assert kept.tolist() == keep
@@ -223,7 +225,7 @@ def test_bad_sample_rule(build, step, batch, spied, rule, keep):
 def test_average_quarters_the_four_terms(build, step, batch):
     options = {"bad_sample_rule": "all", "exclude_bad_from_diff2": False}
     (plain, logged), (averaged, other) = (
-        step(build(DynamicRefinementModule, average_difference_loss=average, **options), batch)
+        step(build(DynamicRefinementModule, losses=Losses(average=average, **options)), batch)
         for average in (False, True)
     )
     difference = logged["train/diff1"] + logged["train/diff2"]
@@ -235,13 +237,17 @@ def test_average_quarters_the_four_terms(build, step, batch):
 @pytest.mark.parametrize(
     ("option", "changed", "same"),
     [
-        ("per_class_loss", ("main", "sub"), ("diff1", "diff2")),
-        ("balanced_difference_loss", ("diff2",), ("main", "sub")),
+        ("per_class", ("main", "sub"), ("diff1", "diff2")),
+        ("balanced", ("diff2",), ("main", "sub")),
     ],
 )
 def test_an_option_changes_its_own_losses_only(build, step, batch, option, changed, same):
     off, on = (
-        parts_of(step(build(DynamicRefinementModule, exclude_bad_from_diff2=False, **{option: value}), batch)[1])
+        parts_of(
+            step(build(DynamicRefinementModule, losses=Losses(exclude_bad_from_diff2=False, **{option: value})), batch)[
+                1
+            ]
+        )
         for value in (False, True)
     )
     for part in changed:

@@ -14,6 +14,7 @@ from ssdd_lightning import (
     VOCDataModule,
 )
 from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import mask_path
 
@@ -61,7 +62,9 @@ def fit(tiny_devkit, guides, build, classifier, tmp_path):
         folders = {"knowledge": guides / "knowledge"} if stage is not ClassificationModule else {}
         if stage is StaticRefinementModule:
             folders["advice"] = guides / "advice"
-        data = VOCDataModule(tiny_devkit, crop_size=32, batch_size=BATCH, num_workers=workers, **folders)
+        data = VOCDataModule(
+            tiny_devkit, augmentation=Augmentation(32), batch_size=BATCH, num_workers=workers, **folders
+        )
         names = {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True}
         checkpoint = RunCheckpoint(minutes, dirpath=tmp_path, **names)
         trainer = Trainer(

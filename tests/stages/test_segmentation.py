@@ -5,6 +5,7 @@ from torch import nn
 from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.nn import SegmentationOutput
 from ssdd_lightning.stages import SegmentationModule
+from ssdd_lightning.stages.values import Losses, TestProtocol
 
 LEVEL = 12  # a pixel of red 12 * c shows class c
 
@@ -49,7 +50,7 @@ def test_loss_is_cross_entropy_at_the_masks_size(build, step, batch):
 
 
 def test_per_class_loss_changes_the_mean(build, step, batch):
-    stages = [build(SegmentationModule, per_class_loss=per_class) for per_class in (False, True)]
+    stages = [build(SegmentationModule, losses=Losses(per_class=per_class)) for per_class in (False, True)]
     for stage in stages:  # one class is all that this network sees, so the rare classes cost more
         stage.network.head.classifier[1].bias.data[0] = 3.0
     plain, per_class = (step(stage, batch)[0] for stage in stages)
@@ -86,19 +87,19 @@ def test_mask_size_rounds_up(build, stride, size):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_protocol_gives_masks_at_image_size(build, photo, truth, flip):
-    stage = build(SegmentationModule, network=RedNetwork, test_scales=(1.0,), test_flip=flip, test_crf=False)
+    stage = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), flip, crf=False))
     torch.testing.assert_close(stage.segment(photo), truth)
 
 
 def test_scales_take_part(build, photo, truth):
-    coarse = build(SegmentationModule, network=RedNetwork, test_scales=(0.25,), test_crf=False).segment(photo)
+    coarse = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((0.25,), crf=False)).segment(photo)
     assert coarse.shape == truth.shape
     assert 0.7 < (coarse == truth).float().mean() < 1
 
 
 def test_crf_is_optional(build, photo, truth):
-    with_crf = build(SegmentationModule, network=RedNetwork, test_scales=(1.0,))
-    without = build(SegmentationModule, network=RedNetwork, test_scales=(1.0,), test_crf=False)
+    with_crf = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,)))
+    without = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), crf=False))
     assert without.test_crf is None
     photo[0, 0, 17, 5] = LEVEL  # one odd pixel on even ground
     assert without.segment(photo)[0, 17, 5] == 1
@@ -108,7 +109,7 @@ def test_crf_is_optional(build, photo, truth):
 
 
 def test_image_labels_restrict_the_prediction_but_not_the_test(build, photo, truth):
-    stage = build(SegmentationModule, network=RedNetwork, test_scales=(1.0,), test_crf=False)
+    stage = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), crf=False))
     labels = torch.tensor([[True, True, False, False]])
     batch = {"image_raw": photo, "image_labels": labels, "name": ["a"], "mask": truth}
     assert stage.predict_step(batch, 0)["mask"][0].unique().tolist() == [0, 1]
@@ -116,7 +117,7 @@ def test_image_labels_restrict_the_prediction_but_not_the_test(build, photo, tru
 
 
 def test_scores_are_means_over_the_classes_that_occur(build, photo, truth):
-    stage = build(SegmentationModule, network=RedNetwork, test_scales=(1.0,), test_crf=False)
+    stage = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), crf=False))
     wrong = truth.clone()
     wrong[truth == 3] = 2
     batch = {"image": photo, "image_raw": photo, "name": ["a"]}

@@ -3,6 +3,7 @@ import torch
 
 from ssdd_lightning.functional.refinement import ssdd_merge
 from ssdd_lightning.stages import StaticRefinementModule
+from ssdd_lightning.stages.values import Losses
 
 
 def test_loss_is_the_sum_of_both_parts(build, step, batch):
@@ -90,7 +91,8 @@ def one_class_of_two_vanishes(batch):
 def test_bad_sample_rule(build, step, batch):
     batch = one_class_of_two_vanishes(batch)
     excluded, kept = (
-        step(build(StaticRefinementModule, bad_sample_rule=rule), batch)[1]["train/diff0"] for rule in ("any", "all")
+        step(build(StaticRefinementModule, losses=Losses(bad_sample_rule=rule)), batch)[1]["train/diff0"]
+        for rule in ("any", "all")
     )
     assert excluded == 0
     assert kept > 0
@@ -106,7 +108,7 @@ def test_a_batch_of_bad_samples_still_has_a_backward_pass(build, step, batch):
 
 def test_average_halves_the_two_terms(build, step, batch):
     plain, averaged = (
-        step(build(StaticRefinementModule, average_difference_loss=average), batch)[1] for average in (False, True)
+        step(build(StaticRefinementModule, losses=Losses(average=average)), batch)[1] for average in (False, True)
     )
     torch.testing.assert_close(averaged["train/diff0"], plain["train/diff0"] / 2)
     torch.testing.assert_close(averaged["train/base"], plain["train/base"])
@@ -114,10 +116,12 @@ def test_average_halves_the_two_terms(build, step, batch):
 
 @pytest.mark.parametrize(
     ("option", "changed", "same"),
-    [("per_class_loss", "train/base", "train/diff0"), ("balanced_difference_loss", "train/diff0", "train/base")],
+    [("per_class", "train/base", "train/diff0"), ("balanced", "train/diff0", "train/base")],
 )
 def test_an_option_changes_its_own_loss_only(build, step, batch, option, changed, same):
-    off, on = (step(build(StaticRefinementModule, **{option: value}), batch)[1] for value in (False, True))
+    off, on = (
+        step(build(StaticRefinementModule, losses=Losses(**{option: value})), batch)[1] for value in (False, True)
+    )
     assert off[changed] != on[changed]
     torch.testing.assert_close(off[same], on[same])
 

@@ -32,8 +32,9 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status, 0.
     """
-    from ssdd_lightning.folders.merge import Biases, MergeFolders, merge_folder
+    from ssdd_lightning.folders.merge import MergeFolders, merge_folder
+    from ssdd_lightning.functional.refinement import MergeBiases
 
     folders = MergeFolders(args.knowledge, args.advice, args.differences)
-    merge_folder(folders, args.out, Biases(args.dd_bias, args.class_bias, args.background_bias))
+    merge_folder(folders, args.out, MergeBiases(args.dd_bias, args.class_bias, args.background_bias))
     return 0

@@ -71,6 +71,13 @@ def dense_crf(
 
     Raises:
         InputError: A wrong shape, type, range or name, a NaN, or an image without any present class.
+
+    Example:
+        >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(1, 3, 1, 6)
+        >>> foreground = torch.tensor([[[0.2, 0.6, 0.1, 0.8, 0.4, 0.9]]])  # one wrong pixel on either side of the edge
+        >>> refined = dense_crf(image, torch.stack((1 - foreground, foreground), dim=1))
+        >>> refined[:, 1].round(decimals=2)
+        tensor([[[0., 0., 0., 1., 1., 1.]]])
     """
     check_run(iterations, backend)
     images, scores = list(image), [score.detach() for score in probabilities]
@@ -85,7 +92,15 @@ def dense_crf(
 
 
 def check_run(iterations: int, backend: str) -> None:
-    """Raise InputError for a negative number of iterations or an unknown backend."""
+    """Raise InputError for a negative number of iterations or an unknown backend.
+
+    Example:
+        >>> check_run(iterations=10, backend="lattice")
+        >>> check_run(iterations=-1, backend="lattice")
+        Traceback (most recent call last):
+            ...
+        ssdd_lightning.errors.InputError: CRF iterations must be a whole number, 0 or more; found -1.
+    """
     if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
         raise InputError(f"CRF iterations must be a whole number, 0 or more; found {iterations!r}.")
     if backend not in _BACKENDS:

@@ -19,6 +19,16 @@ def refine_lattice(
 
     Returns:
         C x H x W float32 each, on that device; absent classes are 0.
+
+    Example:
+        >>> import torch
+        >>> image = torch.zeros(3, 1, 2, dtype=torch.uint8)
+        >>> probabilities = torch.tensor([[[0.6, 0.2]], [[0.2, 0.6]], [[0.2, 0.2]]])
+        >>> present = torch.tensor([[True, True, False]])
+        >>> refine_lattice([image], [probabilities], present, CRFSettings(3, 3, 80, 13, 10), iterations=0)[0][:, 0]
+        tensor([[0.7500, 0.2500],
+                [0.2500, 0.7500],
+                [0.0000, 0.0000]])
     """
     if probabilities[0].device.type == "cpu":
         # here, not above: numba takes half a second to import

@@ -26,6 +26,14 @@ class DenseCRF(nn.Module):
 
     Raises:
         InputError: An unknown preset or backend, or a value out of range.
+
+    Example:
+        >>> import torch
+        >>> crf = DenseCRF(preset="deeplab", iterations=3)
+        >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(1, 3, 1, 6)
+        >>> foreground = torch.tensor([[[0.2, 0.6, 0.1, 0.8, 0.4, 0.9]]])
+        >>> crf(image, torch.stack((1 - foreground, foreground), dim=1)).argmax(1)
+        tensor([[[0, 0, 0, 1, 1, 1]]])
     """
 
     def __init__(

@@ -17,6 +17,14 @@ def refine_pydensecrf(
 
     Raises:
         InputError: pydensecrf is not installed.
+
+    Example:
+        >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(3, 1, 6)
+        >>> foreground = torch.tensor([[0.2, 0.6, 0.1, 0.8, 0.4, 0.9]])
+        >>> present, settings = torch.tensor([[True, True]]), CRFSettings(3, 3, 80, 13, 10)
+        >>> [refined] = refine_pydensecrf([image], [torch.stack((1 - foreground, foreground))], present, settings, 10)
+        >>> refined.argmax(0)
+        tensor([[0, 0, 0, 1, 1, 1]])
     """
     result = []
     for image, scores, taking_part in zip(images, probabilities, present.cpu(), strict=True):

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ssdd_lightning.errors import InputError
@@ -15,8 +16,8 @@ class Splits:
     """The images of each phase.
 
     Args:
-        train: Split to train on: a name in ImageSets/Segmentation or the path of a .txt list. For plain folders the path
-            of a list, one name a line; None means all images that are labelled there.
+        train: Split to train on: a name in ImageSets/Segmentation or the path of a .txt list. For plain folders the
+            path of a list, one name a line; None means all images that are labelled there.
         val: The same for validation.
         test: The same for testing.
         predict: The same for prediction.
@@ -31,9 +32,7 @@ class Splits:
 
     def or_else(self, train: str, evaluation: str) -> "Splits":
         """The same with a dataset's own splits for those that are None."""
-        return Splits(
-            self.train or train, self.val or evaluation, self.test or evaluation, self.predict or train
-        )
+        return Splits(self.train or train, self.val or evaluation, self.test or evaluation, self.predict or train)
 
 
 def bare_name(entry: str) -> str:

@@ -1,6 +1,6 @@
 """Two folders of masks and a folder of difference maps become a folder of merged masks (Eq. 3, 4 and 17)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,25 +13,11 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.dataset import check_exist
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import prediction_path, read_prediction
-from ssdd_lightning.functional.refinement import ssdd_merge
+from ssdd_lightning.functional.refinement import MergeBiases, ssdd_merge
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import mask_path
-
-
-class Biases(NamedTuple):
-    """The biases of Eq. 17.
-
-    Attributes:
-        dd: b_dd, lean towards the advice.
-        class_: b_class, protection of a vanishing class.
-        background: lean towards the mask that says background.
-    """
-
-    dd: float = 0.4
-    class_: float = 1.0
-    background: float = 0.0
 
 
 class MergeInput(NamedTuple):
@@ -51,9 +37,9 @@ class MergeInput(NamedTuple):
     d_advice: Tensor
     image_labels: Tensor
 
-    def merged(self, biases: Biases) -> Tensor:
+    def merged(self, biases: MergeBiases) -> Tensor:
         """Merge (1 x H x W long)."""
-        return ssdd_merge(*self, *biases)
+        return ssdd_merge(*self, biases)
 
 
 @dataclass(frozen=True)
@@ -123,13 +109,13 @@ class MergeFolders:
         return self.differences / "d_knowledge", self.differences / "d_advice"
 
 
-def merge_folder(folders: MergeFolders, out: Path, biases: Biases, progress: bool = True) -> int:
+def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress: bool = True) -> int:
     """Merge every image that has difference maps and write the masks `<name>.png`; what is finished stays.
 
     Args:
         folders: The parts.
         out: Folder for the masks; may be the folder of the difference maps, whose masks are then replaced.
-        biases: Biases of the merge.
+        biases: MergeBiases of the merge.
         progress: Whether to show a bar.
 
     Returns:
@@ -143,7 +129,7 @@ def merge_folder(folders: MergeFolders, out: Path, biases: Biases, progress: boo
     names = folders.names()
     with locked(out):
         items = {name: Item(folders.files(name), (mask_path(out, name),)) for name in names}
-        ledger = Ledger(out, "merge", Recipe({"biases": biases._asdict()}), items)
+        ledger = Ledger(out, "merge", Recipe({"biases": asdict(biases)}), items)
         pending = ledger.pending()
         with ledger.working():
             for name in tqdm(pending, "merge", unit="image", disable=not progress):

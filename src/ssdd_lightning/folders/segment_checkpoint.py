@@ -4,6 +4,7 @@ import argparse
 import pickle
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,9 @@ def change_protocol(
         InputError: A scale is not above 0, the preset is unknown, or it comes with a crf of False.
     """
     if scales is not None:
-        if not scales or not all(0 < scale < float("inf") for scale in scales):
-            raise InputError(f"scales must be numbers above 0, at least one; found {list(scales)}")
-        stage.test_scales = list(scales)
+        stage.testing = replace(stage.testing, scales=tuple(scales))
     if flip is not None:
-        stage.test_flip = flip
+        stage.testing = replace(stage.testing, flip=flip)
     if crf_preset is not None:
         if crf is False:
             raise InputError(f"the CRF preset {crf_preset!r} and no CRF were asked for; leave one of them out.")
@@ -119,7 +118,7 @@ def change_protocol(
     elif crf is False:
         stage.test_crf = None
     elif crf and stage.test_crf is None:
-        stage.test_crf = DenseCRF(iterations=10, **(stage.hparams.get("crf") or {}))
+        stage.test_crf = DenseCRF(iterations=10, **asdict(stage.crf_options))
 
 
 def _classes(stage: SegmentationStage, path: Path, given: str | None) -> ClassTable:

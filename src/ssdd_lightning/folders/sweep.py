@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.scorecard import Scorecard
-from ssdd_lightning.folders.merge import Biases, MergeFolders, MergeInput
+from ssdd_lightning.folders.merge import MergeFolders, MergeInput
+from ssdd_lightning.functional.refinement import MergeBiases
 from ssdd_lightning.metrics.confusion import confusion_matrix
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import mask_path
@@ -41,13 +42,13 @@ class SweepResult:
     knowledge: float
     advice: float
     oracle: float
-    merged: Mapping[Biases, float]
+    merged: Mapping[MergeBiases, float]
     advice_right: float
     auc: Mapping[str, float]
     images: int
 
     @property
-    def best(self) -> Biases:
+    def best(self) -> MergeBiases:
         """Biases of the highest mIoU."""
         return max(self.merged, key=lambda biases: self.merged[biases])
 
@@ -67,11 +68,11 @@ class SweepResult:
 
     def table(self) -> str:
         """A table for the terminal: one row a pair of b_class and b_bg, one column a b_dd, percent."""
-        columns = sorted({biases.dd for biases in self.merged})
-        rows = sorted({(biases.class_, biases.background) for biases in self.merged})
+        columns = sorted({biases.dd_bias for biases in self.merged})
+        rows = sorted({(biases.class_bias, biases.background_bias) for biases in self.merged})
         lines = ["b_class   b_bg |" + "".join(f"{f'b_dd {dd:g}':>11}" for dd in columns)]
         for class_, background in rows:
-            cells = (self.merged[Biases(dd, class_, background)] for dd in columns)
+            cells = (self.merged[MergeBiases(dd, class_, background)] for dd in columns)
             lines.append(f"{class_:7g}{background:7g} |" + "".join(f"{100 * cell:11.2f}" for cell in cells))
         best = self.best
         return "\n".join(
@@ -80,7 +81,7 @@ class SweepResult:
                 "",
                 f"mIoU, percent, of {self.images} images; K {100 * self.knowledge:.2f}, A {100 * self.advice:.2f}, "
                 f"oracle {100 * self.oracle:.2f}",
-                f"best: b_dd {best.dd:g}, b_class {best.class_:g}, b_bg {best.background:g}: "
+                f"best: b_dd {best.dd_bias:g}, b_class {best.class_bias:g}, b_bg {best.background_bias:g}: "
                 f"{100 * self.merged[best]:.2f}",
                 f"where exactly one of K and A is right, A is right at {100 * self.advice_right:.1f} %; AUC of "
                 + ", ".join(f"{name} {value:.3f}" for name, value in self.auc.items()),
@@ -116,7 +117,7 @@ def sweep_biases(
     Raises:
         InputError: No image or no bias is given, or a file is missing or damaged.
     """
-    grid = [Biases(*values) for values in itertools.product(dd, class_, background)]
+    grid = [MergeBiases(*values) for values in itertools.product(dd, class_, background)]
     if not names or not grid:
         raise InputError("the sweep needs at least one image and one value of each bias; check the split.")
     counts = np.zeros((3 + len(grid), num_classes, num_classes + 1), dtype=np.int64)
@@ -139,7 +140,7 @@ def sweep_biases(
     )
 
 
-def _confusions(parts: MergeInput, truth: npt.NDArray[np.uint8], grid: Sequence[Biases], classes: int) -> Counts:
+def _confusions(parts: MergeInput, truth: npt.NDArray[np.uint8], grid: Sequence[MergeBiases], classes: int) -> Counts:
     """Confusions of K, A, their oracle merge and the merge with each of the biases."""
     knowledge, advice = (mask[0].numpy().astype(np.uint8) for mask in (parts.knowledge, parts.advice))
     masks = [knowledge, advice, np.where(advice == truth, advice, knowledge)]
@@ -168,5 +169,5 @@ def _auc(negative: Counts, positive: Counts) -> float:
     return float((positive * (below + negative / 2)).sum() / pairs) if pairs else math.nan
 
 
-def _named(biases: Biases) -> dict[str, float]:
-    return {"dd_bias": biases.dd, "class_bias": biases.class_, "background_bias": biases.background}
+def _named(biases: MergeBiases) -> dict[str, float]:
+    return {name: value for name, value in asdict(biases).items() if name != "failed_ratio"}

@@ -9,9 +9,10 @@ from ssdd_lightning.functional.affinity import (
     pair_labels,
 )
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
-from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
+from ssdd_lightning.functional.losses import difference_loss, difference_losses, segmentation_loss
 from ssdd_lightning.functional.random_walk import random_walk
 from ssdd_lightning.functional.refinement import (
+    MergeBiases,
     bad_samples,
     difference_target,
     failed_classes,
@@ -22,12 +23,14 @@ from ssdd_lightning.functional.refinement import (
 )
 
 __all__ = [
+    "MergeBiases",
     "affinity_loss",
     "bad_samples",
     "cam_background",
     "confident_labels",
     "dense_crf",
     "difference_loss",
+    "difference_losses",
     "difference_target",
     "failed_classes",
     "half_plane_offsets",

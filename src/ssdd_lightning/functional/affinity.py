@@ -32,6 +32,12 @@ def half_plane_offsets(radius: int = 5) -> tuple[tuple[int, int], ...]:
 
     Raises:
         InputError: for a smaller radius, which leaves no neighbour.
+
+    Example:
+        >>> half_plane_offsets(radius=2)
+        ((0, 1), (1, -1), (1, 0), (1, 1))
+        >>> len(half_plane_offsets(radius=5))
+        34
     """
     if radius < 2:
         raise InputError(f"the radius of pixel pairs must be 2 or more, found {radius}.")
@@ -49,6 +55,12 @@ def confident_labels(low: Tensor, high: Tensor) -> Tensor:
     Returns:
         B x H x W long: a class where `low` still shows it, background where even `high` shows background, and 255 in
         between, where one of them is 255 and where they contradict each other (`low` a class, `high` background).
+
+    Example:
+        >>> low = torch.tensor([[[0, 0, 8, 8]]])
+        >>> high = torch.tensor([[[0, 8, 8, 0]]])
+        >>> confident_labels(low, high)  # background, in between, cat, contradiction
+        tensor([[[  0, 255,   8, 255]]])
     """
     foreground = (low != 0) & (low != IGNORE) & (high != 0) & (high != IGNORE)
     background = (low == 0) & (high == 0)
@@ -65,6 +77,11 @@ def pair_labels(labels: Tensor, radius: int = 5) -> Tensor:
     Returns:
         B x P x H x W uint8: 0 both are background, 1 both are of one class, 2 they differ, 255 where a label is 255 or
         the pair is invalid.
+
+    Example:
+        >>> labels = torch.tensor([[[0, 0, 8, 8, 255]]])
+        >>> pair_labels(labels, radius=2)[:, 0]  # offset (0, 1): every pixel with its right neighbour
+        tensor([[[  0,   2,   1, 255, 255]]], dtype=torch.uint8)
     """
     pairs = labels.new_full((len(labels), len(half_plane_offsets(radius)), *labels.shape[1:]), IGNORE).byte()
     for k, (here, there) in enumerate(_pair_slices(labels.shape[1], labels.shape[2], radius)):
@@ -86,6 +103,11 @@ def pair_affinity(features: Tensor, radius: int = 5) -> Tensor:
 
     Returns:
         B x P x H x W float in [0, 1]; 0 for invalid pairs.
+
+    Example:
+        >>> features = torch.tensor([[[[0.0, 0.0, 1.0]]]])
+        >>> pair_affinity(features, radius=2)[:, 0]  # exp(0), exp(-1), and no neighbour
+        tensor([[[1.0000, 0.3679, 0.0000]]])
     """
     distance: Tensor = _PairDistance.apply(features.float() if features.itemsize < 4 else features, radius)
     return torch.exp(-distance)
@@ -100,6 +122,12 @@ def affinity_loss(affinity: Tensor, pairs: Tensor) -> Tensor:
 
     Returns:
         Scalar. A kind without pairs adds 0; without any pair it is 0 and still connected to `affinity`.
+
+    Example:
+        >>> pairs = torch.tensor([[[[0, 1, 2, 255]]]], dtype=torch.uint8)
+        >>> affinity = torch.tensor([[[[1.0, 1.0, 0.5, 0.5]]]])
+        >>> affinity_loss(affinity, pairs)  # 0 / 4 + 0 / 4 + log(2) / 2
+        tensor(0.3466)
     """
     affinity = affinity.float() if affinity.itemsize < 4 else affinity
     together, apart = -torch.log(affinity + _LEAST), -torch.log(1 + _LEAST - affinity)

@@ -16,6 +16,13 @@ def normalize_cam(cam: Tensor, image_labels: Tensor) -> Tensor:
 
     Returns:
         B x (C-1) x H x W float in [0, 1].
+
+    Example:
+        >>> cam = torch.tensor([[[[2.0, 1.0]], [[3.0, 4.0]]]])
+        >>> normalize_cam(cam, image_labels=torch.tensor([[True, True, False]]))
+        tensor([[[[1.0000, 0.5000]],
+        <BLANKLINE>
+                 [[0.0000, 0.0000]]]])
     """
     cam = cam * image_labels[:, 1:, None, None]
     return cam / cam.amax((2, 3), keepdim=True).clamp(min=1e-5)
@@ -30,6 +37,11 @@ def sum_cams(cams: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
 
     Returns:
         B x (C-1) x H x W float.
+
+    Example:
+        >>> cams = [torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.0, 2.0]]]])]
+        >>> sum_cams(cams, size=(1, 2))
+        tensor([[[[1., 3.]]]])
     """
     return torch.stack([F.interpolate(c.float(), size, mode="bilinear", align_corners=False) for c in cams]).sum(0)
 
@@ -43,5 +55,10 @@ def cam_background(cam: Tensor, alpha: float) -> Tensor:
 
     Returns:
         B x 1 x H x W float in [0, 1].
+
+    Example:
+        >>> cam = torch.tensor([[[[0.0, 0.5, 1.0]], [[0.0, 0.2, 0.6]]]])
+        >>> cam_background(cam, alpha=2)
+        tensor([[[[1.0000, 0.2500, 0.0000]]]])
     """
     return (1 - cam.amax(1, keepdim=True)).clamp(0, 1) ** alpha

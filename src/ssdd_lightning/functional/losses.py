@@ -1,11 +1,14 @@
 """The losses of SSDD: difference detection (Eq. 2) and segmentation (Eq. 8)."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional.refinement import difference_target, valid_pixels
 
 
 def difference_loss(
@@ -34,6 +37,12 @@ def difference_loss(
 
     Raises:
         InputError: if logits and target differ in size.
+
+    Example:
+        >>> logits = torch.tensor([[[2.0, -2.0, -2.0, -2.0]]])  # BCE 0.127 where right, 2.127 where wrong
+        >>> target = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
+        >>> difference_loss(logits, target)  # (1.127 + 0.127) / 2
+        tensor(0.6269)
     """
     if tuple(logits.shape) not in (tuple(target.shape), (len(target), 1, *target.shape[1:])):
         raise InputError(
@@ -53,6 +62,36 @@ def difference_loss(
     return _mean_over_present(_mean_over_present(side_means, pixels > 0), (pixels > 0).any(0), dim=0)
 
 
+def difference_losses(
+    terms: Iterable[tuple[Tensor, Tensor, Tensor]],
+    keep: Tensor | None = None,
+    balanced: bool = True,
+    per_image: bool = True,
+) -> Tensor:
+    """Sum of the terms of a difference loss (Eq. 6, 12 and 13).
+
+    Args:
+        terms: For each term the logits B x 1 x H x W of DD-Net on one mask, and the two masks B x H x W long,
+            255 = ignore, whose difference is their target (Eq. 1).
+        keep: As in `difference_loss`.
+        balanced: As in `difference_loss`.
+        per_image: As in `difference_loss`.
+
+    Returns:
+        Scalar.
+
+    Example:
+        >>> mask, other = torch.tensor([[[0, 1]]]), torch.tensor([[[0, 2]]])
+        >>> difference_losses([(torch.zeros(1, 1, 1, 2), mask, other)] * 2)  # 2 log 2
+        tensor(1.3863)
+    """
+    losses = [
+        difference_loss(logits, difference_target(mask, other), keep, valid_pixels(mask, other), balanced, per_image)
+        for logits, mask, other in terms
+    ]
+    return torch.stack(losses).sum()
+
+
 def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> Tensor:
     """Cross entropy of a segmentation network against a mask (Eq. 8).
 
@@ -64,6 +103,14 @@ def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> T
 
     Returns:
         Scalar; 0, connected to `logits`, if no pixel has a label.
+
+    Example:
+        >>> probabilities = torch.tensor([[[[0.8, 0.8, 0.8, 0.5]], [[0.2, 0.2, 0.2, 0.5]]]])
+        >>> mask = torch.tensor([[[0, 0, 0, 1]]])
+        >>> segmentation_loss(probabilities.log(), mask)  # (-log(0.8) - log(0.5)) / 2
+        tensor(0.4581)
+        >>> segmentation_loss(probabilities.log(), mask, per_class=False)  # (-3 log(0.8) - log(0.5)) / 4
+        tensor(0.3406)
     """
     loss = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")
     labelled = mask != IGNORE

@@ -40,6 +40,13 @@ def random_walk(cam: Tensor, affinity: Tensor, beta: float = 8.0, steps: int = 2
 
     Raises:
         InputError: for shapes that do not fit, or an option out of range.
+
+    Example:
+        >>> cam = torch.tensor([[[1.0, 0.0, 0.0]]])
+        >>> affinity = torch.zeros(4, 1, 3)
+        >>> affinity[0, 0, 0] = 1  # the first two pixels belong together, the third stands alone
+        >>> random_walk(cam, affinity, radius=2)
+        tensor([[[0.5000, 0.5000, 0.0000]]])
     """
     if cam.ndim == 3 and affinity.ndim == 3:
         return random_walk(cam[None], affinity[None], beta, steps, radius)[0]
@@ -61,6 +68,14 @@ def transition_matrix(weights: Tensor, radius: int = 5) -> Tensor:
 
     Returns:
         BN x BN sparse CSR float, N = HW.
+
+    Example:
+        >>> weights = torch.zeros(1, 4, 1, 3)
+        >>> weights[0, 0, 0, 0] = 1  # the first two pixels belong together, the third stands alone
+        >>> transition_matrix(weights, radius=2).to_dense()
+        tensor([[0.5000, 0.5000, 0.0000],
+                [0.5000, 0.5000, 0.0000],
+                [0.0000, 0.0000, 1.0000]])
     """
     batch, _, height, width = weights.shape
     counts, columns, source = _stencil(height, width, radius, weights.device)
@@ -134,6 +149,10 @@ def chebyshev_power(exponent: int, tolerance: float) -> tuple[float, ...]:
 
     Returns:
         Coefficients of T_0, T_1, ...; every second is 0.
+
+    Example:
+        >>> chebyshev_power(2, tolerance=1e-6)  # x^2 = T_0 / 2 + T_2 / 2, with T_2 = 2 x^2 - 1
+        (0.5, 0.0, 0.5)
     """
     terms = [0.0] * (exponent + 1)
     for degree in range(exponent % 2, exponent + 1, 2):

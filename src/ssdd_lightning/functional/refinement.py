@@ -1,10 +1,33 @@
 """Difference, failure, bias and merge: the arithmetic of SSDD (Eq. 1, 3, 4, 16 and 17)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
+
+
+@dataclass(frozen=True)
+class MergeBiases:
+    """What the merge leans to (Eq. 16 and 17). The defaults are the paper's.
+
+    Args:
+        dd_bias: b_dd, lean towards the advice (positive) or the knowledge (negative).
+        class_bias: b_class, protection of a vanishing class.
+        background_bias: b_bg, lean towards the mask that says background; the authors' code's own addition.
+        failed_ratio: A class failed whose share of pixels kept by the advice is smaller.
+
+    Example:
+        >>> MergeBiases(class_bias=0.0)
+        MergeBiases(dd_bias=0.4, class_bias=0.0, background_bias=0.0, failed_ratio=0.5)
+    """
+
+    dd_bias: float = 0.4
+    class_bias: float = 1.0
+    background_bias: float = 0.0
+    failed_ratio: float = 0.5
 
 
 def present_argmax(scores: Tensor, image_labels: Tensor) -> Tensor:
@@ -16,6 +39,11 @@ def present_argmax(scores: Tensor, image_labels: Tensor) -> Tensor:
 
     Returns:
         B x H x W long mask.
+
+    Example:
+        >>> scores = torch.tensor([[[[0.5, 0.1]], [[0.3, 0.4]], [[0.2, 0.5]]]])
+        >>> present_argmax(scores, image_labels=torch.tensor([[True, True, False]]))
+        tensor([[[0, 1]]])
     """
     return scores.masked_fill(~image_labels[:, :, None, None], float("-inf")).argmax(1)
 
@@ -29,6 +57,12 @@ def valid_pixels(knowledge: Tensor, advice: Tensor) -> Tensor:
 
     Returns:
         B x H x W bool.
+
+    Example:
+        >>> knowledge = torch.tensor([[[0, 8, 8, 255]]])
+        >>> advice = torch.tensor([[[0, 0, 255, 255]]])
+        >>> valid_pixels(knowledge, advice)
+        tensor([[[ True,  True, False, False]]])
     """
     return (knowledge != IGNORE) & (advice != IGNORE)
 
@@ -48,6 +82,12 @@ def difference_target(knowledge: Tensor, advice: Tensor) -> Tensor:
 
     Raises:
         InputError: if the shapes differ.
+
+    Example:
+        >>> knowledge = torch.tensor([[[0, 8, 8, 255]]])
+        >>> advice = torch.tensor([[[0, 8, 0, 8]]])
+        >>> difference_target(knowledge, advice)
+        tensor([[[0., 0., 1., 0.]]])
     """
     _check_same_shape(knowledge, advice)
     return ((knowledge != advice) & valid_pixels(knowledge, advice)).float()
@@ -70,6 +110,12 @@ def failed_classes(knowledge: Tensor, advice: Tensor, image_labels: Tensor, rati
 
     Raises:
         InputError: if the shapes of the masks differ.
+
+    Example:
+        >>> knowledge = torch.tensor([[[1, 1, 1, 2, 2, 2]]])
+        >>> advice = torch.tensor([[[1, 0, 0, 2, 2, 0]]])  # keeps a third of class 1 and two thirds of class 2
+        >>> failed_classes(knowledge, advice, image_labels=torch.tensor([[True, True, True]]))
+        tensor([[False,  True, False]])
     """
     _check_same_shape(knowledge, advice)
     valid = valid_pixels(knowledge, advice)
@@ -90,6 +136,11 @@ def class_counts(mask: Tensor, valid: Tensor, num_classes: int) -> Tensor:
 
     Returns:
         B x C float.
+
+    Example:
+        >>> mask = torch.tensor([[[0, 1, 1, 255]]])
+        >>> class_counts(mask, valid=mask != 255, num_classes=3)
+        tensor([[1., 2., 0.]])
     """
     index = mask.masked_fill(~valid, num_classes).flatten(1)
     counts = torch.zeros(len(mask), num_classes + 1, device=mask.device)
@@ -110,6 +161,12 @@ def bad_samples(failed: Tensor, image_labels: Tensor, rule: str = "any") -> Tens
 
     Raises:
         InputError: if the rule is neither.
+
+    Example:
+        >>> image_labels = torch.tensor([[True, True, True]])
+        >>> failed = torch.tensor([[False, True, False]])
+        >>> bad_samples(failed, image_labels, rule="any"), bad_samples(failed, image_labels, rule="all")
+        (tensor([True]), tensor([False]))
     """
     if rule == "any":
         return failed.any(1)
@@ -123,9 +180,7 @@ def merge_bias(
     knowledge: Tensor,
     advice: Tensor,
     failed: Tensor,
-    dd_bias: float = 0.4,
-    class_bias: float = 1.0,
-    background_bias: float = 0.0,
+    biases: MergeBiases = MergeBiases(),
 ) -> Tensor:
     """Compute the bias of the confidence score (Eq. 17), signed so that a vanishing class is protected.
 
@@ -135,17 +190,22 @@ def merge_bias(
         knowledge: B x H x W long, 255 = ignore.
         advice: B x H x W long, 255 = ignore.
         failed: B x C bool, from `failed_classes`.
-        dd_bias: b_dd, lean towards the advice (positive) or the knowledge (negative).
-        class_bias: b_class, protection of a failed class.
-        background_bias: b_bg, lean towards the mask that says background; the authors' code's own addition.
+        biases: b_dd, b_class and b_bg.
 
     Returns:
         B x H x W float.
+
+    Example:
+        >>> knowledge, advice = torch.tensor([[[0, 1, 0]]]), torch.tensor([[[0, 0, 1]]])
+        >>> failed = torch.tensor([[False, True]])
+        >>> merge_bias(knowledge, advice, failed)  # class 1 failed: -1 where K shows it, +1 where A does
+        tensor([[[ 0.4000, -0.6000,  1.4000]]])
     """
     lost_in_knowledge = _lookup(failed, knowledge).float()
     lost_in_advice = _lookup(failed, advice).float()
     to_background = (advice == 0).float() - (knowledge == 0).float()
-    return dd_bias + class_bias * (lost_in_advice - lost_in_knowledge) + background_bias * to_background
+    vanishing = lost_in_advice - lost_in_knowledge
+    return biases.dd_bias + biases.class_bias * vanishing + biases.background_bias * to_background
 
 
 def ssdd_merge(
@@ -154,10 +214,8 @@ def ssdd_merge(
     d_knowledge: Tensor,
     d_advice: Tensor,
     image_labels: Tensor,
-    dd_bias: float = 0.4,
-    class_bias: float = 1.0,
-    background_bias: float = 0.0,
-    failed_ratio: float = 0.5,
+    biases: MergeBiases = MergeBiases(),
+    failed: Tensor | None = None,
 ) -> Tensor:
     """Take the advice where the difference was predictable, else keep the knowledge (Eq. 3 and 4).
 
@@ -170,21 +228,27 @@ def ssdd_merge(
         d_knowledge: B x H x W float in [0, 1], difference predicted from the knowledge.
         d_advice: B x H x W float in [0, 1], difference predicted from the advice.
         image_labels: B x C bool, column 0 (background) true.
-        dd_bias: b_dd of `merge_bias`.
-        class_bias: b_class of `merge_bias`.
-        background_bias: b_bg of `merge_bias`.
-        failed_ratio: ratio of `failed_classes`.
+        biases: b_dd, b_class, b_bg, and when a class failed.
+        failed: B x C bool, from `failed_classes`, if it is known already.
 
     Returns:
         B x H x W long, the refined mask m_D.
 
     Raises:
         InputError: if the shapes of masks and difference maps are not all the same.
+
+    Example:
+        >>> knowledge, advice = torch.tensor([[[1, 1, 1, 1]]]), torch.tensor([[[1, 1, 0, 0]]])
+        >>> d_knowledge = torch.tensor([[[0.1, 0.1, 0.9, 0.1]]])
+        >>> d_advice = torch.tensor([[[0.1, 0.1, 0.2, 0.8]]])
+        >>> image_labels = torch.tensor([[True, True]])
+        >>> ssdd_merge(knowledge, advice, d_knowledge, d_advice, image_labels)  # w is 0.4, 0.4, 1.1 and -0.3
+        tensor([[[1, 1, 0, 1]]])
     """
     _check_same_shape(knowledge, advice, d_knowledge, d_advice)
-    failed = failed_classes(knowledge, advice, image_labels, failed_ratio)
-    confidence = d_knowledge - d_advice
-    confidence = confidence + merge_bias(knowledge, advice, failed, dd_bias, class_bias, background_bias)
+    if failed is None:
+        failed = failed_classes(knowledge, advice, image_labels, biases.failed_ratio)
+    confidence = d_knowledge - d_advice + merge_bias(knowledge, advice, failed, biases)
     take_advice = ((confidence >= 0) & (advice != IGNORE)) | (knowledge == IGNORE)
     return torch.where(take_advice, advice, knowledge)
 

@@ -33,6 +33,14 @@ def boundary_counts(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
 
     Returns:
         3 x C int64: pixels in both boundary regions of a class, in the truth's, in the prediction's.
+
+    Example:
+        >>> ground_truth = np.zeros((5, 5), np.uint8)
+        >>> ground_truth[1:4, 1:4] = 1  # all of this square is boundary, save its centre
+        >>> boundary_counts(np.zeros_like(ground_truth), ground_truth, num_classes=2)
+        array([[16,  0],
+               [16,  8],
+               [16,  0]])
     """
     depth = boundary_depth(truth.shape[0], truth.shape[1])
     prediction = np.where(truth == IGNORE, np.uint8(IGNORE), prediction)
@@ -50,6 +58,10 @@ def boundary_iou(counts: Counts) -> npt.NDArray[np.float64]:
 
     Returns:
         C float64 in [0, 1]; NaN where neither mask shows the class.
+
+    Example:
+        >>> boundary_iou(np.array([[16, 4, 0], [16, 8, 0], [16, 4, 0]]))
+        array([1. , 0.5, nan])
     """
     both, truth, predicted = counts
     union = truth + predicted - both
@@ -57,7 +69,12 @@ def boundary_iou(counts: Counts) -> npt.NDArray[np.float64]:
 
 
 def boundary_depth(height: int, width: int) -> int:
-    """Depth of the boundary region in pixels: 12 for VOC's 500 x 375."""
+    """Depth of the boundary region in pixels: 12 for VOC's 500 x 375.
+
+    Example:
+        >>> boundary_depth(375, 500)
+        12
+    """
     return max(1, round(RATIO * float(np.hypot(height, width))))
 
 
@@ -80,6 +97,13 @@ def trimap_counts(
 
     Returns:
         K x C x (C+1) int64, a confusion for each width, see `confusion.confusion_matrix`.
+
+    Example:
+        >>> ground_truth = np.array([[0, 0, 0, 1, 1, 1]], np.uint8)
+        >>> prediction = np.array([[1, 0, 0, 0, 1, 1]], np.uint8)
+        >>> [narrow, wide] = trimap_counts(prediction, ground_truth, num_classes=2, widths=[1, 4])
+        >>> narrow.tolist(), wide.tolist()  # 2 pixels in the narrow band, all 6 in the wide one
+        ([[1, 0, 0], [1, 0, 0]], [[2, 1, 0], [1, 2, 0]])
     """
     narrowest = np.zeros(truth.shape, dtype=np.intp)  # number of the first band that a pixel is in
     for width in widths:
@@ -92,7 +116,12 @@ def trimap_counts(
 
 
 def near_other_value(mask: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
-    """Which pixels have a pixel of another value within `width` of them, H x W; outside the image there is none."""
+    """Which pixels have a pixel of another value within `width` of them, H x W; outside the image there is none.
+
+    Example:
+        >>> near_other_value(np.array([[0, 0, 0, 8, 8, 8]], np.uint8), width=1)
+        array([[False, False,  True,  True, False, False]])
+    """
     return _running(mask, width, np.minimum) != _running(mask, width, np.maximum)
 
 

@@ -21,6 +21,12 @@ def joint_histogram(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
 
     Raises:
         InputError: The arrays differ in shape or are not uint8.
+
+    Example:
+        >>> ground_truth = np.array([[0, 0, 15, 255]], np.uint8)
+        >>> counts = joint_histogram(np.array([[0, 15, 15, 15]], np.uint8), ground_truth)
+        >>> counts[0, [0, 15]], counts[15, [0, 15]]
+        (array([1, 1]), array([0, 1]))
     """
     if prediction.shape != truth.shape:
         raise InputError(f"prediction has shape {prediction.shape} but truth {truth.shape}; they must agree")
@@ -47,6 +53,12 @@ def confusion_matrix(
 
     Raises:
         InputError: The masks differ in size, are not uint8, or hold a value that is neither class nor 255.
+
+    Example:
+        >>> ground_truth = np.array([[0, 0, 0, 1, 1, 255]], np.uint8)
+        >>> confusion_matrix(np.array([[0, 0, 1, 1, 255, 1]], np.uint8), ground_truth, num_classes=2)
+        array([[2, 1, 0],
+               [0, 1, 1]])
     """
     pairs = joint_histogram(prediction, truth)
     unknown = np.arange(num_classes, IGNORE)
@@ -72,6 +84,11 @@ class ClassRates(NamedTuple):
         recall: TP / T.
         fp: (P - TP) / (T + P - TP), the share of the union that is predicted wrongly (MCTformer, CVPR 2022).
         fn: (T - TP) / (T + P - TP), the share of the union that is missed; iou + fp + fn = 1.
+
+    Example:
+        >>> rates = class_rates(np.array([[3, 1, 0], [0, 4, 0]]))
+        >>> rates.iou, rates.fp, rates.fn  # iou + fp + fn = 1
+        (array([0.75, 0.8 ]), array([0. , 0.2]), array([0.25, 0.  ]))
     """
 
     iou: npt.NDArray[np.float64]
@@ -86,6 +103,11 @@ def class_rates(confusion: npt.NDArray[np.integer]) -> ClassRates:
 
     Args:
         confusion: C x (C+1), see `confusion_matrix`.
+
+    Example:
+        >>> rates = class_rates(np.array([[3, 1, 0], [0, 4, 0]]))
+        >>> rates.precision, rates.recall
+        (array([1. , 0.8]), array([0.75, 1.  ]))
     """
     hits = confusion.diagonal()
     truth, predicted = confusion.sum(axis=1), confusion[:, : len(confusion)].sum(axis=0)
@@ -104,12 +126,22 @@ def class_rates(confusion: npt.NDArray[np.integer]) -> ClassRates:
 
 
 def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """IoU of every class, C float64; see `ClassRates`."""
+    """IoU of every class, C float64; see `ClassRates`.
+
+    Example:
+        >>> intersection_over_union(np.array([[3, 1, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0]]))  # nothing shows class 2
+        array([0.75, 0.8 ,  nan])
+    """
     return class_rates(confusion).iou
 
 
 def shown_mean(values: npt.NDArray[np.float64]) -> float:
-    """Mean over the classes that truth or prediction show, those that are not NaN; NaN if there is none."""
+    """Mean over the classes that truth or prediction show, those that are not NaN; NaN if there is none.
+
+    Example:
+        >>> shown_mean(np.array([0.75, 0.25, np.nan]))
+        0.5
+    """
     shown = values[~np.isnan(values)]
     return float(shown.mean()) if shown.size else float("nan")
 
@@ -126,5 +158,10 @@ def best_of_both(
 
     Returns:
         H x W uint8: the truth where K or A is right, else K.
+
+    Example:
+        >>> knowledge, advice = np.array([[0, 8, 8]], np.uint8), np.array([[8, 0, 0]], np.uint8)
+        >>> best_of_both(knowledge, advice, np.array([[8, 8, 12]], np.uint8))  # A is right, K is right, neither is
+        array([[8, 8, 8]], dtype=uint8)
     """
     return np.where(advice == truth, truth, prediction)

@@ -17,6 +17,13 @@ class SegmentationIoU(Metric):
 
     Args:
         num_classes: C, background included.
+
+    Example:
+        >>> iou = SegmentationIoU(num_classes=2)
+        >>> ground_truth = torch.tensor([[[0, 0, 1, 1, 255]]])
+        >>> iou.update(torch.tensor([[[0, 1, 1, 1, 0]]]), ground_truth)
+        >>> iou.compute()  # 1 / 2 and 2 / 3
+        {'miou': tensor(0.5833), 'iou': tensor([0.5000, 0.6667])}
     """
 
     is_differentiable = False

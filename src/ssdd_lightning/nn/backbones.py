@@ -45,6 +45,12 @@ class Backbone(nn.Module):
     Attributes:
         channels: channels of each feature map, the shallowest (stride 2) first; 0 there if the encoder begins at
             stride 4, as ConvNeXt and PVT do.
+
+    Example:
+        >>> backbone = Backbone("test_efficientnet").eval()  # timm's smallest encoder
+        >>> features = backbone(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
+        >>> [tuple(level.shape[1:]) for level in features]
+        [(16, 32, 48), (24, 16, 24), (32, 8, 12), (48, 4, 6), (64, 4, 6)]
     """
 
     encoder: Any  # ResNet38 or smp's encoder

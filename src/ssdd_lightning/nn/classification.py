@@ -20,6 +20,13 @@ class ClassificationNetwork(nn.Module):
             do; false is for a backbone that starts from nothing.
         frozen_layers: names of the backbone's layers that are not trained (PSA: conv1a, b2, b2_1, b2_2).
         checkpointing: save memory in training by computing the backbone's activations again.
+
+    Example:
+        >>> import torch
+        >>> network = ClassificationNetwork(num_classes=21, backbone="test_efficientnet").eval()
+        >>> image = torch.zeros(1, 3, 64, 96, dtype=torch.uint8)
+        >>> network(image).shape, network.activation_maps(image).shape
+        (torch.Size([1, 20]), torch.Size([1, 20, 4, 6]))
     """
 
     def __init__(

@@ -22,6 +22,13 @@ class SegmentationOutput(NamedTuple):
             begins there.
         high: e_h, B x C_h x h x w float, features before the last layer of the head.
         logits: B x C x h x w float.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[[[2.0, 0.0]], [[1.0, 3.0]]]])
+        >>> output = SegmentationOutput(low=torch.zeros(1, 4, 4, 8), high=torch.zeros(1, 8, 1, 2), logits=logits)
+        >>> output.logits.argmax(1)
+        tensor([[[0, 1]]])
     """
 
     low: Tensor
@@ -46,6 +53,13 @@ class SegmentationNetwork(nn.Module):
             do; false is for a backbone that starts from nothing.
         frozen_layers: names of the backbone's layers that are not trained (the authors': conv1a).
         checkpointing: save memory in training by computing the backbone's activations again.
+
+    Example:
+        >>> import torch
+        >>> network = SegmentationNetwork(num_classes=21, backbone="test_efficientnet", head_channels=8).eval()
+        >>> low, high, logits = network(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
+        >>> low.shape, high.shape, logits.shape
+        (torch.Size([1, 16, 32, 48]), torch.Size([1, 8, 4, 6]), torch.Size([1, 21, 4, 6]))
     """
 
     def __init__(

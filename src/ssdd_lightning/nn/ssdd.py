@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssdd_lightning.functional.refinement import ssdd_merge
+from ssdd_lightning.functional.refinement import MergeBiases, failed_classes, ssdd_merge
 from ssdd_lightning.nn.ddnet import DDNet
 
 
@@ -17,11 +17,19 @@ class SSDDOutput(NamedTuple):
         mask: B x H x W long, the refined mask m_D.
         knowledge_logits: B x 1 x H x W float, logits of d_K.
         advice_logits: B x 1 x H x W float, logits of d_A.
+        failed: B x C bool, classes that failed (Eq. 16).
+
+    Example:
+        >>> logits = torch.tensor([[[[0.0, 2.0]]]])
+        >>> output = SSDDOutput(torch.tensor([[[0, 8]]]), knowledge_logits=logits, advice_logits=-logits)
+        >>> output.knowledge_logits.sigmoid(), output.advice_logits.sigmoid()  # d_K and d_A
+        (tensor([[[[0.5000, 0.8808]]]]), tensor([[[[0.5000, 0.1192]]]]))
     """
 
     mask: Tensor
     knowledge_logits: Tensor
     advice_logits: Tensor
+    failed: Tensor
 
 
 class SSDD(nn.Module):
@@ -33,10 +41,15 @@ class SSDD(nn.Module):
         low_channels: channels of e_l.
         width: channels inside DD-Net (256 in the paper).
         frozen_norm: DD-Net's normalisation is frozen, as in the authors' code.
-        dd_bias: b_dd of Eq. 17, lean towards the advice.
-        class_bias: b_class of Eq. 17, protection of a vanishing class.
-        background_bias: lean towards background; the authors' code's own addition.
-        failed_ratio: a class failed whose share of pixels kept by the advice is smaller (Eq. 16).
+        biases: what the merge leans to (Eq. 16 and 17).
+
+    Example:
+        >>> ssdd = SSDD(num_classes=2, high_channels=8, low_channels=4, width=16, dd_bias=2.0)
+        >>> high, low = torch.zeros(1, 8, 1, 2), torch.zeros(1, 4, 4, 8)
+        >>> knowledge, advice = torch.tensor([[[1, 1, 0, 0]]]), torch.tensor([[[1, 1, 1, 0]]])
+        >>> output = ssdd(high, low, knowledge, advice, image_labels=torch.tensor([[True, True]]))
+        >>> output.mask  # d_K - d_A + 2 is above 0: the advice is taken everywhere
+        tensor([[[1, 1, 1, 0]]])
     """
 
     def __init__(
@@ -46,17 +59,11 @@ class SSDD(nn.Module):
         low_channels: int = 128,
         width: int = 256,
         frozen_norm: bool = False,
-        dd_bias: float = 0.4,
-        class_bias: float = 1.0,
-        background_bias: float = 0.0,
-        failed_ratio: float = 0.5,
+        biases: MergeBiases = MergeBiases(),
     ) -> None:
         super().__init__()
         self.ddnet = DDNet(num_classes, high_channels, low_channels, width, frozen_norm)
-        self.dd_bias = dd_bias
-        self.class_bias = class_bias
-        self.background_bias = background_bias
-        self.failed_ratio = failed_ratio
+        self.biases = biases
 
     def forward(
         self,
@@ -79,7 +86,7 @@ class SSDD(nn.Module):
                 reduced (nearest) and its logits are resized (bilinearly) before the merge at the masks' size.
 
         Returns:
-            The refined mask, and both logits at the masks' size.
+            The refined mask, both logits at the masks' size, and the failed classes.
         """
         work = size or (knowledge.shape[-2], knowledge.shape[-1])
         features = self.ddnet.image_features(high, low, work)
@@ -88,18 +95,10 @@ class SSDD(nn.Module):
             for mask in (knowledge, advice)
         )
         with torch.no_grad():
-            mask = ssdd_merge(
-                knowledge,
-                advice,
-                knowledge_logits.float().sigmoid()[:, 0],
-                advice_logits.float().sigmoid()[:, 0],
-                image_labels,
-                self.dd_bias,
-                self.class_bias,
-                self.background_bias,
-                self.failed_ratio,
-            )
-        return SSDDOutput(mask, knowledge_logits, advice_logits)
+            failed = failed_classes(knowledge, advice, image_labels, self.biases.failed_ratio)
+            d_knowledge, d_advice = (logits.float().sigmoid()[:, 0] for logits in (knowledge_logits, advice_logits))
+            mask = ssdd_merge(knowledge, advice, d_knowledge, d_advice, image_labels, self.biases, failed)
+        return SSDDOutput(mask, knowledge_logits, advice_logits, failed)
 
 
 def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:

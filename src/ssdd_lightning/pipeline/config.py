@@ -12,6 +12,7 @@ import yaml
 
 from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.renamed import with_new_names
 
 _CONFIGS = ("--config", "-c")
 EXTENDS = "extends"
@@ -45,7 +46,8 @@ class StageConfig:
         Raises:
             InputError: A file cannot be read.
         """
-        return merged(*(read_config(path) for path in self.files), *(_nested(k, v) for k, v in self.settings.items()))
+        given = merged(*(_nested(key, value) for key, value in self.settings.items()))
+        return merged(*(read_config(path) for path in self.files), with_new_names(given, "the settings"))
 
     def with_settings(self, settings: Mapping[str, Any]) -> "StageConfig":
         """The same with more settings."""
@@ -64,7 +66,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     content: dict[str, Any] = {}
     for source in config_chain(path):
-        own = _read(source)
+        own = with_new_names(_read(source), str(source))
         own.pop(EXTENDS, None)
         content = merged(own, content)
     return content

@@ -24,6 +24,7 @@ from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, with_contents
 from ssdd_lightning.pipeline.config_errors import config_sentence
+from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
@@ -81,7 +82,7 @@ class SSDDCommandLine(LightningCLI):
                 self.keep = args.keep
                 self.config = parser.parse_object(args.values())
             else:
-                self.config = parser.parse_args(with_contents(args))
+                self.config = parser.parse_args(with_contents(words_with_new_names(args)))
         except ArgumentError as error:
             words = args.words() if isinstance(args, StageCall) else list(args)
             words = words if words[0] in self.subcommands() else ["fit", *words]

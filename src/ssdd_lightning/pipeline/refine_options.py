@@ -98,8 +98,7 @@ def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str, i
         },
         "data": {
             **data,
-            "resize": [crop, round(crop * 8 / 7)],
-            "crop_size": crop,
+            "augmentation": {"resize": [crop, round(crop * 8 / 7)], "crop_size": crop},
             "batch_size": recipe.batch_size,
             "num_workers": recipe.num_workers,
         },

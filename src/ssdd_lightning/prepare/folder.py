@@ -257,7 +257,7 @@ def _write(
         "images": str(options.images.resolve()),
         "labels": str((out / "labels.json").resolve()),
         "class_names": str((out / "classes.txt").resolve()),
-        **{f"{phase}_split": str((out / f"{split}.txt").resolve()) for phase, split in splits.items()},
+        "splits": {phase: str((out / f"{split}.txt").resolve()) for phase, split in splits.items()},
         **({"truth": str(options.truth.resolve())} if options.truth is not None and val else {}),
     }
     texts = {

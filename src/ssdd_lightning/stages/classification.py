@@ -1,7 +1,7 @@
 """Stage 1: a multi-label classifier, and the class activation maps that are the first knowledge."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cam
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.inference import scaled_views
 from ssdd_lightning.stages.base import Batch, Stage
+from ssdd_lightning.stages.values import PSA, Optimization
 
 
 class ClassificationModule(Stage):
@@ -25,12 +26,7 @@ class ClassificationModule(Stage):
         background_alpha: background score (1 - max CAM) ** alpha in the maps written by `predict`.
         background_constant: if given, a constant background score in [0, 1] instead.
         backbone_weights: weights the backbone starts from: "imagenet", "offline", a file, or null.
-        learning_rate: of the backbone.
-        new_learning_rate: of the classifier.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        schedule: "poly" (PSA) or "cosine".
-        double_bias_rate: biases learn at twice the rate and without weight decay (PSA's code).
+        optimization: learning rates, optimizer and schedule.
     """
 
     predicts = ("map",)
@@ -44,23 +40,9 @@ class ClassificationModule(Stage):
         background_alpha: float = 4.0,
         background_constant: float | None = None,
         backbone_weights: str | None = "imagenet",
-        learning_rate: float = 1e-2,
-        new_learning_rate: float = 1e-1,
-        momentum: float = 0.9,
-        weight_decay: float = 5e-4,
-        schedule: Literal["cosine", "poly"] = "poly",
-        double_bias_rate: bool = False,
+        optimization: Optimization = PSA,
     ) -> None:
-        super().__init__(
-            network(num_classes),
-            backbone_weights,
-            learning_rate,
-            new_learning_rate,
-            momentum,
-            weight_decay,
-            schedule,
-            double_bias_rate,
-        )
+        super().__init__(network(num_classes), backbone_weights, optimization)
         self.save_hyperparameters()
         self.network: ClassificationNetwork
         self.scales = list(scales)

@@ -1,8 +1,7 @@
 """Stage 3, dynamic region refinement (4.2): the labels are refined at every step while the network trains."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +9,14 @@ from torch.nn import functional as F
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.crf import CRFOptions, DenseCRF
-from ssdd_lightning.functional.losses import difference_loss, segmentation_loss
-from ssdd_lightning.functional.refinement import (
-    bad_samples,
-    difference_target,
-    failed_classes,
-    present_argmax,
-    valid_pixels,
-)
+from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
+from ssdd_lightning.functional.refinement import bad_samples, present_argmax
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.stages.static import maps_of
+from ssdd_lightning.stages.values import Losses, Optimization, SubBranch, TestProtocol
 
 
 class DynamicRefinementModule(SegmentationStage):
@@ -35,30 +29,15 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: the SSDD modules; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks, CRF and DD-Nets work at 1/mask_stride of the input (4 in the paper).
         crf_iterations: mean-field iterations of the CRF inside the training step.
-        alpha: share of m_D0 in the sub branch's loss (Eq. 14).
-        sub_target: the sub branch's other label, "d1" (paper) or "d2" (authors' code).
-        diff2_target: what the sub branch is compared with for d_D1, "d1" (paper) or "d2" (authors' code).
-        bad_sample_rule: an image takes no part in a difference loss if "any" (authors' code) or "all" (paper) of its
-            classes failed (Eq. 16).
-        exclude_bad_from_diff2: leave bad samples out of L_diff2 as well (paper), not only out of L_diff1.
-        balanced_difference_loss: average difference and agreement pixels separately (authors' code) instead of the
-            plain pixel mean (paper).
-        average_difference_loss: quarter the sum of its four terms (authors' code) instead of adding them (paper).
-        per_class_loss: mean within each class, then over classes (Eq. 8 as printed); false is the plain mean over
-            pixels (authors' code), which leans to background while training is short.
-        test_scales: scales whose probabilities are averaged in `test` and `predict`.
-        test_flip: average over the horizontal flip too.
-        test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
-        crf: preset, widths and weights of both CRFs (in the step, after the average), such as {bilateral_sxy: 40}; null
-            is the preset psa, made for photos of 500 pixels.
+        sub_branch: what the sub branch learns from.
+        losses: how the losses are read where the paper and the authors' code differ.
+        testing: scales, flip and CRF of `test` and `predict`.
+        crf: preset, widths and weights of both CRFs (in the step, after the average), such as
+            {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
         static_checkpoint: checkpoint of a static stage that backbone, both branches and both SSDD modules start from,
             instead of from backbone_weights; null is the paper's start.
-        learning_rate: of the backbone.
-        new_learning_rate: of all other layers.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        schedule: "cosine" (SSDD) or "poly".
+        optimization: learning rates, optimizer and schedule.
     """
 
     def __init__(
@@ -68,41 +47,23 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
         crf_iterations: int = 3,
-        alpha: float = 0.5,
-        sub_target: Literal["d1", "d2"] = "d1",
-        diff2_target: Literal["d1", "d2"] = "d1",
-        bad_sample_rule: Literal["any", "all"] = "any",
-        exclude_bad_from_diff2: bool = True,
-        balanced_difference_loss: bool = True,
-        average_difference_loss: bool = False,
-        per_class_loss: bool = True,
-        test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
-        test_flip: bool = True,
-        test_crf: bool = True,
+        sub_branch: SubBranch = SubBranch(),
+        losses: Losses = Losses(),
+        testing: TestProtocol = TestProtocol(),
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
         static_checkpoint: str | None = None,
-        learning_rate: float = 1e-3,
-        new_learning_rate: float = 1e-2,
-        momentum: float = 0.9,
-        weight_decay: float = 2e-4,
-        schedule: Literal["cosine", "poly"] = "cosine",
+        optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__(
             num_classes,
             network(num_classes),
             mask_stride,
-            test_scales,
-            test_flip,
-            test_crf,
+            testing,
             crf,
+            backbone_weights,
+            optimization,
             static_checkpoint,
-            backbone_weights=backbone_weights,
-            learning_rate=learning_rate,
-            new_learning_rate=new_learning_rate,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            schedule=schedule,
         )
         self.save_hyperparameters()
         channels = (num_classes, self.network.high_channels, self.network.low_channels)
@@ -110,14 +71,8 @@ class DynamicRefinementModule(SegmentationStage):
         self.ssdd1 = ssdd(*channels)
         self.ssdd2 = ssdd(*channels)
         self.crf = DenseCRF(iterations=crf_iterations, **asdict(crf))
-        self.alpha = alpha
-        self.sub_target = sub_target
-        self.diff2_target = diff2_target
-        self.bad_sample_rule = bad_sample_rule
-        self.exclude_bad_from_diff2 = exclude_bad_from_diff2
-        self.balanced = balanced_difference_loss
-        self.average = average_difference_loss
-        self.per_class_loss = per_class_loss
+        self.sub_branch = sub_branch
+        self.losses = losses
 
     def static_parts(self) -> list[tuple[nn.Module, str]]:
         """Both branches start as the static stage's one, both SSDD modules as its SSDD."""
@@ -147,18 +102,19 @@ class DynamicRefinementModule(SegmentationStage):
         # Eq. 11
         loss_main = self.segmentation_loss(main, m_d2)
         # Eq. 14
-        loss_sub = self.alpha * self.segmentation_loss(sub, m_d0)
-        loss_sub = loss_sub + (1 - self.alpha) * self.segmentation_loss(sub, m_d1 if self.sub_target == "d1" else m_d2)
+        alpha, other = self.sub_branch.alpha, m_d1 if self.sub_branch.target == "d1" else m_d2
+        loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, other)
         # Eq. 12
-        keep: Tensor | None = self.good_samples(m_k1, m_a1, labels)
-        diff1 = self.difference_loss(first.knowledge_logits, m_k1, m_a1, keep)
-        diff1 = diff1 + self.difference_loss(first.advice_logits, m_k1, m_a1, keep)
+        balanced, rule = self.losses.balanced, self.losses.bad_sample_rule
+        keep: Tensor | None = ~bad_samples(first.failed, labels, rule)
+        terms = [(first.knowledge_logits, m_k1, m_a1), (first.advice_logits, m_k1, m_a1)]
+        diff1 = difference_losses(terms, keep, balanced)
         # Eq. 13
-        keep = self.good_samples(m_d0, m_d1, labels) if self.exclude_bad_from_diff2 else None
-        compared = m_d1 if self.diff2_target == "d1" else m_d2
-        diff2 = self.difference_loss(second.knowledge_logits, m_d0, m_sub, keep, per_image=False)
-        diff2 = diff2 + self.difference_loss(second.advice_logits, m_sub, compared, keep, per_image=False)
-        difference = (diff1 + diff2) / (4 if self.average else 1)
+        keep = ~bad_samples(second.failed, labels, rule) if self.losses.exclude_bad_from_diff2 else None
+        compared = m_d1 if self.sub_branch.diff2_target == "d1" else m_d2
+        terms = [(second.knowledge_logits, m_d0, m_sub), (second.advice_logits, m_sub, compared)]
+        diff2 = difference_losses(terms, keep, balanced, per_image=False)
+        difference = (diff1 + diff2) / (4 if self.losses.average else 1)
 
         loss: Tensor = loss_main + loss_sub + difference  # Eq. 15
         self.log_dict({"train/loss": loss, "train/main": loss_main, "train/sub": loss_sub}, prog_bar=True)
@@ -185,16 +141,4 @@ class DynamicRefinementModule(SegmentationStage):
 
     def segmentation_loss(self, logits: Tensor, mask: Tensor) -> Tensor:
         """L_seg (Eq. 8)."""
-        return segmentation_loss(logits, mask, self.per_class_loss)
-
-    def good_samples(self, knowledge: Tensor, advice: Tensor, image_labels: Tensor) -> Tensor:
-        """Images that are no bad training samples (Eq. 16), B bool."""
-        failed = failed_classes(knowledge, advice, image_labels, self.ssdd1.failed_ratio)
-        return ~bad_samples(failed, image_labels, self.bad_sample_rule)
-
-    def difference_loss(
-        self, logits: Tensor, knowledge: Tensor, advice: Tensor, keep: Tensor | None, per_image: bool = True
-    ) -> Tensor:
-        """One term J of Eq. 12 and 13: predict where two masks differ."""
-        target, valid = difference_target(knowledge, advice), valid_pixels(knowledge, advice)
-        return difference_loss(logits, target, keep, valid, self.balanced, per_image)
+        return segmentation_loss(logits, mask, self.losses.per_class)

@@ -1,9 +1,9 @@
 """Segmentation on given masks: the plain baseline, the retraining step, and how every segmentation model is tested."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -18,6 +18,7 @@ from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch, Stage
+from ssdd_lightning.stages.values import Losses, Optimization, TestProtocol
 from ssdd_lightning.weights.loading import LoadReport, load_tensors
 from ssdd_lightning.weights.reading import read_weights
 
@@ -29,12 +30,11 @@ class SegmentationStage(Stage):
         num_classes: C, background included.
         network: the segmentation network.
         mask_stride: the network's output, the masks and DD-Net meet at 1/mask_stride of the input (4 in the paper).
-        test_scales: scales whose probabilities are averaged in `test` and `predict`.
-        test_flip: average over the horizontal flip too.
-        test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
+        testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of the dense CRF.
         static_checkpoint: checkpoint of a static stage that a fit starts from, instead of from the backbone's weights.
-        **optimization: arguments of `Stage`.
+        backbone_weights: see `Stage`.
+        optimization: see `Stage`.
     """
 
     def __init__(
@@ -42,21 +42,19 @@ class SegmentationStage(Stage):
         num_classes: int,
         network: SegmentationNetwork,
         mask_stride: int,
-        test_scales: Sequence[float],
-        test_flip: bool,
-        test_crf: bool,
+        testing: TestProtocol,
         crf: CRFOptions,
+        backbone_weights: str | None,
+        optimization: Optimization,
         static_checkpoint: str | None = None,
-        **optimization: Any,  # noqa: ANN401 - passed on to `Stage`, which types them
     ) -> None:
-        super().__init__(network, **optimization)
+        super().__init__(network, backbone_weights, optimization)
         self.network: SegmentationNetwork
         self.mask_stride = mask_stride
-        self.test_scales = list(test_scales)
-        self.test_flip = test_flip
+        self.testing = testing
+        self.crf_options = crf
+        self.test_crf = DenseCRF(iterations=10, **asdict(crf)) if testing.crf else None
         self.static_checkpoint = static_checkpoint
-        checked = DenseCRF(iterations=10, **asdict(crf))  # a wrong preset is told also where no CRF follows
-        self.test_crf = checked if test_crf else None
         self.val_iou = SegmentationIoU(num_classes)
         self.test_iou = SegmentationIoU(num_classes)
 
@@ -120,7 +118,7 @@ class SegmentationStage(Stage):
             if self.test_crf is None
             else {**asdict(self.test_crf.settings), "iterations": self.test_crf.iterations}
         )
-        return {"scales": self.test_scales, "flip": self.test_flip, "crf": crf}
+        return {"scales": list(self.testing.scales), "flip": self.testing.flip, "crf": crf}
 
     @torch.no_grad()
     def segment(self, image: Tensor, image_labels: Tensor | None = None) -> Tensor:
@@ -134,7 +132,7 @@ class SegmentationStage(Stage):
             B x H x W long mask.
         """
         probabilities = multi_scale_probabilities(
-            lambda view: self.network(view).logits, image, self.test_scales, self.test_flip
+            lambda view: self.network(view).logits, image, self.testing.scales, self.testing.flip
         )
         if image_labels is None:
             image_labels = probabilities.new_ones(probabilities.shape[:2], dtype=torch.bool)
@@ -150,21 +148,14 @@ class SegmentationModule(SegmentationStage):
         num_classes: C, background included; comes from the data.
         network: the segmentation network; called with the number of classes.
         mask_stride: logits and masks meet at 1/mask_stride of the input (4 in the paper).
-        per_class_loss: mean within each class, then over classes (Eq. 8 as printed); false is the plain mean over
-            pixels (authors' code), which leans to background while training is short.
-        test_scales: scales whose probabilities are averaged in `test` and `predict`.
-        test_flip: average over the horizontal flip too.
-        test_crf: pass the averaged probabilities through the dense CRF, 10 iterations at image size.
-        crf: preset, widths and weights of the CRF after the average, such as {bilateral_sxy: 40}; null
-            is the preset psa, made for photos of 500 pixels.
+        losses: how L_seg is read (`per_class`); the others are of the stages with DD-Nets.
+        testing: scales, flip and CRF of `test` and `predict`.
+        crf: preset, widths and weights of the CRF after the average, such as
+            {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
         static_checkpoint: checkpoint of a static stage that the network starts from, instead of from
             backbone_weights; null is the paper's start.
-        learning_rate: of the backbone.
-        new_learning_rate: of all other layers.
-        momentum: of SGD.
-        weight_decay: of SGD.
-        schedule: "cosine" (SSDD) or "poly".
+        optimization: learning rates, optimizer and schedule.
     """
 
     def __init__(
@@ -172,43 +163,31 @@ class SegmentationModule(SegmentationStage):
         num_classes: int,
         network: Callable[[int], SegmentationNetwork] = SegmentationNetwork,
         mask_stride: int = 4,
-        per_class_loss: bool = True,
-        test_scales: Sequence[float] = (0.5, 0.75, 1.0, 1.25, 1.5),
-        test_flip: bool = True,
-        test_crf: bool = True,
+        losses: Losses = Losses(),
+        testing: TestProtocol = TestProtocol(),
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
         static_checkpoint: str | None = None,
-        learning_rate: float = 1e-3,
-        new_learning_rate: float = 1e-2,
-        momentum: float = 0.9,
-        weight_decay: float = 2e-4,
-        schedule: Literal["cosine", "poly"] = "cosine",
+        optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__(
             num_classes,
             network(num_classes),
             mask_stride,
-            test_scales,
-            test_flip,
-            test_crf,
+            testing,
             crf,
+            backbone_weights,
+            optimization,
             static_checkpoint,
-            backbone_weights=backbone_weights,
-            learning_rate=learning_rate,
-            new_learning_rate=new_learning_rate,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            schedule=schedule,
         )
         self.save_hyperparameters()
-        self.per_class_loss = per_class_loss
+        self.losses = losses
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy against the given masks (Eq. 8)."""
         size = self.mask_size(batch["image"])
         mask = resize_mask(batch["knowledge"], size)
-        loss = segmentation_loss(resize_logits(self.network(batch["image"]).logits, size), mask, self.per_class_loss)
+        loss = segmentation_loss(resize_logits(self.network(batch["image"]).logits, size), mask, self.losses.per_class)
         self.log("train/loss", loss, prog_bar=True)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}
         return loss

@@ -1,6 +1,7 @@
 """What the stages have in common in their settings, as values: each default stands here or in one stage."""
 
-from collections.abc import Iterable
+import inspect
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,16 +12,6 @@ from torch.optim import Optimizer
 from ssdd_lightning.errors import InputError
 
 
-def paper_sgd(parameters: Iterable[Any]) -> Optimizer:
-    """SGD of the paper (5.1): momentum 0.9, weight decay 2e-4. The momentum is 0, in effect, in the authors' code."""
-    return torch.optim.SGD(parameters, momentum=0.9, weight_decay=2e-4)
-
-
-def psa_sgd(parameters: Iterable[Any]) -> Optimizer:
-    """SGD of PSA's stages with a momentum of 0.9 and PSA's weight decay, 5e-4."""
-    return torch.optim.SGD(parameters, momentum=0.9, weight_decay=5e-4)
-
-
 @dataclass(frozen=True)
 class Optimization:
     """How a stage's weights are learnt.
@@ -28,7 +19,10 @@ class Optimization:
     Args:
         learning_rate: Of the backbone.
         new_learning_rate: Of all other layers.
-        optimizer: Any optimizer of torch, by class_path in a YAML; its learning rates are the two above.
+        momentum: Of SGD, the paper's optimizer (0.9 in the authors' configuration, 0 in effect in their code).
+        weight_decay: Of SGD.
+        optimizer: In place of SGD any optimizer of torch, by class_path in a YAML. Its learning rates are the two
+            above, everything else are its own arguments.
         lr_scheduler: "cosine" (SSDD: a ramp-down towards 1.2 times the length of the run, so that the rate never
             reaches 0) or "poly" (PSA: power 0.9), both step by step; or any scheduler of torch, by class_path, which
             counts epochs.
@@ -37,7 +31,9 @@ class Optimization:
 
     learning_rate: float = 1e-3
     new_learning_rate: float = 1e-2
-    optimizer: OptimizerCallable = paper_sgd
+    momentum: float = 0.9
+    weight_decay: float = 2e-4
+    optimizer: OptimizerCallable | None = None
     lr_scheduler: Literal["cosine", "poly"] | LRSchedulerCallable = "cosine"
     double_bias_rate: bool = False
 
@@ -50,14 +46,20 @@ class Optimization:
         Raises:
             InputError: The optimizer was given a rate of its own, which would not be used.
         """
+        if self.optimizer is None:
+            return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
         optimizer = self.optimizer(groups)
-        usual = type(optimizer)([torch.nn.Parameter(torch.zeros(1))]).defaults.get("lr")
-        if optimizer.defaults.get("lr") != usual:
+        own = inspect.signature(type(optimizer)).parameters.get("lr")
+        if own is not None and optimizer.defaults.get("lr") != own.default:
             raise InputError(
                 f"the optimizer was given the learning rate {optimizer.defaults['lr']}; expected the rates as "
                 "learning_rate (of the backbone) and new_learning_rate (of all other layers) beside it."
             )
         return optimizer
+
+
+PSA = Optimization(1e-2, 1e-1, weight_decay=5e-4, lr_scheduler="poly")
+"""PSA's schedule at a tenth of its rates, with momentum."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class TestProtocol:
         scales: Scales whose probabilities are averaged.
         flip: Average over the horizontal flip too.
         crf: Pass the average through the dense CRF, 10 iterations at image size.
+
+    Raises:
+        InputError: A scale is not above 0.
     """
 
     __test__ = False  # no test of pytest's
@@ -75,6 +80,10 @@ class TestProtocol:
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
     flip: bool = True
     crf: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.scales or not all(0 < scale < math.inf for scale in self.scales):
+            raise InputError(f"scales must be numbers above 0, at least one; found {list(self.scales)}.")
 
 
 PLAIN = TestProtocol((1.0,), flip=False, crf=False)

@@ -1,0 +1,78 @@
+"""Options under their names of version 0.1: understood for one more version, with a warning."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_warn
+
+_AUGMENTATION = ("crop_size", "resize", "keep_aspect", "flip", "color_jitter")
+_OPTIMIZATION = ("learning_rate", "new_learning_rate", "momentum", "weight_decay", "double_bias_rate")
+_BIASES = ("dd_bias", "class_bias", "background_bias", "failed_ratio")
+_MODEL = {
+    **{name: f"optimization.{name}" for name in _OPTIMIZATION},
+    "schedule": "optimization.lr_scheduler",
+    "test_scales": "testing.scales",
+    "test_flip": "testing.flip",
+    "test_crf": "testing.crf",
+    "per_class_loss": "losses.per_class",
+    "bad_sample_rule": "losses.bad_sample_rule",
+    "exclude_bad_from_diff2": "losses.exclude_bad_from_diff2",
+    "balanced_difference_loss": "losses.balanced",
+    "average_difference_loss": "losses.average",
+    "alpha": "sub_branch.alpha",
+    "sub_target": "sub_branch.target",
+    "diff2_target": "sub_branch.diff2_target",
+    **{f"ssdd.init_args.{name}": f"ssdd.init_args.biases.{name}" for name in _BIASES},
+}
+RENAMED = {
+    **{f"model.init_args.{old}": f"model.init_args.{new}" for old, new in _MODEL.items()},
+    **{f"data.{name}": f"data.augmentation.{name}" for name in _AUGMENTATION},
+    **{f"data.{phase}_split": f"data.splits.{phase}" for phase in ("train", "val", "test", "predict")},
+}
+"""Old dotted name -> new one."""
+
+
+def with_new_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A configuration with every option under its new name.
+
+    Args:
+        content: Sections of a YAML file, nested.
+        where: The file, for the warning.
+    """
+    result = _copy(content)
+    for old, new in RENAMED.items():
+        *sections, name = old.split(".")
+        owner: Any = result
+        for section in sections:
+            owner = owner.get(section) if isinstance(owner, dict) else None
+        if not isinstance(owner, dict) or name not in owner:
+            continue
+        _warn(old, new, where)
+        value, target = owner.pop(name), result
+        *sections, name = new.split(".")
+        for section in sections:
+            target = target.setdefault(section, {})
+        target.setdefault(name, value)
+    return result
+
+
+def words_with_new_names(words: Sequence[str]) -> list[str]:
+    """The words of a command with every option under its new name."""
+    result = []
+    for word in words:
+        option, equals, value = word.partition("=")
+        new = RENAMED.get(option.removeprefix("--")) if option.startswith("--") else None
+        if new is not None:
+            _warn(option.removeprefix("--"), new, "the command line")
+        result.append(word if new is None else f"--{new}{equals}{value}")
+    return result
+
+
+def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+
+
+def _warn(old: str, new: str, where: str) -> None:
+    rank_zero_warn(
+        f"{old} ({where}) is called {new} now; the old name will go with the next version.", category=FutureWarning
+    )
