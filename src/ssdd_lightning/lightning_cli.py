@@ -11,7 +11,8 @@ from typing import Any, Literal
 import torch
 import yaml
 from jsonargparse import Namespace
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
@@ -101,6 +102,18 @@ class SSDDCommandLine(LightningCLI):
             while cause is not None and not isinstance(cause, InputError):
                 cause = cause.__cause__
             raise cause or error from None
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Show tqdm's bar, as all other commands do, unless the user chose another one or none.
+
+        Lightning takes rich's instead wherever rich is installed, and that one writes nothing into a log file before
+        the end of the training.
+        """
+        given = config.get("callbacks") or []
+        given = given if isinstance(given, list) else [given]
+        if config.get("enable_progress_bar") is not False and not any(isinstance(c, ProgressBar) for c in given):
+            callbacks.append(TQDMProgressBar())
+        return super()._instantiate_trainer(config, callbacks)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
