@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ssdd_lightning.evaluation.table import percent
+from ssdd_lightning.evaluation.text_table import text_table
+
 
 def score_row(what: str, split: str, card: Any, seconds: float | None) -> dict[str, Any]:  # noqa: ANN401
     """Make one row: mIoU and coverage of a scorecard as fractions, and how long the making took."""
@@ -12,13 +15,17 @@ def score_row(what: str, split: str, card: Any, seconds: float | None) -> dict[s
 
 def results_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format rows of `score_row`: percent with two decimals."""
-    lines = [f"{'':<26}{'split':<10}{'mIoU':>8}{'coverage':>10}{'seconds':>9}"]
-    for row in rows:
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        lines.append(
-            f"{row['what']:<26}{row['split']:<10}{row['miou'] * 100:8.2f}{row['coverage'] * 100:10.2f}{seconds:>9}"
-        )
-    return "\n".join(lines)
+    cells = [
+        [
+            row["what"],
+            row["split"],
+            percent(row["miou"]),
+            percent(row["coverage"]),
+            "" if row["seconds"] is None else f"{row['seconds']:.0f}",
+        ]
+        for row in rows
+    ]
+    return text_table(["masks", "split", "mIoU (%)", "coverage (%)", "seconds"], cells, left=(0, 1))
 
 
 def refinement_picture(

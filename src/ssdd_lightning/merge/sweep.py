@@ -18,6 +18,8 @@ from ssdd_lightning.data.masks import read_mask
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.confusion import confusion_matrix
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.evaluation.table import percent
+from ssdd_lightning.evaluation.text_table import text_table
 from ssdd_lightning.merge.folder import Biases, MergeFolders, MergeInput
 
 Counts = npt.NDArray[np.int64]
@@ -68,14 +70,14 @@ class SweepResult:
         """A table for the terminal: one row a pair of b_class and b_bg, one column a b_dd, percent."""
         columns = sorted({biases.dd for biases in self.merged})
         rows = sorted({(biases.class_, biases.background) for biases in self.merged})
-        lines = ["b_class   b_bg |" + "".join(f"{f'b_dd {dd:g}':>11}" for dd in columns)]
-        for class_, background in rows:
-            cells = (self.merged[Biases(dd, class_, background)] for dd in columns)
-            lines.append(f"{class_:7g}{background:7g} |" + "".join(f"{100 * cell:11.2f}" for cell in cells))
+        cells = [
+            [*map("{:g}".format, row), *(percent(self.merged[Biases(dd, *row)]) for dd in columns)] for row in rows
+        ]
+        headings = ["b_class", "b_bg", *(f"b_dd {dd:g}" for dd in columns)]
         best = self.best
         return "\n".join(
             [
-                *lines,
+                text_table(headings, cells, left=()),
                 "",
                 f"mIoU, percent, of {self.images} images; K {100 * self.knowledge:.2f}, A {100 * self.advice:.2f}, "
                 f"oracle {100 * self.oracle:.2f}",
