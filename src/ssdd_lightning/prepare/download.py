@@ -37,7 +37,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Obtaining:
-    """How archives are come by.
+    """Where archives come from.
 
     Args:
         folder: Where downloads go.
