@@ -15,16 +15,10 @@ def score_row(what: str, split: str, card: Any, seconds: float | None) -> dict[s
 
 def results_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format rows of `score_row`: percent with two decimals."""
-    cells = [
-        [
-            row["what"],
-            row["split"],
-            percent(row["miou"]),
-            percent(row["coverage"]),
-            "" if row["seconds"] is None else f"{row['seconds']:.0f}",
-        ]
-        for row in rows
-    ]
+    cells = []
+    for row in rows:
+        seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        cells.append([row["what"], row["split"], percent(row["miou"]), percent(row["coverage"]), seconds])
     return text_table(["masks", "split", "mIoU (%)", "coverage (%)", "seconds"], cells, left=(0, 1))
 
 
