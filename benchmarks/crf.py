@@ -267,12 +267,10 @@ def finished(*batch: Any) -> None:
 
 def plot(rows: list[Row], memory_rows: list[Row], path: Path) -> None:
     """Cost against pixels and against labels, both axes logarithmic, and peak memory."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained")
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
     by_size = [row for row in rows if row["size"] != "500x375"]
     by_labels = [row for row in rows if row["size"] == "500x375"]
     for axis, chosen, key, title in (

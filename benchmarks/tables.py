@@ -2,17 +2,16 @@
 
 from typing import Any
 
+from ssdd_lightning.evaluation.text_table import text_table
+
 Row = dict[str, Any]
 
 
 def print_table(title: str, rows: list[Row]) -> None:
-    """Columns as wide as what stands in them."""
+    """Print one row a dictionary; a column is a key of any of them."""
     heads = list(dict.fromkeys(key for row in rows for key in row))
-    cells = [heads] + [[shown(row.get(head, "")) for head in heads] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(heads))]
-    print(f"\n{title}")
-    for line in cells:
-        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    cells = [[shown(row.get(head, "")) for head in heads] for row in rows]
+    print(f"\n{title}\n{text_table(heads, cells, left=())}")
 
 
 def shown(value: Any) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 
 import ssdd_lightning
 from ssdd_lightning.cli.main import FILE_COMMANDS, STAGE_COMMANDS, entry_point, main
@@ -784,6 +785,14 @@ def test_bad_input_found_while_training_has_a_line_of_its_own(flow, tmp_path, mo
     assert as_process(monkeypatch, words) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"ssdd: error: cannot read mask {tmp_path / 'seeds' / '2007_000001.png'}")
+
+
+def test_the_progress_bar_is_tqdms_unless_another_is_chosen(flow):
+    words = flow.words("fit", "classification", "--trainer.enable_progress_bar=true")[1:]
+    chosen = "--trainer.callbacks=[{class_path: pytorch_lightning.callbacks.RichProgressBar}]"
+    assert type(build_stage(words).trainer.progress_bar_callback) is TQDMProgressBar
+    assert type(build_stage([*words, chosen]).trainer.progress_bar_callback) is RichProgressBar
+    assert build_stage(flow.words("fit", "classification")[1:]).trainer.progress_bar_callback is None
 
 
 def test_a_checkpoint_of_other_classes_is_bad_input(flow, tmp_path, monkeypatch, capsys):

@@ -24,9 +24,6 @@ STAGES = {
 }
 
 
-RATES = {"learning_rate": 0.05, "new_learning_rate": 0.05}
-
-
 @pytest.fixture(scope="session")
 def trained(tiny_devkit, tmp_path_factory):
     """Stage name -> checkpoint, and under "config" the YAML of the segmentation stage."""

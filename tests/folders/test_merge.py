@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -87,8 +89,14 @@ def test_the_commands(folders, capsys):
     names.write_text("background\nkite\n")
     with pytest.raises(InputError, match=r"holds the value \d+, expected 0\.\.1"):
         main(same)
-    assert "b_dd 0.4" in capsys.readouterr().out
-    assert '"auc"' in (root / "s.json").read_text()
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    headings = next(row for row in rows if row[:2] == ["b_class", "b_bg"])
+    column = 2 + headings[2:].index("0.4") // 2
+    content = json.loads((root / "s.json").read_text())
+    assert 0 <= content["auc"]["w"] <= 1
+    paper = {"dd_bias": 0.4, "class_bias": 1.0, "background_bias": 0.0}
+    miou = next(entry["miou"] for entry in content["merged"] if entry.items() >= paper.items())
+    assert next(row for row in rows if row[:2] == ["1", "0"])[column] == f"{100 * miou:.2f}"
 
 
 def test_score_maps_count_by_their_arg_max(folders):

@@ -153,7 +153,9 @@ def test_download(source, tmp_path, server, monkeypatch, capsys):
         main(["prepare", "coco", f"--out={tmp_path / 'out'}"])
     assert main(["prepare", "coco", f"--out={tmp_path / 'out'}", "--download"]) == 0
     text = capsys.readouterr().out
-    assert "train           1   usually 82081; 2 without an object" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["train", "1", "82081", "2"] in rows
+    assert f"images without an object are left out: {tmp_path / 'out' / 'COCO2014' / 'left_out.json'}" in text
     assert "4 classes" in text
 
 

@@ -26,11 +26,14 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status, 0.
     """
+    from ssdd_lightning.evaluation.text_table import text_table
     from ssdd_lightning.prepare.coco import REPORT, prepare_coco
 
     made = prepare_coco(args.out, Obtaining.of(args), args.coco, args.num_workers)
-    for split, count in made.splits.items():
-        official = "" if count == COCO_COUNTS[split] else f"   usually {COCO_COUNTS[split]}"
-        print(f"{split:<10}{count:>7}{official}; {made.left_out[split]} without an object, see {made.devkit / REPORT}")
+    rows = [
+        [split, str(count), str(COCO_COUNTS[split]), str(made.left_out[split])] for split, count in made.splits.items()
+    ]
+    print(text_table(["split", "images", "usual", "without an object"], rows))
+    print(f"images without an object are left out: {made.devkit / REPORT}")
     print(f"{made.classes} classes: {made.devkit / 'classes.txt'}")
     return 0

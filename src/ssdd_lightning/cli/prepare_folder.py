@@ -26,16 +26,15 @@ def run(args: argparse.Namespace) -> int:
         The exit status, 0.
     """
     from ssdd_lightning.data.labels import read_label_file
+    from ssdd_lightning.evaluation.text_table import text_table
     from ssdd_lightning.prepare.folder import FolderOptions, prepare_folder
 
     options = FolderOptions(**{name: getattr(args, name) for name in FolderOptions.__dataclass_fields__})
     made = prepare_folder(options, args.num_workers)
     labels = read_label_file(args.out / "labels.json", made.classes)
-    print(f"{'class':<30}{'train':>7}{'val':>7}")
     counts = [Counter(index for name in names for index in labels[name]) for names in (made.train, made.val)]
-    for index, name in enumerate(made.classes.names[1:], start=1):
-        print(f"{name:<30}{counts[0][index]:>7}{counts[1][index]:>7}")
-    print(f"{'photos':<30}{len(made.train):>7}{len(made.val):>7}")
+    rows = [[name, *(str(count[index]) for count in counts)] for index, name in enumerate(made.classes.names)][1:]
+    print(text_table(["class", "train", "val"], rows, [["photos", str(len(made.train)), str(len(made.val))]]))
     if made.left_out:
         print(f"left out: {len(made.left_out)} without photo or label, such as {made.left_out[0]}")
     if made.turned:

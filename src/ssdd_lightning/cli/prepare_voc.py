@@ -22,12 +22,12 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status, 0.
     """
+    from ssdd_lightning.evaluation.text_table import text_table
     from ssdd_lightning.prepare.voc import LABEL_FILE, prepare_voc
 
     made = prepare_voc(args.out, Obtaining.of(args), args.voc, args.sbd, args.num_workers)
-    for split, count in made.splits.items():
-        official = VOC_COUNTS[split]
-        print(f"{split:<10}{count:>7}" + ("" if count == official else f"   officially {official}"))
+    rows = [[split, str(count), str(VOC_COUNTS[split])] for split, count in made.splits.items()]
+    print(text_table(["split", "images", "official"], rows))
     print(f"labels of {made.labelled} images: {made.devkit / LABEL_FILE}")
     if "trainaug" not in made.splits:
         print("no trainaug and no SegmentationClassAug: give SBD with `--sbd` or `--download`")

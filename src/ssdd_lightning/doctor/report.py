@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from ssdd_lightning.evaluation.text_table import text_table
+
 CHECKS = {
     "list": "lists that cannot be read, repeat names, lead elsewhere or contradict each other",
     "count": "splits of another size than the official one",
@@ -57,12 +59,10 @@ class Report:
 
     def table(self) -> str:
         """Splits, checks, and the first few entries of what was found."""
-        lines = [f"{self.devkit}, labels: {self.labels}", "", f"{'split':<20}{'images':>8}{'official':>10}"]
-        for split, count in self.splits.items():
-            lines.append(f"{split:<20}{count:>8}{self.official.get(split, ''):>10}")
-        lines += ["", f"{'check':<20}{'found':>8}"]
-        for check, meaning in CHECKS.items():
-            lines.append(f"{check:<20}{len(self.findings.get(check, ())):>8}  {meaning}")
+        splits = [[split, str(count), str(self.official.get(split, ""))] for split, count in self.splits.items()]
+        checks = [[check, str(len(self.findings.get(check, ()))), meaning] for check, meaning in CHECKS.items()]
+        lines = [f"{self.devkit}, labels: {self.labels}", "", text_table(["split", "images", "official"], splits)]
+        lines += ["", text_table(["check", "found", "what is counted"], checks, left=(0, 2))]
         for check, entries in self.findings.items():
             more = f"\n  ... and {len(entries) - SHOWN} more" if len(entries) > SHOWN else ""
             lines += ["", f"{check}:", *(f"  {entry}" for entry in entries[:SHOWN])]

@@ -1,150 +1,125 @@
-"""The scorecard as a picture: bars a class, and curves over bands and backgrounds, drawn with Pillow alone."""
+"""The scorecard as a picture: bars a class, and curves over bands and backgrounds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
-
-from PIL import Image, ImageDraw, ImageFont
+from typing import TYPE_CHECKING
 
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.evaluation.table import percent
 from ssdd_lightning.metrics.background import best_point
 from ssdd_lightning.storage.files import atomic_write
 
-SCALE = 2  # pixels per unit of the layout below, for sharp text on today's screens
-WIDTH, ROW, CURVE_HEIGHT = 640, 22, 260
-MARGIN, LABEL = 24, 120
-TEXT = 12
-INK, RULE, PAPER = (40, 40, 40), (214, 214, 214), (255, 255, 255)
-COLOURS = ((31, 98, 166), (214, 106, 34), (58, 140, 72), (150, 70, 160))
-Curves = Mapping[str, Mapping[float, float]]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7")
+"""One a card: of Okabe and Ito's palette, which colour-blind people can tell apart."""
+WIDTH, CURVE_HEIGHT, BAR_HEIGHT, FRAME = 8.0, 3.2, 0.16, 1.2
+"""Inches: of the figure, of the axes of curves, of a bar, and of what surrounds the bars."""
+LONGEST = 40
+"""Characters of a class's name that are shown."""
+Lines = Mapping[str, dict[float, float]]
 
 
 def write_chart(path: Path, card: Scorecard, title: str) -> None:
-    """Draw a scorecard into a PNG that appears at once or not at all.
-
-    Bars show the IoU of every class, one bar a card; below follow those of the trimap and background curves that were
-    measured.
+    """Draw a scorecard into a PNG that appears at once or not at all; see `draw_chart`.
 
     Args:
         path: File to write, `.png`.
         card: The scores.
         title: What the legend calls the card; companions bring their titles.
     """
+    figure = draw_chart(card, title)
+    with atomic_write(path) as stream:
+        figure.savefig(stream, format="png", dpi=160)
+
+
+def draw_chart(card: Scorecard, title: str) -> "Figure":
+    """Draw a scorecard.
+
+    Bars show the IoU of every class, one bar a card; below follow those of the trimap and background curves that were
+    measured. All scores are in percent.
+
+    Args:
+        card: The scores.
+        title: What the legend calls the card; companions bring their titles.
+
+    Returns:
+        The figure: axes with the bars, and below them axes for each kind of curve.
+    """
+    from matplotlib.figure import Figure  # this takes a second, and most runs draw nothing
+
     cards = {title: card, **card.companions}
-    parts = [_bars(cards)]
+    shown = [i for i in sorted(card.classes) if any(not math.isnan(one.iou[i]) for one in cards.values())]
+    names = ["mIoU", *(card.classes[i] for i in shown)]
+    bars = {name: [one.miou, *(float(one.iou[i]) for i in shown)] for name, one in cards.items()}
+    curves = _curves(cards)
+    heights = [FRAME + (len(cards) + 1) * BAR_HEIGHT * len(names)] + [CURVE_HEIGHT] * len(curves)
+    figure = Figure(figsize=(WIDTH, sum(heights)))
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.15)
+    first, *others = figure.subplots(len(heights), height_ratios=heights, squeeze=False)[:, 0]
+    _draw_bars(first, names, bars)
+    for axes, (what, across, lines) in zip(others, curves, strict=True):
+        _draw_lines(axes, what, across, lines)
+    return figure
+
+
+def _curves(cards: Mapping[str, Scorecard]) -> list[tuple[str, str, Lines]]:
+    """Title, what x is, and mIoU by x of all that was measured."""
+    card = next(iter(cards.values()))
+    curves: list[tuple[str, str, Lines]] = []
     if card.trimap_curve:
-        bands = {name: {float(width): miou for width, miou in one.trimap_curve.items()} for name, one in cards.items()}
-        parts.append(_curves("mIoU within bands around true contours, by width in pixels (log scale)", bands, True))
+        bands = {name: {float(x): y for x, y in one.trimap_curve.items()} for name, one in cards.items()}
+        curves.append(("mIoU within bands around true contours", "width of the band (pixels)", bands))
     if card.curves is not None:
         constant, alpha = card.curves.constant(), card.curves.alpha()
-        parts.append(_curves("mIoU by constant background score", {_best(constant): constant}, False))
-        parts.append(
-            _curves("mIoU by alpha of the background (1 - max) ** alpha (log scale)", {_best(alpha): alpha}, True)
-        )
-    sheet = Image.new("RGB", (WIDTH * SCALE, sum(part.height for part in parts)), PAPER)
-    top = 0
-    for part in parts:
-        sheet.paste(part, (0, top))
-        top += part.height
-    with atomic_write(path) as stream:
-        sheet.save(stream, format="PNG")
+        curves.append(("mIoU by constant background score", "score", {_best(constant): constant}))
+        curves.append(("mIoU by alpha of the background (1 - max) ** alpha", "alpha", {_best(alpha): alpha}))
+    return curves
 
 
-def _best(curve: Mapping[float, float]) -> str:
-    value, miou = best_point(dict(curve))
-    return f"best: {value:g}, mIoU {percent(miou)}"
+def _best(curve: dict[float, float]) -> str:
+    value, miou = best_point(curve)
+    return f"best: {value:g}, mIoU {percent(miou)} %"
 
 
-class _Sheet:
-    """A picture to draw on in units of the layout."""
-
-    def __init__(self, height: float) -> None:
-        self.image = Image.new("RGB", (WIDTH * SCALE, round(height * SCALE)), PAPER)
-        self.draw = ImageDraw.Draw(self.image)
-        self.font = ImageFont.load_default(TEXT * SCALE)
-
-    def text(self, x: float, y: float, words: str, anchor: str = "lm", fill: tuple[int, int, int] = INK) -> None:
-        self.draw.text((x * SCALE, y * SCALE), words, fill, self.font, anchor=anchor)
-
-    def box(self, left: float, top: float, right: float, bottom: float, fill: tuple[int, int, int]) -> None:
-        self.draw.rectangle((left * SCALE, top * SCALE, max(left, right) * SCALE, bottom * SCALE), fill)
-
-    def line(self, points: Sequence[tuple[float, float]], fill: tuple[int, int, int], width: float) -> None:
-        self.draw.line([(x * SCALE, y * SCALE) for x, y in points], fill, round(width * SCALE), joint="curve")
-
-    def legend(self, y: float, names: Sequence[str]) -> None:
-        """Swatches with names in one line."""
-        x = float(MARGIN)
-        for name, colour in zip(names, COLOURS, strict=False):
-            self.box(x, y - 5, x + 10, y + 5, colour)
-            self.text(x + 15, y, name)
-            x += 15 + self.font.getlength(name) / SCALE + 18
+def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) -> None:
+    """A group of bars a name, the first one, which is the mean, apart."""
+    places = [0.0, *(row + 0.3 for row in range(1, len(names)))]
+    height = 1 / (len(bars) + 1)
+    for number, (title, values), colour in zip(range(len(bars)), bars.items(), cycle(COLOURS)):
+        middles = [place + (number - (len(bars) - 1) / 2) * height for place in places]
+        lengths = [0 if math.isnan(value) else 100 * value for value in values]
+        drawn = axes.barh(middles, lengths, 0.92 * height, color=colour, label=title)
+        for text in axes.bar_label(drawn, [percent(value) for value in values], padding=3, fontsize="small"):
+            text.set_in_layout(False)  # there may be hundreds, and the axes leave room for them
+    shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    axes.set_yticks(places, shown, parse_math=False)
+    axes.get_yticklabels()[0].set_fontweight("bold")
+    axes.set(ylim=(places[-1] + 0.6, -0.6), xlim=(0, 109), xticks=range(0, 101, 20), xlabel="IoU (%)")
+    _dress(axes, "IoU of each class")
 
 
-def _bars(cards: Mapping[str, Scorecard]) -> Image.Image:
-    """IoU of every class that a card shows, and their mean."""
-    first = next(iter(cards.values()))
-    shown = [
-        (name, [float(card.iou[index]) for card in cards.values()])
-        for index, name in sorted(first.classes.items())
-        if any(not math.isnan(card.iou[index]) for card in cards.values())
-    ]
-    rows = [("mIoU", [card.miou for card in cards.values()]), *shown]
-    top, step = 2 * MARGIN + ROW, ROW if len(cards) == 1 else 14 * len(cards) + 6
-    sheet = _Sheet(top + step * len(rows) + MARGIN)
-    sheet.text(MARGIN, MARGIN, "IoU in percent")
-    sheet.legend(MARGIN + ROW, list(cards))
-    left, right = MARGIN + LABEL, WIDTH - 3 * MARGIN
-    for number, (name, values) in enumerate(rows):
-        y = top + step * number
-        sheet.text(left - 8, y + step / 2 - 3, name[:18], "rm")
-        height = (step - 6) / len(values)
-        for place, value in enumerate(values):
-            bar = y + place * height
-            end = left + (right - left) * (0 if math.isnan(value) else value)
-            sheet.box(left, bar, end, bar + height - 1, COLOURS[place % len(COLOURS)])
-            sheet.text(end + 6, bar + height / 2, percent(value))
-    return sheet.image
+def _draw_lines(axes: "Axes", what: str, across: str, lines: Lines) -> None:
+    """A line a curve with its points, or only the best one where there are too many."""
+    for (title, curve), colour, marker in zip(lines.items(), cycle(COLOURS), cycle("os^D"), strict=False):
+        best = [list(curve).index(best_point(curve)[0])] if len(curve) > 10 else None
+        values = [100 * value for value in curve.values()]
+        axes.plot(list(curve), values, marker, ls="-", mfc="none", markevery=best, color=colour, label=title)
+    if min(min(curve) for curve in lines.values()) > 0:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel=across, ylabel="mIoU (%)")
+    _dress(axes, what)
 
 
-def _curves(title: str, curves: Curves, logarithmic: bool) -> Image.Image:
-    """Lines over a common axis; a single one has a ring at its best point."""
-    sheet = _Sheet(CURVE_HEIGHT)
-    sheet.text(MARGIN, MARGIN, title)
-    sheet.legend(MARGIN + ROW, list(curves))
-    xs = sorted({x for curve in curves.values() for x in curve})
-    ys = [y for curve in curves.values() for y in curve.values() if not math.isnan(y)] or [0.0]
-    low, high = _round_range(min(ys), max(ys))
-    left, right, top, bottom = 2 * MARGIN, WIDTH - MARGIN, MARGIN + 2 * ROW, CURVE_HEIGHT - MARGIN - 8
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = _position(x, xs[0], xs[-1], logarithmic)
-        return left + (right - left) * across, bottom - (bottom - top) * (y - low) / (high - low)
-
-    for step in range(5):
-        y = low + (high - low) * step / 4
-        sheet.line([place(xs[0], y), place(xs[-1], y)], RULE, 0.5)
-        sheet.text(left - 6, place(xs[0], y)[1], f"{100 * y:.4g}", "rm")
-    for x in xs[:: -(-len(xs) // 10)]:  # at most ten numbers
-        sheet.text(place(x, low)[0], bottom + 12, f"{x:g}", "mm")
-    for curve, colour in zip(curves.values(), COLOURS, strict=False):
-        points = [place(x, y) for x, y in curve.items() if not math.isnan(y)]
-        if points:
-            sheet.line(points, colour, 1.5)
-        if points and len(curves) == 1:
-            x, y = min(points, key=lambda point: point[1])
-            sheet.draw.ellipse([(x - 4) * SCALE, (y - 4) * SCALE, (x + 4) * SCALE, (y + 4) * SCALE], None, colour, 3)
-    return sheet.image
-
-
-def _position(x: float, low: float, high: float, logarithmic: bool) -> float:
-    if high <= low:
-        return 0.5
-    return math.log(x / low) / math.log(high / low) if logarithmic else (x - low) / (high - low)
-
-
-def _round_range(low: float, high: float) -> tuple[float, float]:
-    """The range widened to steps of 4 percent, so that its quarters are whole percents."""
-    bottom, top = math.floor(low * 25) / 25, math.ceil(high * 25) / 25
-    return bottom, top if top > bottom else bottom + 0.04
+def _dress(axes: "Axes", what: str) -> None:
+    """Add a grid, a title, and a legend between it and the axes."""
+    axes.grid(axis="both" if axes.lines else "x", color="0.87")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_title(what, loc="left", pad=28)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0.2, ncols=4, frameon=False)

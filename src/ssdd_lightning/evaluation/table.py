@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ssdd_lightning.evaluation.text_table import text_table
 from ssdd_lightning.metrics.background import best_point
 
 if TYPE_CHECKING:
@@ -36,13 +37,8 @@ def scores_table(card: "Scorecard", title: str) -> str:
         title: Heading of the card's own column where it has companions.
     """
     headings, rows, totals = _alone(card) if not card.companions else _beside(card, title)
-    width = max(len(name) for name, _ in rows + totals)
-    cell = max(8, *(len(heading) + 2 for heading in headings))
-    lines = ["class".ljust(width) + "".join(heading.rjust(cell) for heading in headings)]
-    rule = "-" * len(lines[0])
-    lines += [rule, *(_line(row, width, cell) for row in rows)]
-    lines += [rule, *(_line(row, width, cell) for row in totals)]
-    return "\n".join([*lines, "", *_footer(card, title)])
+    text = text_table(["class", *headings], _cells(rows), _cells(totals))
+    return "\n".join([text, "", *_footer(card, title)])
 
 
 def scores_csv(card: "Scorecard", title: str) -> str:
@@ -120,6 +116,5 @@ def percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.2f}"
 
 
-def _line(row: Row, width: int, cell: int) -> str:
-    name, values = row
-    return name.ljust(width) + "".join(percent(value).rjust(cell) for value in values)
+def _cells(rows: Sequence[Row]) -> list[list[str]]:
+    return [[name, *map(percent, values)] for name, values in rows]

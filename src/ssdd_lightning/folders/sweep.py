@@ -16,6 +16,8 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.evaluation.table import percent
+from ssdd_lightning.evaluation.text_table import text_table
 from ssdd_lightning.folders.merge import MergeFolders, MergeInput
 from ssdd_lightning.functional.refinement import MergeBiases
 from ssdd_lightning.metrics.confusion import confusion_matrix
@@ -70,14 +72,14 @@ class SweepResult:
         """A table for the terminal: one row a pair of b_class and b_bg, one column a b_dd, percent."""
         columns = sorted({biases.dd_bias for biases in self.merged})
         rows = sorted({(biases.class_bias, biases.background_bias) for biases in self.merged})
-        lines = ["b_class   b_bg |" + "".join(f"{f'b_dd {dd:g}':>11}" for dd in columns)]
-        for class_, background in rows:
-            cells = (self.merged[MergeBiases(dd, class_, background)] for dd in columns)
-            lines.append(f"{class_:7g}{background:7g} |" + "".join(f"{100 * cell:11.2f}" for cell in cells))
+        cells = [
+            [*map("{:g}".format, row), *(percent(self.merged[MergeBiases(dd, *row)]) for dd in columns)] for row in rows
+        ]
+        headings = ["b_class", "b_bg", *(f"b_dd {dd:g}" for dd in columns)]
         best = self.best
         return "\n".join(
             [
-                *lines,
+                text_table(headings, cells, left=()),
                 "",
                 f"mIoU, percent, of {self.images} images; K {100 * self.knowledge:.2f}, A {100 * self.advice:.2f}, "
                 f"oracle {100 * self.oracle:.2f}",

@@ -122,7 +122,10 @@ def near_other_value(mask: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.
         >>> near_other_value(np.array([[0, 0, 0, 8, 8, 8]], np.uint8), width=1)
         array([[False, False,  True,  True, False, False]])
     """
-    return _running(mask, width, np.minimum) != _running(mask, width, np.maximum)
+    import cv2  # for this measure alone; the others start without it
+
+    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    return np.asarray(cv2.erode(mask, square) != cv2.dilate(mask, square))
 
 
 def _inner_boundary(mask: npt.NDArray[np.uint8], depth: int) -> npt.NDArray[np.bool_]:
@@ -130,23 +133,6 @@ def _inner_boundary(mask: npt.NDArray[np.uint8], depth: int) -> npt.NDArray[np.b
     for side in (near[:depth], near[-depth:], near[:, :depth], near[:, -depth:]):
         side[...] = True
     return near
-
-
-def _running(mask: npt.NDArray[np.uint8], width: int, extreme: np.ufunc) -> npt.NDArray[np.uint8]:
-    """Extreme of the square of 2 * width + 1 around every pixel, one axis after the other."""
-    for _ in range(2):
-        mask = _running_rows(mask, width, extreme).T
-    return mask
-
-
-def _running_rows(mask: npt.NDArray[np.uint8], width: int, extreme: np.ufunc) -> npt.NDArray[np.uint8]:
-    """Extreme of 2 * width + 1 rows: windows of 1, 2, 4, ... rows by doubling, the last two overlap."""
-    window, span = 2 * width + 1, 1
-    rows = np.pad(mask, ((width, width), (0, 0)), mode="edge")  # repeats values that are in the window anyway
-    while 2 * span <= window:
-        rows = extreme(rows[:-span], rows[span:])
-        span *= 2
-    return extreme(rows[: len(mask)], rows[window - span : window - span + len(mask)])
 
 
 def _class_counts(labels: npt.NDArray[np.uint8], num_classes: int) -> Counts:

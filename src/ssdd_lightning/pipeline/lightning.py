@@ -13,6 +13,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
@@ -112,6 +113,18 @@ class SSDDCommandLine(LightningCLI):
             while cause is not None and not isinstance(cause, InputError):
                 cause = cause.__cause__
             raise cause or error from None
+
+    def before_instantiate_classes(self) -> None:
+        """Show tqdm's bar, as all other commands do, unless the user chose another one or none.
+
+        Lightning takes rich's instead wherever rich is installed, and that one writes nothing into a log file before
+        the end of the training.
+        """
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        given = config.trainer.get("callbacks") or []
+        chosen = [str(entry.get("class_path", "")) for entry in (given if isinstance(given, list) else [given])]
+        if config.trainer.get("enable_progress_bar") is not False and not any("ProgressBar" in c for c in chosen):
+            self.trainer_defaults["callbacks"] = [*self.trainer_defaults["callbacks"], TQDMProgressBar()]
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

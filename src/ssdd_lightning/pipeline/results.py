@@ -10,6 +10,8 @@ import numpy as np
 from ssdd_lightning.callbacks.panels import write_panel
 from ssdd_lightning.evaluation.folder import evaluate_folders, read_prediction
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.evaluation.table import percent
+from ssdd_lightning.evaluation.text_table import text_table
 from ssdd_lightning.storage.masks import read_image, read_mask
 
 
@@ -37,13 +39,11 @@ class Scores:
 
 def results_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format rows of `Scores.row`: percent with two decimals."""
-    lines = [f"{'':<26}{'split':<10}{'mIoU':>8}{'coverage':>10}{'seconds':>9}"]
+    cells = []
     for row in rows:
         seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-        lines.append(
-            f"{row['what']:<26}{row['split']:<10}{row['miou'] * 100:8.2f}{row['coverage'] * 100:10.2f}{seconds:>9}"
-        )
-    return "\n".join(lines)
+        cells.append([row["what"], row["split"], percent(row["miou"]), percent(row["coverage"]), seconds])
+    return text_table(["masks", "split", "mIoU (%)", "coverage (%)", "seconds"], cells, left=(0, 1))
 
 
 def write_picture(

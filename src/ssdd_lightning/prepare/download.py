@@ -1,4 +1,7 @@
-"""Archives given, downloaded before, or downloaded now: with progress, resume and checksum."""
+"""Archives given, downloaded before, or downloaded now: with progress, resume and checksum.
+
+The downloads of torch.hub, torchvision and pooch begin anew after an interruption, which is too dear for 20 GB of COCO.
+"""
 
 import argparse
 import hashlib
@@ -37,7 +40,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Obtaining:
-    """How archives are come by.
+    """Where archives come from.
 
     Args:
         folder: Where downloads go.
