@@ -10,10 +10,11 @@ demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a fo
 	$(BIN)/ssdd devkit runs/quickstart/devkit --num_train 200 --num_val 60
 	$(BIN)/ssdd run experiments/quickstart --root runs/quickstart/devkit --out runs/quickstart
 
-test: .venv/test.stamp  ## lint, types, tests
+test: .venv/test.stamp  ## lint, types, rooms, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto
 
 .venv/bin/python:

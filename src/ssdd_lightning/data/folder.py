@@ -2,21 +2,18 @@
 
 from pathlib import Path
 
-import numpy as np
 from torch.utils.data import DataLoader
 
-from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.augmentation import Augmentation
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record, Sample
-from ssdd_lightning.data.labels import UnknownClassError, read_entries, read_label_file
+from ssdd_lightning.data.labels import read_label_file, table_of_labels
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.images import find_images
 from ssdd_lightning.storage.names import check_name
-from ssdd_lightning.storage.safe_npy import load_npy
 from ssdd_lightning.storage.score_maps import mask_path
 
 
@@ -123,42 +120,3 @@ def read_names(path: Path) -> list[str]:
     if not names:
         raise InputError(f"split list {path} is empty; expected one image name a line")
     return [check_name(name, f"split list {path}") for name in names]
-
-
-def table_of_labels(path: Path) -> ClassTable:
-    """Find out the classes from a label file alone.
-
-    VOC's names, and vectors as long as VOC's, mean VOC's classes. Vectors of another length n mean n + 1 classes
-    without names; indices mean as many as the highest one says.
-
-    Args:
-        path: Label file, see `read_label_file`.
-
-    Raises:
-        InputError: The file is wrong, or holds names that are not VOC's: their indices are unknown.
-    """
-    if path.suffix == ".npy" and path.is_file():
-        content = load_npy(path)
-        lengths = {np.size(vector) for vector in content.values()} if isinstance(content, dict) else set()
-        return _voc() if lengths <= {len(VOC_CLASSES) - 1} else class_table(str(1 + max(lengths)))
-    try:
-        labels = read_label_file(path, class_table(str(IGNORE)))
-    except UnknownClassError:
-        return _named(path)
-    return class_table(str(1 + max((index for shown in labels.values() for index in shown), default=1)))
-
-
-def _named(path: Path) -> ClassTable:
-    labels = [str(label).strip() for entry in read_entries(path).values() for label in entry]
-    beyond = [label for label in labels if label.isdecimal() and not 0 < int(label) < IGNORE]
-    if beyond:
-        raise InputError(f"label file {path} names the class {beyond[0]}, expected indices 1..{IGNORE - 1} or names")
-    try:
-        read_label_file(path, _voc())
-    except UnknownClassError as error:
-        raise InputError(f"{error}; classes of your own need a file of names (`class_names`, `--classes`)") from error
-    return _voc()
-
-
-def _voc() -> ClassTable:
-    return ClassTable.select(VOC_CLASSES, None)

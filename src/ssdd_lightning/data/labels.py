@@ -14,7 +14,8 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
 from tqdm import tqdm
 
-from ssdd_lightning.data.classes import ClassTable
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.splits import bare_name
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.names import check_name
@@ -209,3 +210,42 @@ def _find_all(entries: Iterable[object], path: Path, table: ClassTable) -> Label
             )
         found.add(index)
     return tuple(sorted(found))
+
+
+def table_of_labels(path: Path) -> ClassTable:
+    """Find out the classes from a label file alone.
+
+    VOC's names, and vectors as long as VOC's, mean VOC's classes. Vectors of another length n mean n + 1 classes
+    without names; indices mean as many as the highest one says.
+
+    Args:
+        path: Label file, see `read_label_file`.
+
+    Raises:
+        InputError: The file is wrong, or holds names that are not VOC's: their indices are unknown.
+    """
+    if path.suffix == ".npy" and path.is_file():
+        content = load_npy(path)
+        lengths = {np.size(vector) for vector in content.values()} if isinstance(content, dict) else set()
+        return _voc() if lengths <= {len(VOC_CLASSES) - 1} else class_table(str(1 + max(lengths)))
+    try:
+        labels = read_label_file(path, class_table(str(IGNORE)))
+    except UnknownClassError:
+        return _named(path)
+    return class_table(str(1 + max((index for shown in labels.values() for index in shown), default=1)))
+
+
+def _named(path: Path) -> ClassTable:
+    labels = [str(label).strip() for entry in read_entries(path).values() for label in entry]
+    beyond = [label for label in labels if label.isdecimal() and not 0 < int(label) < IGNORE]
+    if beyond:
+        raise InputError(f"label file {path} names the class {beyond[0]}, expected indices 1..{IGNORE - 1} or names")
+    try:
+        read_label_file(path, _voc())
+    except UnknownClassError as error:
+        raise InputError(f"{error}; classes of your own need a file of names (`class_names`, `--classes`)") from error
+    return _voc()
+
+
+def _voc() -> ClassTable:
+    return ClassTable.select(VOC_CLASSES, None)

@@ -13,8 +13,8 @@ import yaml
 from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable, class_table
-from ssdd_lightning.data.folder import FolderDataModule, table_of_labels
-from ssdd_lightning.data.labels import Labels, read_label_file
+from ssdd_lightning.data.folder import FolderDataModule
+from ssdd_lightning.data.labels import Labels, read_label_file, table_of_labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders
 from ssdd_lightning.evaluation.scorecard import Scorecard

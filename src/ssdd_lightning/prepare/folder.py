@@ -115,7 +115,7 @@ def find_classes(path: Path) -> ClassTable:
     Raises:
         InputError: The file is wrong, or mixes names with indices.
     """
-    from ssdd_lightning.data.folder import table_of_labels  # here: it loads torch
+    from ssdd_lightning.data.labels import table_of_labels  # here: it loads torch
 
     entries = set(_entries(path))
     indices = {entry for entry in entries if entry.isdecimal()}
