@@ -17,6 +17,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
+from ssdd_lightning.stages.hyperparameters import plain_hyperparameters
 from ssdd_lightning.stages.values import Optimization
 from ssdd_lightning.storage.safe_torch import check_finite
 from ssdd_lightning.weights.backbone import load_backbone_weights
@@ -126,6 +127,8 @@ class Stage(LightningModule):
             InputError: A tensor is not finite; the checkpoint of the last good epoch must not be replaced by that.
         """
         check_finite(checkpoint["state_dict"], f"the {type(self).__name__} being trained")
+        if "hyper_parameters" in checkpoint:
+            checkpoint["hyper_parameters"] = plain_hyperparameters(type(self), dict(checkpoint["hyper_parameters"]))
         checkpoint[SEED_KEY] = self.seed
         self.classes = self._data_classes() or self.classes
         if self.classes is not None:
