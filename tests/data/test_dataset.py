@@ -56,8 +56,8 @@ def test_maps_are_handed_on_as_scores(devkit, record):
 def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
     dataset = FolderDataset([record, record], PETS, TrainTransform(Augmentation(32, color_jitter=(0.1, 0.1, 0.1, 0.1))))
     batch = default_collate([dataset[0], dataset[1]])
-    assert set(batch) == {"image", "image_raw", "image_labels", "inside", "name"}
-    assert (batch["inside"].shape, batch["inside"].dtype) == ((2, 32, 32), torch.bool)
+    assert set(batch) == {"image", "image_raw", "image_labels", "valid", "name"}
+    assert (batch["valid"].shape, batch["valid"].dtype) == ((2, 32, 32), torch.bool)
     assert batch["image"].shape == (2, 3, 32, 32)
     assert batch["image_labels"].shape == (2, 3)
     assert batch["name"] == ["c_both", "c_both"]

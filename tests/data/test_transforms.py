@@ -67,7 +67,7 @@ def test_small_images_lie_anywhere_and_padding_is_known():
         padding = view["knowledge"] == 255
         assert padding.sum() == 100 * 100 - 40 * 60
         np.testing.assert_array_equal(padding, view["advice"] == 255)
-        np.testing.assert_array_equal(padding, view["inside"] == 0)
+        np.testing.assert_array_equal(padding, view["valid"] == 0)
         for key in ("image", "image_raw"):
             assert (view[key][padding] == PAD_COLOUR).all()
         corners.add((int(padding.all(axis=1).argmin()), int(padding.all(axis=0).argmin())))

@@ -38,7 +38,7 @@ def test_ground_truth_is_absent_in_training_and_prediction(devkit):
     data.setup()
     expected = {"image", "image_raw", "image_labels", "knowledge", "name"}
     assert set(next(iter(data.predict_dataloader()))) == expected
-    assert set(next(iter(data.train_dataloader()))) == {*expected, "inside"}
+    assert set(next(iter(data.train_dataloader()))) == {*expected, "valid"}
     for phase in ("train", "predict"):
         assert all(record.mask is None for record in data.datasets[phase].records)
     for loader in (data.val_dataloader(), data.test_dataloader()):

@@ -63,8 +63,8 @@ def batch():
     """Two crops: the first shows class 1, the second 2 and 3; both are padded on the right, 255 in every mask."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (2, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
-    inside = torch.ones(2, SIZE, SIZE, dtype=torch.bool)
-    inside[:, :, INSIDE:] = False
+    valid = torch.ones(2, SIZE, SIZE, dtype=torch.bool)
+    valid[:, :, INSIDE:] = False
     knowledge = torch.zeros(2, SIZE, SIZE, dtype=torch.long)
     knowledge[0, 8:40, 8:40] = 1
     knowledge[1, 4:28, 8:40] = 2
@@ -73,9 +73,9 @@ def batch():
         "image": image,
         "image_raw": image.clone(),
         "image_labels": torch.tensor([[1, 1, 0, 0], [1, 0, 1, 1]], dtype=torch.bool),
-        "inside": inside,
-        "knowledge": knowledge.masked_fill(~inside, 255),
-        "advice": knowledge.roll(4, 2).masked_fill(~inside, 255),
+        "valid": valid,
+        "knowledge": knowledge.masked_fill(~valid, 255),
+        "advice": knowledge.roll(4, 2).masked_fill(~valid, 255),
         "name": ["a", "b"],
     }
 

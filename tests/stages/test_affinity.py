@@ -54,7 +54,7 @@ def test_loss_is_that_of_the_confident_pairs(module, step, batch, reached):
 
 def test_what_either_mask_ignores_takes_no_part(module, step, batch):
     clean = step(module(), batch)[0]
-    padding = ~batch["inside"]
+    padding = ~batch["valid"]
     batch["knowledge"][padding] = 0  # the advice is still 255 there
     assert torch.equal(step(module(), batch)[0], clean)
     batch["advice"][padding] = 0
@@ -73,7 +73,7 @@ def test_a_batch_without_confident_pixels_still_has_a_backward_pass(module, step
 @pytest.mark.parametrize("key", ["knowledge", "advice"])
 def test_training_without_a_folder_names_it(module, step, batch, key):
     del batch[key]
-    with pytest.raises(InputError, match=rf"needs the folder `data\.{key}`"):
+    with pytest.raises(InputError, match=rf"AffinityModule needs {key}, found none .* as data\.{key}"):
         step(module(), batch)
 
 
@@ -150,5 +150,5 @@ def test_an_image_with_one_class_that_fires_nowhere_is_all_background(module, ph
 
 def test_prediction_without_maps_names_the_folder(module, photo):
     del photo["maps"]
-    with pytest.raises(InputError, match=r"needs the folder `data\.maps`"):
+    with pytest.raises(InputError, match=r"AffinityModule needs maps, found none .* as data\.maps"):
         module().eval().predict_step(photo, 0)

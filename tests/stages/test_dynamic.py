@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ssdd_lightning.functional import losses
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
 from ssdd_lightning.stages.values import Losses, SubBranch
 
@@ -32,7 +33,7 @@ def certain_of(module, *classes):
 def spied(monkeypatch):
     """What reaches the two loss functions of the stage: lists of masks, and of (target, valid, keep)."""
     seen = {"masks": [], "differences": []}
-    segmentation, difference = dynamic.segmentation_loss, dynamic.difference_loss
+    segmentation, difference = dynamic.segmentation_loss, losses.difference_loss
 
     def spy_segmentation(logits, mask, *rest):
         seen["masks"].append(mask)
@@ -43,7 +44,7 @@ def spied(monkeypatch):
         return difference(logits, target, keep, valid, *rest)
 
     monkeypatch.setattr(dynamic, "segmentation_loss", spy_segmentation)
-    monkeypatch.setattr(dynamic, "difference_loss", spy_difference)
+    monkeypatch.setattr(losses, "difference_loss", spy_difference)
     return seen
 
 
@@ -85,15 +86,15 @@ def test_padding_is_255_in_every_mask_and_out_of_every_loss(build, step, batch, 
     module = build(DynamicRefinementModule)
     inputs = ssdd_inputs(module)
     step(module, batch)
-    inside = batch["inside"][:, 2::4, 2::4]
+    valid = batch["valid"][:, 2::4, 2::4]
     masks = [*inputs["ssdd1"], *inputs["ssdd2"], *spied["masks"]]
     assert len(masks) == 4 + 3
     for mask in masks:
-        assert (mask[~inside] == 255).all()
-        assert (mask[inside] != 255).all()
+        assert (mask[~valid] == 255).all()
+        assert (mask[valid] != 255).all()
     assert len(spied["differences"]) == 4
-    for _, valid, _ in spied["differences"]:
-        torch.testing.assert_close(valid, inside)
+    for _, counted, _ in spied["differences"]:
+        torch.testing.assert_close(counted, valid)
 
 
 def test_padding_gets_no_gradient_from_the_segmentation_losses(build, step, batch, monkeypatch):
@@ -107,11 +108,11 @@ def test_padding_gets_no_gradient_from_the_segmentation_losses(build, step, batc
 
     monkeypatch.setattr(dynamic, "segmentation_loss", keep_logits)
     step(module, batch)[0].backward()
-    inside = batch["inside"][:, 2::4, 2::4]
+    valid = batch["valid"][:, 2::4, 2::4]
     for logits in kept:
         grad = logits.grad.abs().sum(1)
-        assert grad[inside].any()
-        assert not grad[~inside].any()
+        assert grad[valid].any()
+        assert not grad[~valid].any()
 
 
 def test_masks_are_constants_and_name_present_classes_only(build, step, batch, ssdd_inputs):

@@ -69,8 +69,8 @@ def test_padding_gets_no_gradient(build, step, batch, monkeypatch):
     monkeypatch.setattr("ssdd_lightning.stages.segmentation.segmentation_loss", keep_logits)
     step(stage, batch)[0].backward()
     grad = kept[0].grad.abs().sum(1)
-    assert (grad[batch["inside"]] > 0).all()
-    assert not grad[~batch["inside"]].any()
+    assert (grad[batch["valid"]] > 0).all()
+    assert not grad[~batch["valid"]].any()
 
 
 def test_a_batch_of_nothing_but_padding_costs_nothing_and_stays_connected(build, step, batch):

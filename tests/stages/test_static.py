@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from ssdd_lightning.functional import losses
 from ssdd_lightning.functional.refinement import ssdd_merge
 from ssdd_lightning.stages import StaticRefinementModule
 from ssdd_lightning.stages.values import Losses
@@ -42,7 +43,7 @@ def test_refined_mask_is_a_constant(build, step, batch):
     refined = module._pictures["refined"]
     assert refined.dtype == torch.long
     assert not any(picture.requires_grad for picture in module._pictures.values())
-    padding = ~batch["inside"][:, 2::4, 2::4]
+    padding = ~batch["valid"][:, 2::4, 2::4]
     assert (refined[padding] == 255).all()
 
 
@@ -58,17 +59,17 @@ def test_padding_takes_no_part(build, step, batch, monkeypatch):
     from ssdd_lightning.stages import static
 
     seen = []
-    original = static.difference_loss
+    original = losses.difference_loss
 
     def spy(logits, target, keep, valid, balanced):
         seen.append(valid)
         return original(logits, target, keep, valid, balanced)
 
-    monkeypatch.setattr(static, "difference_loss", spy)
+    monkeypatch.setattr(losses, "difference_loss", spy)
     step(build(StaticRefinementModule), batch)
     assert len(seen) == 2
     for valid in seen:
-        torch.testing.assert_close(valid, batch["inside"][:, 2::4, 2::4])
+        torch.testing.assert_close(valid, batch["valid"][:, 2::4, 2::4])
 
 
 @pytest.mark.parametrize("option", ["knowledge", "advice"])

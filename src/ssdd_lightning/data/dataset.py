@@ -63,7 +63,7 @@ class FolderDataset(Dataset[Sample]):
 
     A sample holds `image` and `image_raw` (3 x H x W uint8 RGB: augmented, and the same without colour
     jitter), `image_labels` (C bool, background true), `name`, and if the record has them `knowledge`,
-    `advice` and `mask` (H x W long in network indices, 255 ignore or padding). Training samples have `inside`
+    `advice` and `mask` (H x W long in network indices, 255 ignore or padding). Training samples have `valid`
     too (H x W bool, false on padding). A record with `maps` adds them as C x H x W float in [0, 1]; they are not
     transformed.
 
@@ -103,8 +103,8 @@ class FolderDataset(Dataset[Sample]):
         present = self.table.to_network()[[0, *record.labels]]
         view = self.transform(image, guides, present, seed_for(self.seed, epoch, index))
         sample: Sample = {key: _to_tensor(array) for key, array in view.items()}
-        if "inside" in view:
-            sample["inside"] = torch.from_numpy(view["inside"].astype(bool))
+        if "valid" in view:
+            sample["valid"] = torch.from_numpy(view["valid"].astype(bool))
         if record.mask is not None:
             sample["mask"] = self._read_truth(record.mask, image, record)
         if record.maps is not None:

@@ -20,7 +20,7 @@ PAD_COLOUR = (124, 116, 104)
 
 View = dict[str, npt.NDArray[np.uint8]]
 """`image` and `image_raw` H x W x 3 uint8 RGB, every guide as H x W uint8 in network indices; in training
-also `inside`, H x W uint8, 0 on padding and 1 on the photo."""
+also `valid`, H x W uint8, 0 on padding and 1 on the photo."""
 
 
 class TrainTransform:
@@ -46,7 +46,7 @@ class TrainTransform:
         brightness, contrast, saturation, hue = augmentation.color_jitter
         self._jitter = albumentations.ColorJitter(brightness, contrast, saturation, hue, p=1.0)
         pad = albumentations.PadIfNeeded(crop_size, crop_size, position="random", fill=PAD_COLOUR, fill_mask=IGNORE)
-        targets = {"image_raw": "image", "knowledge": "mask", "advice": "mask", "inside": "mask"}
+        targets = {"image_raw": "image", "knowledge": "mask", "advice": "mask", "valid": "mask"}
         self._pad = albumentations.Compose([pad], additional_targets=targets)
 
     def __call__(
@@ -61,17 +61,17 @@ class TrainTransform:
             seed: The same seed, the same view.
 
         Returns:
-            `image`, `image_raw`, the guides as masks, and `inside`, all `crop_size` square.
+            `image`, `image_raw`, the guides as masks, and `valid`, all `crop_size` square.
         """
         self._reseed(seed)
         keys = {key: key if guide.ndim == 2 else f"{key}_map" for key, guide in guides.items()}
         warped = self._warp(image=image, **{keys[key]: guide for key, guide in guides.items()})
         masks = {key: guide_to_mask(warped[keys[key]], present) for key in guides}
         raw = warped["image"]
-        masks["inside"] = np.ones(raw.shape[:2], np.uint8)
+        masks["valid"] = np.ones(raw.shape[:2], np.uint8)
         # jittered before it is padded: the padding's colour stays, and does not weigh in the contrast's mean
         padded: View = self._pad(image=self._jitter(image=raw)["image"], image_raw=raw, **masks)
-        padded["inside"] = (padded["inside"] != IGNORE).astype(np.uint8)
+        padded["valid"] = (padded["valid"] != IGNORE).astype(np.uint8)
         return padded
 
     def _reseed(self, seed: int) -> None:

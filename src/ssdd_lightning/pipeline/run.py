@@ -11,11 +11,14 @@ from typing import Any
 from ssdd_lightning.data.choice import data_module_class
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.layout import find_devkit
+from ssdd_lightning.data.splits import find_list, read_list
 from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, parse_value
 from ssdd_lightning.pipeline.results import Scores, results_table, write_picture
 from ssdd_lightning.pipeline.steps import Command, CRFStep, StageStep, Step
-from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.pipeline.whole import run_ledger, weights_of
+from ssdd_lightning.storage.files import write_text
+from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
 
 SEEDS = "static/predictions"
@@ -72,7 +75,13 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
         InputError: A file is missing, an option is wrong, or another run works in the folder.
     """
     pipeline = Pipeline(options)
+    results = pipeline.refined / "results.json"
     with locked(options.out):
+        if not options.keep and pipeline.ledger().finished:
+            rows: list[dict[str, Any]] = json.loads(results.read_text())
+            print(f"run: finished in {options.out}, nothing to do.\n{results_table(rows)}")
+            print(f"pictures: {pipeline.refined / 'pictures'}")
+            return rows
         for step in pipeline.steps:
             print(f"== {step.command} {step.name}", flush=True)
             try:
@@ -80,10 +89,10 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
             except Interrupted as stop:
                 raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
         rows = pipeline.scores()
-        with atomic_write(pipeline.refined / "results.json") as stream:
-            stream.write(json.dumps(rows, indent=2).encode())
+        write_text(results, json.dumps(rows, indent=2))
         print(results_table(rows))
         print(f"pictures: {pipeline.draw()}")
+        pipeline.ledger().settle()
     return rows
 
 
@@ -225,6 +234,18 @@ class Pipeline:
                 f"the experiment folder {self.options.experiment} lacks {path.name}; expected one YAML a stage."
             )
         return StageConfig((path,))
+
+    def ledger(self) -> Ledger:
+        """What is finished of the run as a whole."""
+        devkit, data, truth = self.devkit, self.data, self.devkit / self.options.truth
+        splits = (data.splits.train, data.splits.predict, data.splits.val, self.val_split, self.options.seed_split)
+        lists = [find_list(str(split), devkit / "ImageSets" / "Segmentation") for split in dict.fromkeys(splits)]
+        photos = {}
+        for name in dict.fromkeys(name for path in lists for name in read_list(path)):
+            beside = (devkit / "Annotations" / f"{name}.xml", truth / f"{name}.png")
+            photos[name] = (devkit / "JPEGImages" / f"{name}.jpg", *(path for path in beside if path.is_file()))
+        inputs = [*lists, *weights_of(self.steps), *([] if data.labels is None else [data.labels])]
+        return run_ledger(self.refined, self.steps, photos, inputs, self.refined / "results.json")
 
     def names(self, split: str) -> list[str]:
         """Images of a split that the experiment's classes keep."""

@@ -46,15 +46,24 @@ class Step(ABC):
     def ledger(self) -> Ledger:
         """What is finished of it; what it is made from must be there."""
 
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What it is configured by, as plain values."""
+
+    @property
+    def entry(self) -> Path:
+        """Its entry in the ledger."""
+        return self.folder / f"{self.command}.json"
+
     @property
     def made(self) -> bool:
         """Whether there is a product, of whatever."""
-        return (self.folder / f"{self.command}.json").is_file()
+        return self.entry.is_file()
 
     @property
     def seconds(self) -> float:
         """How long the product took, by its entry in the ledger."""
-        return float(json.loads((self.folder / f"{self.command}.json").read_text())["seconds"])
+        return float(json.loads(self.entry.read_text())["seconds"])
 
     def state(self) -> str:
         """What a run would do, and why."""
@@ -108,6 +117,10 @@ class StageStep(Step):
 
         return stage_ledger(self.command, self.config)
 
+    def settings(self) -> dict[str, Any]:
+        """See `Step`."""
+        return self.config.content()
+
     @property
     def _processes(self) -> int:
         """1, or more; Lightning starts the others by the command of this process."""
@@ -142,6 +155,10 @@ class CRFStep(Step):
     def ledger(self) -> Ledger:
         """See `Step`."""
         return self._job().ledger()
+
+    def settings(self) -> dict[str, Any]:
+        """See `Step`."""
+        return {"crf": dict(self.crf), "background_alpha": self.background_alpha}
 
     def _job(self) -> Any:  # noqa: ANN401 - imported late: it loads torch
         from ssdd_lightning.crf.settings import CRFOptions

@@ -9,7 +9,6 @@ from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from ssdd_lightning.constants import IGNORE
-from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.affinity import affinity_loss, confident_labels, pair_labels
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.functional.random_walk import random_walk
@@ -62,11 +61,12 @@ class AffinityModule(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy of the affinities of confident pairs."""
-        labels = confident_labels(_given(batch, "knowledge"), _given(batch, "advice"))
+        knowledge, advice = self.guide(batch, "knowledge"), self.guide(batch, "advice")
+        labels = confident_labels(knowledge, advice)
         loss = self.loss(batch["image"], labels)
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/confident", (labels != IGNORE)[batch["inside"]].float().mean())
-        shown = {"image": batch["image_raw"], "knowledge": batch["knowledge"], "advice": batch["advice"]}
+        self.log("train/confident", (labels != IGNORE)[batch["valid"]].float().mean())
+        shown = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice}
         self._pictures = {**shown, "refined": labels}
         return loss
 
@@ -86,7 +86,7 @@ class AffinityModule(Stage):
         """Random-walked scores of background and the image's own classes, at image size."""
         labels = batch["image_labels"]
         shown = labels.any(0)  # a walk of the other classes would be a walk of zeros
-        walked = self.walk(batch["image_raw"], _given(batch, "maps")[:, shown][:, 1:])
+        walked = self.walk(batch["image_raw"], self.guide(batch, "maps")[:, shown][:, 1:])
         return {
             "name": batch["name"],
             "map": [scores[present] for scores, present in zip(walked, labels[:, shown], strict=True)],
@@ -109,13 +109,3 @@ class AffinityModule(Stage):
         walked = random_walk(pooled, self.network(image), self.beta, self.steps, self.network.radius).clamp(min=0)
         walked = F.interpolate(walked, image.shape[-2:], mode="bilinear", align_corners=False)
         return walked / walked.sum(1, keepdim=True).clamp(min=torch.finfo(walked.dtype).tiny)
-
-
-def _given(batch: Batch, key: str) -> Tensor:
-    if key not in batch:
-        raise InputError(
-            f"the affinity stage needs the folder `data.{key}`, found none; see the docstring of AffinityModule for "
-            "what it should hold and which command writes it."
-        )
-    tensor: Tensor = batch[key]
-    return tensor

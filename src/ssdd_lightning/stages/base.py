@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from pytorch_lightning import LightningModule
@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, PolynomialLR
+from typing_extensions import NotRequired
 
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.sampling import run_seed, seed_for
@@ -22,10 +23,34 @@ from ssdd_lightning.stages.values import Optimization
 from ssdd_lightning.storage.safe_torch import check_finite
 from ssdd_lightning.weights.backbone import load_backbone_weights
 
-Batch = dict[str, Any]
-"""Keys: `image` and `image_raw` uint8 B x 3 x H x W, `image_labels` B x C bool, `name` list of str; where the stage
-asks for them `knowledge` and `advice` B x H x W long; `inside` B x H x W bool (false on padding) in training; `mask`
-(truth) in validation and test only; `maps` B x C x H x W float in prediction, where a folder is given."""
+
+class Batch(TypedDict):
+    """What a data module hands to a stage.
+
+    Attributes:
+        image: B x 3 x H x W uint8 RGB, with colour jitter in training.
+        image_raw: The same without jitter.
+        image_labels: B x C bool, column 0 (background) true.
+        name: B names.
+        knowledge: B x H x W long in network indices, 255 = ignore; training and prediction, where a folder is given.
+        advice: The same.
+        valid: B x H x W bool, false on padding; training.
+        mask: B x H x W long, ground truth, 255 = ignore; validation and test only.
+        maps: B x C x H x W float in [0, 1], score maps; prediction, where a folder is given.
+    """
+
+    image: Tensor
+    image_raw: Tensor
+    image_labels: Tensor
+    name: list[str]
+    knowledge: NotRequired[Tensor]
+    advice: NotRequired[Tensor]
+    valid: NotRequired[Tensor]
+    mask: NotRequired[Tensor]
+    maps: NotRequired[Tensor]
+
+
+Guide = Literal["knowledge", "advice", "maps"]
 
 
 CLASSES_KEY = "ssdd_classes"
@@ -178,6 +203,19 @@ class Stage(LightningModule):
     def protocol(self) -> dict[str, Any]:
         """Settings of `test` and `predict` that the record beside their files should name, as plain values."""
         return {}
+
+    def guide(self, batch: Batch, what: Guide) -> Tensor:
+        """Knowledge, advice or score maps of a batch.
+
+        Raises:
+            InputError: The data has none.
+        """
+        if what not in batch:
+            raise InputError(
+                f"{type(self).__name__} needs {what}, found none in the batch of {batch['name'][0]}; give its folder "
+                f"as data.{what}."
+            )
+        return batch[what]
 
     def pictures(self) -> dict[str, Tensor] | None:
         """Return the last batch's image and masks for the picture callback (keys: see `RefinementPictures`)."""

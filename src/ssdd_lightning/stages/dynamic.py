@@ -87,17 +87,17 @@ class DynamicRefinementModule(SegmentationStage):
         high, main = self.network.head(features)
         sub_high, sub = self.sub_head(features)
         main, sub = resize_logits(main, size), resize_logits(sub, size)
-        inside = resize_mask(batch["inside"].long(), size).bool()
+        valid = resize_mask(batch["valid"].long(), size).bool()
 
-        m_d0 = resize_mask(batch["knowledge"], size)
+        m_d0 = resize_mask(self.guide(batch, "knowledge"), size)
         m_k1, m_a1 = (
-            m.masked_fill(~inside, IGNORE) for m in self.knowledge_and_advice(main, batch["image_raw"], labels)
+            m.masked_fill(~valid, IGNORE) for m in self.knowledge_and_advice(main, batch["image_raw"], labels)
         )
         first = self.ssdd1(high, low, m_k1, m_a1, labels)
         m_d1 = first.mask
         second = self.ssdd2(sub_high, low, m_d0, m_d1, labels)
         m_d2 = second.mask
-        m_sub = present_argmax(sub.detach(), labels).masked_fill(~inside, IGNORE)
+        m_sub = present_argmax(sub.detach(), labels).masked_fill(~valid, IGNORE)
 
         # Eq. 11
         loss_main = self.segmentation_loss(main, m_d2)

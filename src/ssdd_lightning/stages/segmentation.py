@@ -186,7 +186,7 @@ class SegmentationModule(SegmentationStage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy against the given masks (Eq. 8)."""
         size = self.mask_size(batch["image"])
-        mask = resize_mask(batch["knowledge"], size)
+        mask = resize_mask(self.guide(batch, "knowledge"), size)
         loss = segmentation_loss(resize_logits(self.network(batch["image"]).logits, size), mask, self.losses.per_class)
         self.log("train/loss", loss, prog_bar=True)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}

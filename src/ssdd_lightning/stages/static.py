@@ -63,7 +63,7 @@ class StaticRefinementModule(SegmentationStage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_static = L_base + L_diff0 (Eq. 9)."""
         size = self.mask_size(batch["image"])
-        knowledge, advice = resize_mask(batch["knowledge"], size), resize_mask(batch["advice"], size)
+        knowledge, advice = (resize_mask(mask, size) for mask in self.guides(batch))
         output = self.network(batch["image"])
         refined: SSDDOutput = self.ssdd(output.high, output.low, knowledge, advice, batch["image_labels"])
         # Eq. 7
@@ -78,11 +78,15 @@ class StaticRefinementModule(SegmentationStage):
         self._pictures = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice, **maps_of(refined)}
         return base + diff
 
+    def guides(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """K0 and A0 of a batch."""
+        return self.guide(batch, "knowledge"), self.guide(batch, "advice")
+
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Seed masks m_D0 (Eq. 10) and difference maps at image size."""
         output = self.network(batch["image_raw"])
         size = self.mask_size(batch["image_raw"])
-        refined = self.ssdd(output.high, output.low, batch["knowledge"], batch["advice"], batch["image_labels"], size)
+        refined = self.ssdd(output.high, output.low, *self.guides(batch), batch["image_labels"], size)
         pictures = maps_of(refined)
         return {
             "name": batch["name"],

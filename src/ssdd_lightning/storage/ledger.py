@@ -163,6 +163,18 @@ class Ledger:
         if self.begun and time.monotonic() - self._ticked >= least:
             self._write()
 
+    def settle(self) -> None:
+        """Say that everything there is belongs to the finished product, whoever made it."""
+        if self.difference:
+            self.earlier = None
+            for path in self.folder.glob(f"{self.name}.items*.jsonl"):
+                path.unlink()
+        self.difference, self._journal = None, self._journal if self.earlier else {}
+        self._ticked = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.done([name for name in self.items if not self._is_finished(name)])
+        self.close()
+
     def accept(self) -> None:
         """Take the product for one of what it would be made from now, as far as its files are there.
 
