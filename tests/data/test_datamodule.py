@@ -10,13 +10,14 @@ from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 
 NAMES = ("background", *(f"thing {number}" for number in range(1, 81)))
-SPLITS = {"train": "a", "val": "b", "test": "b", "predict": "a"}
+SPLITS = Splits("a", "b", "b", "a")
 
 
 class Own(WeakDataModule):

@@ -192,7 +192,7 @@ def test_bias_defaults_are_those_of_training():
 def test_bias_equals_plain_loops(seed):
     knowledge, advice, _, _, present = random_case(seed)
     failed = failed_by_loops(knowledge, advice, present)
-    expected = bias_by_loops(knowledge, advice, failed, MergeBiases(0.3, 0.7, 0.2))
+    expected = bias_by_loops(knowledge, advice, failed, 0.3, 0.7, 0.2)
     torch.testing.assert_close(merge_bias(knowledge, advice, failed, MergeBiases(0.3, 0.7, 0.2)).double(), expected)
 
 

@@ -1,0 +1,141 @@
+"""YAML files of a stage: what they extend, settings in place of theirs, and options under their old names."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.config import (
+    StageConfig,
+    chosen_dataset,
+    merged,
+    parse_settings,
+    parse_value,
+    read_config,
+    with_contents,
+)
+from ssdd_lightning.pipeline.lightning import run_command
+from ssdd_lightning.pipeline.renamed import RENAMED, with_new_names, words_with_new_names
+
+
+@pytest.fixture
+def yamls(tmp_path):
+    for name in ("coco", "folder", None):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"dataset": name, "data": {}} if name else {"data": {}}))
+    (tmp_path / "broken.yaml").write_text("{[")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], "voc"),
+        (["--dataset", "coco"], "coco"),
+        (["--dataset=coco", "--dataset", "folder"], "folder"),
+        (["--config=None.yaml"], "voc"),
+        (["--config=coco.yaml"], "coco"),
+        (["--config", "coco.yaml", "-c", "folder.yaml", "--config=None.yaml"], "folder"),
+        (["--dataset=voc", "--config=coco.yaml"], "voc"),
+    ],
+)
+def test_what_is_chosen(yamls, monkeypatch, words, expected):
+    monkeypatch.chdir(yamls)
+    assert chosen_dataset(["fit", *words]) == expected
+
+
+def test_the_options_of_data_follow(capsys):
+    for dataset, option in (("voc", "--data.root"), ("folder", "--data.images"), ("coco", "--data.root")):
+        with pytest.raises(SystemExit):
+            run_command(["fit", f"--dataset={dataset}", "--help"])
+        text = capsys.readouterr().out
+        assert option in text
+        assert ("--data.images" in text) == (dataset == "folder")
+    with pytest.raises(InputError, match="found 'imagenet'"):
+        run_command(["fit", "--dataset=imagenet"])
+
+
+def test_a_broken_or_missing_file_is_named(yamls: Path) -> None:
+    with pytest.raises(InputError, match=r"expected YAML in .*broken\.yaml"):
+        chosen_dataset(["fit", f"--config={yamls / 'broken.yaml'}"])
+    with pytest.raises(InputError, match=r"expected a YAML file at .*nowhere\.yaml"):
+        read_config(yamls / "nowhere.yaml")
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Path:
+    """A file that extends another one, which extends a third."""
+    network = {"class_path": "a.Net", "init_args": {"backbone": "x", "stride": 8}}
+    common = {"seed_everything": 0, "model": {"init_args": {"network": network}}, "data": {"root": "here"}}
+    parts = {
+        "common": common,
+        "middle": {"extends": "common.yaml", "model": {"init_args": {"network": {"init_args": {"stride": 16}}}}},
+        "stage": {"extends": "middle.yaml", "model": {"class_path": "a.Stage"}, "data": {"root": "there"}},
+    }
+    for name, content in parts.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def test_a_file_extends_another(family: Path) -> None:
+    network = {"class_path": "a.Net", "init_args": {"backbone": "x", "stride": 16}}
+    expected = {
+        "seed_everything": 0,
+        "model": {"class_path": "a.Stage", "init_args": {"network": network}},
+        "data": {"root": "there"},
+    }
+    assert read_config(family / "stage.yaml") == expected
+    words = with_contents(
+        ["fit", "--config", str(family / "stage.yaml"), f"--config={family / 'common.yaml'}", "--x=1"]
+    )
+    assert [words[0], words[1], words[3], words[5]] == ["fit", "--config", "--config", "--x=1"]
+    assert yaml.safe_load(words[2]) == expected
+
+
+def test_files_that_extend_each_other_are_refused(family: Path) -> None:
+    (family / "common.yaml").write_text("extends: stage.yaml")
+    with pytest.raises(InputError, match=r"common\.yaml extends stage\.yaml, which extends it in turn"):
+        read_config(family / "stage.yaml")
+
+
+def test_arguments_go_with_their_class() -> None:
+    before = {"network": {"class_path": "a.Net", "init_args": {"width": 3}}}
+    assert merged(before, {"network": {"class_path": "b.Net"}}) == {"network": {"class_path": "b.Net"}}
+    same = merged(before, {"network": {"class_path": "a.Net", "init_args": {"depth": 2}}})
+    assert same == {"network": {"class_path": "a.Net", "init_args": {"width": 3, "depth": 2}}}
+
+
+def test_settings_change_the_files(family: Path) -> None:
+    config = StageConfig((family / "stage.yaml",), {"data.root": "elsewhere"})
+    content = config.with_settings({"model.init_args.network.init_args.stride": 32}).content()
+    assert content["data"] == {"root": "elsewhere"}
+    assert content["model"]["init_args"]["network"]["init_args"] == {"backbone": "x", "stride": 32}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 0.001), ("null", None), ("[1, 2]", [1, 2]), ("16-mixed", "16-mixed"), ("false", False)]
+)
+def test_values_are_yaml(text: str, value: Any) -> None:
+    assert parse_value(text) == value
+    assert parse_settings([f"a.b={text}"]) == {"a.b": value}
+
+
+@pytest.mark.parametrize("option", ["trainer.max_epochs", "=3", ""])
+def test_a_setting_without_value_is_refused(option: str) -> None:
+    with pytest.raises(InputError, match="--set: expected KEY=VALUE"):
+        parse_settings([option])
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_is_understood_with_a_warning(old: str, new: str) -> None:
+    content: Any = 3
+    for part in reversed(old.split(".")):
+        content = {part: content}
+    with pytest.warns(FutureWarning, match=f"{old} .*is called {new} now"):
+        found: Any = with_new_names(content, "x.yaml")
+    for part in new.split("."):
+        found = found[part]
+    assert found == 3
+    with pytest.warns(FutureWarning, match="the command line"):
+        assert words_with_new_names(["fit", f"--{old}=3", f"--{new}=4"]) == ["fit", f"--{new}=3", f"--{new}=4"]
