@@ -312,7 +312,7 @@ def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(
         done = flow.run("predict", "classification", *options, trained=True)
         assert done.model.background_alpha == 4.0
         assert done.model.scales == [1.0, 0.5, 1.5, 2.0]
-        assert done.datamodule.splits["predict"] == "val"
+        assert done.datamodule.splits.predict == "val"
         assert Path(done.trainer.default_root_dir) == tmp_path
     fresh = flow.run("fit", "classification", *options, "--model.init_args.background_alpha=9")
     assert (fresh.model.background_alpha, fresh.model.scales) == (9.0, [2.0])
@@ -377,11 +377,11 @@ def test_training_does_not_change_without_truth(flow, tmp_path):
 
 def test_fit_writes_its_configuration_and_test_leaves_it(flow, tmp_path):
     root = f"--trainer.default_root_dir={tmp_path}"
-    flow.run("fit", "segmentation", root, "--model.init_args.momentum=0.125")
+    flow.run("fit", "segmentation", root, "--model.init_args.optimization.momentum=0.125")
     path = tmp_path / "config.yaml"
     written = path.read_text()
     content = yaml.safe_load(written)
-    assert content["model"]["init_args"]["momentum"] == 0.125
+    assert content["model"]["init_args"]["optimization"]["momentum"] == 0.125
     assert content["seed_everything"] == 0
     assert not Path("config.yaml").exists()
     ckpt_path = f"--ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}"
@@ -708,7 +708,7 @@ def test_constructor_docstrings_are_the_help_texts(capsys):
         main(["fit", "--model.help=ssdd_lightning.DynamicRefinementModule"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "share of m_D0 in the sub branch's loss (Eq. 14)" in text
+    assert "Share of m_D0 in its loss (Eq. 14)" in text
     assert "masks, CRF and DD-Nets work at 1/mask_stride of the input" in text
 
 
@@ -788,11 +788,13 @@ def test_bad_input_found_while_training_has_a_line_of_its_own(flow, tmp_path, mo
 
 
 def test_the_progress_bar_is_tqdms_unless_another_is_chosen(flow):
-    words = flow.words("fit", "classification", "--trainer.enable_progress_bar=true")[1:]
-    chosen = "--trainer.callbacks=[{class_path: pytorch_lightning.callbacks.RichProgressBar}]"
-    assert type(build_stage(words).trainer.progress_bar_callback) is TQDMProgressBar
-    assert type(build_stage([*words, chosen]).trainer.progress_bar_callback) is RichProgressBar
-    assert build_stage(flow.words("fit", "classification")[1:]).trainer.progress_bar_callback is None
+    quiet = StageConfig((flow.config("classification"),))
+    shown = quiet.with_settings({"trainer.enable_progress_bar": True})
+    rich = [{"class_path": "pytorch_lightning.callbacks.RichProgressBar"}]
+    assert type(build_stage(shown).trainer.progress_bar_callback) is TQDMProgressBar
+    chosen = shown.with_settings({"trainer.callbacks": rich})
+    assert type(build_stage(chosen).trainer.progress_bar_callback) is RichProgressBar
+    assert build_stage(quiet).trainer.progress_bar_callback is None
 
 
 def test_a_checkpoint_of_other_classes_is_bad_input(flow, tmp_path, monkeypatch, capsys):
@@ -808,7 +810,7 @@ def test_a_file_without_permission_is_bad_input(monkeypatch, capsys):
     def refuse(*_):
         raise PermissionError(13, "Permission denied", "secret.jpg")
 
-    monkeypatch.setattr("ssdd_lightning.cli.main", refuse)
+    monkeypatch.setattr("ssdd_lightning.cli.main.main", refuse)
     assert as_process(monkeypatch, ["doctor"]) == 2
     assert capsys.readouterr().err == (
         "ssdd: error: no permission for secret.jpg; change its rights or name another.\n"

@@ -103,7 +103,7 @@ def test_a_word_too_many(config):
     ("option", "name", "kind", "value"),
     [
         ("data.augmentation.crop_size", "data.augmentation.crop_size", "int", "large"),
-        ("model.init_args.optimization.learning_rate", "model.learning_rate", "float", "fast"),
+        ("model.init_args.optimization.learning_rate", "model.optimization.learning_rate", "float", "fast"),
     ],
 )
 def test_a_value_of_the_wrong_type(config, option, name, kind, value):
@@ -115,7 +115,7 @@ def test_a_value_of_the_wrong_type_in_a_file(config):
     config.write_text(config.read_text().replace("crop_size: 64", "crop_size: large"))
     assert (
         complaint("fit", f"--config={config}")
-        == f"option data.augmentation.crop_size: expected int, found 'large' ({config}, line 2)."
+        == f"option data.augmentation.crop_size: expected int, found 'large' ({config}, line 3)."
     )
 
 
@@ -186,6 +186,6 @@ def test_a_message_of_an_unknown_kind_is_kept(config):
     words = ["fit", f"--config={config}"]
     assert (
         config_sentence(message, words, [])
-        == f'Parser key "data.augmentation.crop_size": Something new ({config}, line 2).'
+        == f'Parser key "data.augmentation.crop_size": Something new ({config}, line 3).'
     )
     assert config_sentence("something else", words, []) == "something else."

@@ -11,7 +11,7 @@ from PIL import Image
 from ssdd_lightning import StaticRefinementModule
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.interop import crf_advice
+from ssdd_lightning.pipeline import crf_advice
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
 
@@ -285,13 +285,13 @@ def test_what_is_read_is_never_written(given, tmp_path):
 
 def test_another_knowledge_makes_the_advice_of_its_images_anew(given, tmp_path, monkeypatch):
     root, refined_images = shutil.copytree(given, tmp_path / "given"), []
-    original = crf_advice.refine_folder
+    original = crf_advice.CRFJob
 
     def count(images, maps, out, **options):
         refined_images.append(len(list(maps.iterdir())))
         return original(images, maps, out, **options)
 
-    monkeypatch.setattr(crf_advice, "refine_folder", count)
+    monkeypatch.setattr(crf_advice, "CRFJob", count)
     assert main(words(root, tmp_path / "out", "crf")) == 0
     assert main(words(root, tmp_path / "out", "crf")) == 0
     write_mask(root / "K" / "plain.png", truth_of(3))

@@ -99,7 +99,7 @@ def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) 
     shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
     axes.set_yticks(places, shown, parse_math=False)
     axes.get_yticklabels()[0].set_fontweight("bold")
-    axes.set(ylim=(places[-1] + 0.6, -0.6), xlim=(0, 109), xticks=range(0, 101, 20), xlabel="IoU (%)")
+    axes.set(ylim=(places[-1] + 0.6, -0.6), xlim=(0, 109), xticks=(0, 25, 50, 75, 100), xlabel="IoU (%)")
     _dress(axes, "IoU of each class")
 
 
