@@ -12,7 +12,7 @@ import sys
 assert not {"lightning", "pytorch_lightning"} & set(sys.modules), "Lightning was imported"
 assert refined.shape == (4, 64, 64) and refined.dtype == torch.long
 assert ((refined == knowledge) | (refined == advice)).all()
-probabilities = [logits.detach().sigmoid()[:, 0] for logits in output[1:]]
+probabilities = [logits.detach().sigmoid()[:, 0] for logits in (output.knowledge_logits, output.advice_logits)]
 for d in probabilities:
     print(d[target.bool()].mean().item() - d[~target.bool()].mean().item())
 """

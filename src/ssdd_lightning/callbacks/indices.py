@@ -21,7 +21,7 @@ def dataset_indices(trainer: Trainer) -> npt.NDArray[np.uint8]:
     if indices is None:
         raise InputError(
             "the dataset's own class indices are unknown: run the trainer with a data module that has "
-            "`class_indices` (such as VOCDataModule) instead of bare data loaders"
+            "`class_indices` (such as VOCDataModule) instead of bare data loaders."
         )
     table = np.full(256, IGNORE, dtype=np.uint8)
     table[: len(indices)] = list(indices)
@@ -46,6 +46,6 @@ def to_dataset(values: npt.NDArray[np.integer], table: npt.NDArray[np.uint8]) ->
     if strange.size:
         raise InputError(
             f"a prediction holds the value {strange[0]}, but the data module has {len(known)} classes; "
-            "train and predict with the same `classes`"
+            "train and predict with the same `classes`."
         )
     return table[values]

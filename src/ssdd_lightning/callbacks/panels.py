@@ -55,7 +55,7 @@ def panel(rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: 
         InputError: There is no row, or one without an image.
     """
     if not rows or any("image" not in row for row in rows):
-        raise InputError("a picture needs at least one row, and an image in each")
+        raise InputError("a picture needs at least one row, and an image in each.")
     keys = [key for key in TITLES if any(key in row for row in rows)]
     strips = [_strip(row, keys, width) for row in rows]
     total = strips[0].shape[1]

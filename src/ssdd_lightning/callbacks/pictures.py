@@ -35,7 +35,7 @@ class RefinementPictures(Callback):
     def __init__(self, num_images: int = 8, every_n_epochs: int = 1) -> None:
         if num_images < 1 or every_n_epochs < 1:
             raise InputError(
-                f"num_images and every_n_epochs must be at least 1, found {num_images} and {every_n_epochs}"
+                f"num_images and every_n_epochs must be at least 1, found {num_images} and {every_n_epochs}."
             )
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
@@ -43,7 +43,7 @@ class RefinementPictures(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fail before the first epoch rather than after it."""
         if not callable(getattr(pl_module, "pictures", None)):
-            raise InputError(f"{type(pl_module).__name__} has no pictures() to show; leave out RefinementPictures")
+            raise InputError(f"{type(pl_module).__name__} has no pictures() to show; leave out RefinementPictures.")
 
     def on_train_batch_end(
         self,
@@ -75,7 +75,7 @@ class RefinementPictures(Callback):
         """Split the batch into images on the CPU, masks by the dataset's class indices."""
         unknown = sorted(set(tensors) - set(TITLES))
         if unknown:
-            raise InputError(f"pictures() returned {unknown[0]!r}; expected some of {', '.join(TITLES)}")
+            raise InputError(f"pictures() returned {unknown[0]!r}; expected some of {', '.join(TITLES)}.")
         indices = dataset_indices(trainer)
         columns = {}
         for key, tensor in tensors.items():

@@ -89,7 +89,7 @@ class PredictionWriter(BasePredictionWriter):
         if not _is_writable(prediction):
             raise InputError(
                 f"{type(pl_module).__name__}.predict_step should return a dict with 'name' and any of "
-                f"{', '.join(CONTENTS)} for PredictionWriter, found {_describe(prediction)}"
+                f"{', '.join(CONTENTS)} for PredictionWriter, found {_describe(prediction)}."
             )
         self._write(prediction, trainer)
 
@@ -111,7 +111,7 @@ class PredictionWriter(BasePredictionWriter):
         names = prediction["name"]
         for key in CONTENTS:
             if len(prediction.get(key, names)) != len(names):
-                raise InputError(f"a prediction has {len(names)} names but {len(prediction[key])} of {key!r}")
+                raise InputError(f"a prediction has {len(names)} names but {len(prediction[key])} of {key!r}.")
         for name, mask in zip(names, prediction.get("mask", ()), strict=False):
             write_mask(product_path(self.output_dir, "mask", name), to_dataset(_array(mask), indices))
         if "map" in prediction:
@@ -142,7 +142,7 @@ def write_difference(path: Path, difference: npt.NDArray[np.floating]) -> None:
     """
     low, high = float(difference.min()), float(difference.max())
     if not (low >= 0 and high <= 1):  # false for NaN too
-        raise InputError(f"cannot write {path}: expected differences in [0, 1], found {low}..{high}")
+        raise InputError(f"cannot write {path}: expected differences in [0, 1], found {low}..{high}.")
     levels = np.rint(difference * 255).astype(np.uint8)
     with atomic_write(path) as stream:
         # measured on a smooth 500 x 375 map: a third of the default level's time for 8 % more bytes
@@ -166,4 +166,4 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot create the folder {folder} ({error}); choose another output_dir") from error
+        raise InputError(f"cannot create the folder {folder} ({error}); choose another output_dir.") from error

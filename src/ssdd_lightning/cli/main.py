@@ -155,5 +155,5 @@ def existing_folder(text: str) -> Path:
     """Argument type: a folder that exists."""
     path = Path(text)
     if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"expected an existing folder, found none at {path}")
+        raise argparse.ArgumentTypeError(f"expected an existing folder, found none at {path}.")
     return path

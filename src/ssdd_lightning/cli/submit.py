@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """
     building = args.predictions is not None and args.out is not None
     if building == (args.check is not None) or (args.check is not None and (args.predictions or args.out)):
-        raise InputError("expected either --predictions and --out, to build an archive, or --check, to check one")
+        raise InputError("expected either --predictions and --out, to build an archive, or --check, to check one.")
     expected = Expected.of(args.root, args.split)
     count = len(expected.names)
     try:

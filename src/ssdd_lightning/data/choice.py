@@ -24,7 +24,7 @@ def data_module_class(name: str) -> "type[WeakDataModule]":
         InputError: There is none of that name.
     """
     if name not in DATASETS:
-        raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, found {name!r}")
+        raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, found {name!r}.")
     module, cls = DATASETS[name]
     found: type[WeakDataModule] = getattr(importlib.import_module(module), cls)
     return found

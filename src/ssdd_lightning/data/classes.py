@@ -58,7 +58,7 @@ class ClassTable:
 
     def __post_init__(self) -> None:
         if len(self.names) > IGNORE:
-            raise InputError(f"expected at most {IGNORE} classes, background included, found {len(self.names)}")
+            raise InputError(f"expected at most {IGNORE} classes, background included, found {len(self.names)}.")
         for name in self.names:
             check_class_name(name)
 
@@ -78,9 +78,9 @@ class ClassTable:
         foreground = list(names[1:])
         unknown = [name for name in wanted if name not in foreground]
         if unknown:
-            raise InputError(f"classes: unknown name {unknown[0]!r}; choose from {', '.join(foreground)}")
+            raise InputError(f"classes: unknown name {unknown[0]!r}; choose from {', '.join(foreground)}.")
         if not wanted or len(set(wanted)) != len(wanted):
-            raise InputError(f"classes: expected different names, at least one, found {list(wanted)}")
+            raise InputError(f"classes: expected different names, at least one, found {list(wanted)}.")
         return cls(tuple(names), (0, *sorted(list(names).index(name) for name in wanted)))
 
     @property
@@ -121,7 +121,7 @@ def read_classes(path: Path) -> dict[int, str]:
             return {int(index): str(name) for index, name in json.loads(text).items()}
     except (OSError, ValueError) as error:
         raise InputError(
-            f'cannot read class list {path} ({error}); expected a name a line or {{"0": "background", ...}}'
+            f'cannot read class list {path} ({error}); expected a name a line or {{"0": "background", ...}}.'
         ) from error
     return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
 
@@ -138,13 +138,13 @@ def class_table(source: str | Path) -> ClassTable:
     """
     text = str(source)
     if text.isdecimal() and not 2 <= int(text) <= IGNORE:
-        raise InputError(f"expected 2 to {IGNORE} classes, background included, found {text}")
+        raise InputError(f"expected 2 to {IGNORE} classes, background included, found {text}.")
     known = {i: _nameless(i) for i in range(int(text))} if text.isdecimal() else read_classes(Path(source))
     foreground = {index: name for index, name in known.items() if index}
     if not foreground or min(known) < 0 or max(known) >= IGNORE or len(set(foreground.values())) < len(foreground):
         raise InputError(
             f"classes {text}: expected background and at least one class more, of different names, with indices up to "
-            f"{IGNORE - 1}; found {known}"
+            f"{IGNORE - 1}; found {known}."
         )
     names = ["background", *(known.get(index, _nameless(index)) for index in range(1, max(known) + 1))]
     return ClassTable.select(names, list(foreground.values()))

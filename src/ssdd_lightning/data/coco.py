@@ -45,7 +45,7 @@ class COCODataModule(DevkitDataModule):
         names = Path(root) / "classes.txt"
         if not names.is_file():
             raise InputError(
-                f"root {root} should be a folder COCO2014 with classes.txt; make it with `ssdd prepare coco`"
+                f"root {root} should be a folder COCO2014 with classes.txt; make it with `ssdd prepare coco`."
             )
         super().__init__(
             table=ClassTable.select(class_table(names).names, classes),

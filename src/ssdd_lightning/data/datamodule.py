@@ -66,7 +66,7 @@ class WeakDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
-            raise InputError(f"expected batch_size >= 1 and num_workers >= 0, found {batch_size} and {num_workers}")
+            raise InputError(f"expected batch_size >= 1 and num_workers >= 0, found {batch_size} and {num_workers}.")
         self.table = table
         self.splits = splits
         self.guides = guides
@@ -203,7 +203,7 @@ class WeakDataModule(LightningDataModule, ABC):
     def _add_guides(self, records: list[Record]) -> list[Record]:
         for what, folder in self.guides.items():
             if not folder.is_dir():
-                raise InputError(f"{what} folder {folder} does not exist; run the stage that writes it first")
+                raise InputError(f"{what} folder {folder} does not exist; run the stage that writes it first.")
             found = [find_guide(folder, record.name, what) for record in records]
             check_exist(found, what, f"expected <name>.map.png or <name>.png of every image in {folder}")
             records = [
@@ -234,7 +234,7 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 def _add_maps(records: list[Record], folder: Path) -> list[Record]:
     if not folder.is_dir():
-        raise InputError(f"maps folder {folder} does not exist; run the stage that writes it first")
+        raise InputError(f"maps folder {folder} does not exist; run the stage that writes it first.")
     records = [replace(record, maps=map_path(folder, record.name)) for record in records]
     paths = [record.maps for record in records if record.maps is not None]
     check_exist(paths, "map", f"expected the score maps <name>.map.png of every image in {folder}")

@@ -138,13 +138,13 @@ def select_records(records: Sequence[Record], table: ClassTable, source: str) ->
     """
     empty = next((record for record in records if not record.labels), None)
     if empty is not None:
-        raise InputError(f"image {empty.image} has no label in {source}; label it or take it out of the split's list")
+        raise InputError(f"image {empty.image} has no label in {source}; label it or take it out of the split's list.")
     chosen = set(table.indices)
     kept = [record for record in records if chosen.issuperset(record.labels)]
     if not kept:
         raise InputError(
             f"none of {len(records)} images shows only {', '.join(table.selected_names[1:])} by {source}; "
-            "choose other `classes` or another split"
+            "choose other `classes` or another split."
         )
     return kept
 
@@ -155,7 +155,7 @@ def check_crowded(records: Sequence[Record]) -> None:
     if crowded is not None:
         raise InputError(
             f"image {crowded.image} has {len(crowded.labels)} labels, expected at most {MOST_LABELS} to train on maps: "
-            "OpenCV, which augments them, takes no more channels"
+            "OpenCV, which augments them, takes no more channels."
         )
 
 
@@ -163,14 +163,14 @@ def check_exist(paths: Sequence[Path], what: str, remedy: str) -> None:
     """Raise an InputError that names the first missing file and counts all of them."""
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise InputError(f"{what} {missing[0]} does not exist ({len(missing)} of {len(paths)} are missing); {remedy}")
+        raise InputError(f"{what} {missing[0]} does not exist ({len(missing)} of {len(paths)} are missing); {remedy}.")
 
 
 def _check_size(size: tuple[int, ...], image: npt.NDArray[np.uint8], what: str, path: Path, image_path: Path) -> None:
     if size != image.shape[:2]:
         raise InputError(
             f"{what} {path} is {size[1]} x {size[0]} pixels, its image {image_path} is {image.shape[1]} x "
-            f"{image.shape[0]}; write it at the image's size"
+            f"{image.shape[0]}; write it at the image's size."
         )
 
 

@@ -60,7 +60,7 @@ class DevkitDataModule(WeakDataModule):
         labels, source = self._read_labels(devkit, names)
         folder = devkit / self.truth
         if truth and not folder.is_dir():
-            raise InputError(f"truth folder {folder} does not exist; name another one with `truth`")
+            raise InputError(f"truth folder {folder} does not exist; name another one with `truth`.")
         records = [
             Record(
                 name=name,
@@ -81,6 +81,6 @@ class DevkitDataModule(WeakDataModule):
         if missing:
             raise InputError(
                 f"label file {self.labels} does not name image {missing[0]} ({len(missing)} of {len(names)} "
-                "are missing); add them or choose another split"
+                "are missing); add them or choose another split."
             )
         return labels, str(self.labels)

@@ -75,7 +75,7 @@ class FolderDataModule(WeakDataModule):
             InputError: Something is missing, be it the truth where there is nothing to do without it.
         """
         if self.truth is None and stage in ("validate", "test"):
-            raise InputError("scoring needs ground truth: give a folder of masks with `truth`")
+            raise InputError("scoring needs ground truth: give a folder of masks with `truth`.")
         super().setup(stage)
 
     def val_dataloader(self) -> DataLoader[Sample] | list[Sample]:  # type: ignore[override]
@@ -90,7 +90,7 @@ class FolderDataModule(WeakDataModule):
         if missing:
             raise InputError(
                 f"label file {self.labels} does not name image {missing[0]} ({len(missing)} of {len(names)} are "
-                f"missing); add them or take them out of {split}"
+                f"missing); add them or take them out of {split}."
             )
         images = find_images(self.images)
         masks = self.truth if truth else None
@@ -115,8 +115,8 @@ def read_names(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read split list {path} ({error}); expected a name a line") from error
+        raise InputError(f"cannot read split list {path} ({error}); expected a name a line.") from error
     names = [line.rstrip("\r") for line in lines if line.strip()]
     if not names:
-        raise InputError(f"split list {path} is empty; expected one image name a line")
+        raise InputError(f"split list {path} is empty; expected one image name a line.")
     return [check_name(name, f"split list {path}") for name in names]

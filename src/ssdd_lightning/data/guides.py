@@ -36,7 +36,7 @@ def find_guide(folder: Path, name: str, what: str) -> Path:
     maps, mask = map_path(folder, name), mask_path(folder, name)
     if maps.exists() and mask.exists():
         raise InputError(
-            f"{what}: both {maps} and {mask.name} exist; keep maps and masks in separate folders and name one"
+            f"{what}: both {maps} and {mask.name} exist; keep maps and masks in separate folders and name one."
         )
     return maps if maps.exists() else mask
 
@@ -114,7 +114,7 @@ def check_values(mask: npt.NDArray[np.uint8], path: Path, table: ClassTable) -> 
     if bad.size:
         raise InputError(
             f"mask {path} holds the value {bad[0]}, expected class indices 0..{len(table.names) - 1} or 255; "
-            "the file belongs to another dataset or is not a mask"
+            "the file belongs to another dataset or is not a mask."
         )
 
 
@@ -137,13 +137,13 @@ def _present_channels(
     if classes[-1] >= len(table.names):
         raise InputError(
             f"map {path} holds class {classes[-1]}, the dataset has 0..{len(table.names) - 1}; "
-            "the file belongs to another dataset"
+            "the file belongs to another dataset."
         )
     lacking = [table.names[index] for index in present if index not in classes]
     if lacking:
         raise InputError(
             f"map {path} holds the classes {classes} and lacks {', '.join(lacking)}, which its image is "
-            "labelled with; write it again with the same labels"
+            "labelled with; write it again with the same labels."
         )
     channels = [classes.index(index) for index in present]
     return np.ascontiguousarray(scores[channels].transpose(1, 2, 0))

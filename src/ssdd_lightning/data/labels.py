@@ -61,13 +61,13 @@ def read_entries(path: Path) -> dict[str, Entry]:
     """Read the entries of a label file without asking what classes there are; see `read_label_file`."""
     readers = {".npy": _read_npy, ".csv": _read_csv, ".json": _read_json}
     if path.suffix not in readers:
-        raise InputError(f"labels: expected a .npy, .csv or .json file, found {path}")
+        raise InputError(f"labels: expected a .npy, .csv or .json file, found {path}.")
     if not path.is_file():
-        raise InputError(f"label file {path} does not exist; check the path")
+        raise InputError(f"label file {path} does not exist; check the path.")
     try:
         entries = readers[path.suffix](path)
     except OSError as error:
-        raise InputError(f"cannot read label file {path} ({error.strerror or error}); check the path") from error
+        raise InputError(f"cannot read label file {path} ({error.strerror or error}); check the path.") from error
     return {check_name(name, f"label file {path}"): entry for name, entry in entries.items()}
 
 
@@ -104,7 +104,7 @@ def read_annotations(folder: Path, names: Iterable[str], table: ClassTable) -> d
     if not folder.is_dir():
         raise InputError(
             f"annotations folder {folder} does not exist; unpack VOC's there or give a label file "
-            "with `labels` (cls_labels.npy, .csv or .json)"
+            "with `labels` (cls_labels.npy, .csv or .json)."
         )
     progress = tqdm(names, desc="annotations", delay=2, leave=False)
     return {name: _read_annotation(folder / f"{name}.xml", table) for name in progress}
@@ -115,10 +115,10 @@ def _read_annotation(path: Path, table: ClassTable) -> Labels:
         root: Element | None = SafeElementTree.parse(path).getroot()
     except FileNotFoundError as error:
         raise InputError(
-            f"annotation {path} does not exist; complete the folder or give a label file with `labels`"
+            f"annotation {path} does not exist; complete the folder or give a label file with `labels`."
         ) from error
     except (ParseError, DefusedXmlException, OSError, ValueError) as error:
-        raise InputError(f"cannot read annotation {path} ({error}); copy or download it again") from error
+        raise InputError(f"cannot read annotation {path} ({error}); copy or download it again.") from error
     objects = [] if root is None else root.findall("object/name")  # not the parts' names below
     return _find_all([element.text or "" for element in objects], path, table)
 
@@ -126,7 +126,9 @@ def _read_annotation(path: Path, table: ClassTable) -> Labels:
 def _read_npy(path: Path) -> dict[str, Entry]:
     content = load_npy(path)
     if not isinstance(content, dict):
-        raise InputError(f"label file {path} holds a {type(content).__name__}, expected a dict of name -> label vector")
+        raise InputError(
+            f"label file {path} holds a {type(content).__name__}, expected a dict of name -> label vector."
+        )
     return {_npy_name(key): np.asarray(value) for key, value in content.items()}
 
 
@@ -142,7 +144,7 @@ def _from_vector(vector: npt.NDArray[Any], name: str, path: Path, table: ClassTa
     if vector.shape != (expected,) or not np.isin(vector, (0, 1)).all():
         raise InputError(
             f"label file {path}, image {name}: expected {expected} values 0 or 1, found shape {vector.shape} "
-            f"of {vector.dtype}; the file belongs to another dataset"
+            f"of {vector.dtype}; the file belongs to another dataset."
         )
     return tuple(int(index) + 1 for index in np.flatnonzero(vector))
 
@@ -152,14 +154,14 @@ def _read_csv(path: Path) -> dict[str, Entry]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read label file {path} ({error}); expected CSV text in UTF-8") from error
+        raise InputError(f"cannot read label file {path} ({error}); expected CSV text in UTF-8.") from error
     if not rows or rows[0][0].strip().lower() != "name":
-        raise InputError(f"label file {path} should start with the header line `name,labels`")
+        raise InputError(f"label file {path} should start with the header line `name,labels`.")
     short = next((row for row in rows if len(row) != 2), None)
     if short is not None:
         raise InputError(
             f"label file {path}: expected the two columns name,labels, found {','.join(short)!r}; "
-            "separate labels by spaces or semicolons"
+            "separate labels by spaces or semicolons."
         )
     entries = [(name.strip(), labels) for name, labels in rows[1:]]  # people write blanks around commas
     _check_once([name for name, _ in entries], path)
@@ -172,7 +174,7 @@ def _check_once(names: Iterable[str], path: Path) -> None:
     if count > 1:
         raise InputError(
             f"label file {path} names image {name} {count} times; give all labels of an image in one entry, and images "
-            "of different folders different names"
+            "of different folders different names."
         )
 
 
@@ -186,9 +188,9 @@ def _read_json(path: Path) -> dict[str, Entry]:
         # pairs: a dict would keep the last of two equal names
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"cannot read label file {path} ({error}); expected JSON") from error
+        raise InputError(f"cannot read label file {path} ({error}); expected JSON.") from error
     if not isinstance(content, _Pairs) or not all(type(value) is list for _, value in content):
-        raise InputError(f"label file {path} should hold one JSON object of image name -> list of labels")
+        raise InputError(f"label file {path} should hold one JSON object of image name -> list of labels.")
     _check_once([name for name, _ in content], path)
     return {bare_name(name): labels for name, labels in content}
 
@@ -206,7 +208,7 @@ def _find_all(entries: Iterable[object], path: Path, table: ClassTable) -> Label
             more = ", ..." if len(table.names) > _LISTED else ""
             raise UnknownClassError(
                 f"{path} names the class {entry!r}, expected one of {', '.join(table.names[1:_LISTED])}{more} or an "
-                f"index 1..{len(table.names) - 1}"
+                f"index 1..{len(table.names) - 1}."
             )
         found.add(index)
     return tuple(sorted(found))
@@ -239,11 +241,11 @@ def _named(path: Path) -> ClassTable:
     labels = [str(label).strip() for entry in read_entries(path).values() for label in entry]
     beyond = [label for label in labels if label.isdecimal() and not 0 < int(label) < IGNORE]
     if beyond:
-        raise InputError(f"label file {path} names the class {beyond[0]}, expected indices 1..{IGNORE - 1} or names")
+        raise InputError(f"label file {path} names the class {beyond[0]}, expected indices 1..{IGNORE - 1} or names.")
     try:
         read_label_file(path, _voc())
     except UnknownClassError as error:
-        raise InputError(f"{error}; classes of your own need a file of names (`class_names`, `--classes`)") from error
+        raise InputError(f"{error} Classes of your own need a file of names (`class_names`, `--classes`).") from error
     return _voc()
 
 

@@ -20,5 +20,5 @@ def find_devkit(root: Path) -> Path:
     found = "the folder does not exist" if not root.is_dir() else "found none of them"
     raise InputError(
         f"root {root} should hold JPEGImages, VOC2012/JPEGImages or VOCdevkit/VOC2012/JPEGImages, {found}; "
-        "unpack VOCtrainval_11-May-2012.tar there or correct `root`"
+        "unpack VOCtrainval_11-May-2012.tar there or correct `root`."
     )

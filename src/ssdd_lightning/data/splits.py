@@ -58,13 +58,13 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read split list {path} ({error}); expected a name a line") from error
+        raise InputError(f"cannot read split list {path} ({error}); expected a name a line.") from error
     names = [_first_name(line, exists) for line in lines if line.strip()]
     if not names:
-        raise InputError(f"split list {path} is empty; expected one image name a line")
+        raise InputError(f"split list {path} is empty; expected one image name a line.")
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise InputError(f"split list {path} names {twice[0]} more than once; remove the repeated lines")
+        raise InputError(f"split list {path} names {twice[0]} more than once; remove the repeated lines.")
     return [check_name(name, f"split list {path}") for name in names]
 
 
@@ -95,6 +95,6 @@ def find_list(split: str, folder: Path) -> Path:
         known = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "none"
         raise InputError(
             f"split list {path} does not exist; {folder} holds: {known}; name one of them or give the path "
-            "of a .txt file"
+            "of a .txt file."
         )
     return path

@@ -83,7 +83,7 @@ def write_synthetic_devkit(
     counts = {"train": num_train, "val": num_val, "test": num_test}
     settings = _settings(classes, image_size, seed)
     if num_train < 1 or min(counts.values()) < 0:
-        raise InputError(f"expected at least one training image and no negative number, found {counts}")
+        raise InputError(f"expected at least one training image and no negative number, found {counts}.")
     folder = Path(root) / "VOCdevkit" / "VOC2012"
     _claim(folder, settings)
     missing = [sample for sample in _samples(counts) if not _is_written(folder, *sample)]
@@ -97,10 +97,10 @@ def _settings(classes: Sequence[str] | int, image_size: int | tuple[Range, Range
     heights, widths = ((image_size, image_size),) * 2 if isinstance(image_size, int) else image_size
     if not all(_SMALLEST <= low <= high for low, high in (heights, widths)):
         raise InputError(
-            f"image_size: expected (lowest, highest) height and width, each at least {_SMALLEST}, found {image_size}"
+            f"image_size: expected (lowest, highest) height and width, each at least {_SMALLEST}, found {image_size}."
         )
     if seed < 0:
-        raise InputError(f"seed: expected a number from 0, found {seed}")
+        raise InputError(f"seed: expected a number from 0, found {seed}.")
     return _Settings(seed, _label_table(classes), (heights[0], heights[1]), (widths[0], widths[1]))
 
 
@@ -110,7 +110,7 @@ def _label_table(classes: Sequence[str] | int) -> dict[str, int]:
         voc = VOC_CLASSES[1 : max(classes, 0) + 1]
         classes = voc if len(voc) == classes else [f"class{n + 1:03d}" for n in range(classes)]
     if isinstance(classes, str) or not 1 <= len(classes) <= 254 or len(set(classes)) < len(classes):
-        raise InputError(f"classes: expected 1 to 254 different names, or their number, found {classes!r}")
+        raise InputError(f"classes: expected 1 to 254 different names, or their number, found {classes!r}.")
     if set(classes) <= set(VOC_CLASSES[1:]):
         return {name: VOC_CLASSES.index(name) for name in classes}
     return {name: index for index, name in enumerate(classes, start=1)}
@@ -123,12 +123,12 @@ def _claim(folder: Path, settings: _Settings) -> None:
         if marker.read_text() != settings.to_json():
             raise InputError(
                 f"{folder} holds a synthetic devkit of other settings (see {MARKER} there); "
-                "remove it or write elsewhere"
+                "remove it or write elsewhere."
             )
         return
     if folder.exists() and any(folder.iterdir()):
         raise InputError(
-            f"expected an empty folder or a synthetic devkit, found other files in {folder}; write elsewhere"
+            f"expected an empty folder or a synthetic devkit, found other files in {folder}; write elsewhere."
         )
     _write_text(marker, settings.to_json())
 

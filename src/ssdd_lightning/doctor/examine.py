@@ -96,7 +96,7 @@ def _labels(
     if path is None:
         return None, devkit / "Annotations" if (devkit / "Annotations").is_dir() else None, []
     if not path.is_file():
-        raise InputError(f"expected a label file at {path}, found none; correct `--labels`")
+        raise InputError(f"expected a label file at {path}, found none; correct `--labels`.")
     read: dict[str, Labels | None] = {}
     found: Found = []
     try:
@@ -118,7 +118,7 @@ def _truths(devkit: Path, truths: Iterable[str] | None) -> tuple[str, ...]:
     chosen = tuple(truths)
     for folder in chosen:
         if not (devkit / folder).is_dir():
-            raise InputError(f"folder of masks {devkit / folder} does not exist; correct `--truth`")
+            raise InputError(f"folder of masks {devkit / folder} does not exist; correct `--truth`.")
     return chosen
 
 

@@ -66,7 +66,7 @@ def evaluate_folders(
     folders = [predictions, truth] if advice is None else [predictions, truth, advice]
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"folder {folder} does not exist; expected a folder of PNG masks or score maps")
+            raise InputError(f"folder {folder} does not exist; expected a folder of PNG masks or score maps.")
     job = _Job(predictions, truth, advice, tuple(sorted(table)), boundary, curves)
     scored = list(names) if names is not None else predicted_names(predictions)
     _check_complete(job, scored)
@@ -90,7 +90,7 @@ def predicted_names(folder: Path) -> list[str]:
     """
     files = [path.name for path in folder.iterdir() if path.suffix == ".png" and not path.name.startswith(".")]
     if not files:
-        raise InputError(f"folder {folder} holds no PNG masks and no score maps; expected <name>.png files")
+        raise InputError(f"folder {folder} holds no PNG masks and no score maps; expected <name>.png files.")
     return sorted({name.removesuffix(SUFFIX).removesuffix(".png") for name in files})
 
 
@@ -176,7 +176,7 @@ class _Job:
         if size != truth.shape:
             raise InputError(
                 f"{path} is {_size(size)} but {mask_path(self.truth, name)} is {_size(truth.shape)}; "
-                "predictions must have the size of the true mask"
+                "predictions must have the size of the true mask."
             )
 
     def _check_values(self, counts: npt.NDArray[np.int64], path: Path) -> None:
@@ -184,7 +184,7 @@ class _Job:
         if strange:
             raise InputError(
                 f"{path} holds the value {strange[0]}, which is none of the {len(self.classes)} classes and "
-                f"not {IGNORE}; use the dataset's own class indices or name the classes"
+                f"not {IGNORE}; use the dataset's own class indices or name the classes."
             )
 
 
@@ -205,15 +205,15 @@ def _add(total: Counts, counts: Counts) -> None:
 
 def _check_classes(classes: Mapping[int, str]) -> None:
     if not classes or min(classes) < 0 or max(classes) >= IGNORE:
-        raise InputError(f"class indices must lie in 0..{IGNORE - 1}, found {sorted(classes)}")
+        raise InputError(f"class indices must lie in 0..{IGNORE - 1}, found {sorted(classes)}.")
 
 
 def _check_complete(job: _Job, names: Sequence[str]) -> None:
     if not names:
-        raise InputError("the split names no image; nothing can be scored")
+        raise InputError("the split names no image; nothing can be scored.")
     if len(set(names)) != len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
-        raise InputError(f"the split names {twice} more than once; every image is scored once")
+        raise InputError(f"the split names {twice} more than once; every image is scored once.")
     for folder in (job.predictions, job.truth, job.advice):
         if folder is None:
             continue
@@ -221,13 +221,13 @@ def _check_complete(job: _Job, names: Sequence[str]) -> None:
         if missing:
             raise InputError(
                 f"folder {folder} lacks {len(missing)} of {len(names)} images: {', '.join(missing[:5])}"
-                f"{', ...' if len(missing) > 5 else ''}; write them or give the split that they belong to"
+                f"{', ...' if len(missing) > 5 else ''}; write them or give the split that they belong to."
             )
     masks = [name for name in names if not map_path(job.predictions, name).is_file()] if job.curves else []
     if masks:
         raise InputError(
             f"the curves need score maps, but folder {job.predictions} has no {masks[0]}{SUFFIX} ({len(masks)} of "
-            f"{len(names)} are missing); leave the curves out for masks"
+            f"{len(names)} are missing); leave the curves out for masks."
         )
 
 

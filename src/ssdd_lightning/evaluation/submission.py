@@ -44,12 +44,12 @@ class SubmissionError(InputError):
 
     Args:
         path: The archive.
-        problems: One sentence each.
+        problems: One sentence each, without its full stop.
     """
 
     def __init__(self, path: Path, problems: Sequence[str]) -> None:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        super().__init__(f"the server would refuse {path}: {'; '.join(problems[:SHOWN])}{more}")
+        super().__init__(f"the server would refuse {path}: {'; '.join(problems[:SHOWN])}{more}.")
         self.problems = tuple(problems)
 
 
@@ -79,7 +79,7 @@ class Expected:
         if missing:
             raise InputError(
                 f"{images} lacks {len(missing)} of {len(names)} photos of {split}, such as {missing[0]}.jpg; unpack "
-                "VOC2012test.tar there"
+                "VOC2012test.tar there."
             )
         return cls(images, tuple(names))
 
@@ -118,9 +118,9 @@ def build_submission(
         InputError: The archive cannot be written.
     """
     if not out.name.endswith((".tgz", ".tar.gz")):
-        raise InputError(f"the server takes .tgz archives, found {out}; choose a name with this suffix")
+        raise InputError(f"the server takes .tgz archives, found {out}; choose a name with this suffix.")
     if not predictions.is_dir():
-        raise InputError(f"expected a folder of predictions at {predictions}, found none; check the path")
+        raise InputError(f"expected a folder of predictions at {predictions}, found none; check the path.")
     problems: list[str] = []
 
     def encoded(name: str) -> tuple[str, bytes, list[str]]:
@@ -128,7 +128,7 @@ def build_submission(
         try:
             mask = read_prediction(predictions, name)
         except InputError as error:
-            return name, b"", [str(error)]
+            return name, b"", [str(error).removesuffix(".")]
         found = expected.problems(name, mask)
         return name, b"" if found else _png(mask), found
 
@@ -161,7 +161,7 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
     """
     if not path.is_file():
         what = "a folder" if path.is_dir() else "nothing"
-        raise InputError(f"expected an archive at {path}, found {what}; build it with `--predictions` and `--out`")
+        raise InputError(f"expected an archive at {path}, found {what}; build it with `--predictions` and `--out`.")
     check = _Check(expected)
     try:
         with gzip.open(path) as packed, open_tar(cast(IO[bytes], packed)) as archive:

@@ -54,7 +54,7 @@ class SegmentJob:
 
     def __post_init__(self) -> None:
         if self.max_side is not None and self.max_side < 1:
-            raise InputError(f"max_side must be 1 or more; found {self.max_side}")
+            raise InputError(f"max_side must be 1 or more; found {self.max_side}.")
 
     def run(
         self, photos: Mapping[str, Path], settings: Mapping[str, Any], inputs: Mapping[str, str], progress: bool = True
@@ -125,13 +125,15 @@ class SegmentJob:
     def _check(self, photos: Mapping[str, Path]) -> None:
         inside = next((path for path in photos.values() if path.parent.resolve() == self.out.resolve()), None)
         if inside is not None:
-            raise InputError(f"the masks would lie among the photos, beside {inside}; choose another folder with --out")
+            raise InputError(
+                f"the masks would lie among the photos, beside {inside}; choose another folder with --out."
+            )
         if self.labels is not None:
             missing = [name for name in photos if name not in self.labels]
             if missing:
                 raise InputError(
                     f"the label file does not name {missing[0]} ({len(missing)} of {len(photos)} photos are missing); "
-                    "add them, or leave --labels out to let every class be predicted"
+                    "add them, or leave --labels out to let every class be predicted."
                 )
             unknown = [name for name in photos if not set(self.classes.indices).issuperset(self.labels[name])]
             if unknown:
@@ -143,7 +145,7 @@ class SegmentJob:
         if there:
             raise InputError(
                 f"{mask_path(self.out, there[0])} exists and was not written by this command ({len(there)} of "
-                f"{len(photos)} names are taken); choose another folder with --out"
+                f"{len(photos)} names are taken); choose another folder with --out."
             )
 
     def _write_overlays(self, photos: Mapping[str, Path], new: Collection[str]) -> None:

@@ -45,7 +45,7 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
         InputError: The file is no such checkpoint, or its classes are unknown, or others than those given.
     """
     if not path.is_file():
-        raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct it")
+        raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct it.")
     try:
         content = _read(path)
         check_finite(content["state_dict"], str(path))
@@ -56,7 +56,7 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
     except _LOAD_ERRORS as error:
         raise InputError(
             f"cannot load {path} ({_first_line(error)}); expected a checkpoint that `ssdd fit` wrote, of plain values "
-            "and tensors"
+            "and tensors."
         ) from error
     return stage.eval().to(device), _classes(stage, path, classes)
 
@@ -69,7 +69,7 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or "hyper_parameters" not in content:
         raise InputError(
             f"cannot load {path}, which does not say what stage it is of; expected a checkpoint that `ssdd fit` wrote "
-            "(converted weights need a YAML: `ssdd predict --config`)"
+            "(converted weights need a YAML: `ssdd predict --config`)."
         )
     return content
 
@@ -85,7 +85,7 @@ def find_device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"cannot segment on device {name!r} ({_first_line(error)})") from error
+        raise InputError(f"cannot segment on device {name!r} ({_first_line(error)}).") from error
 
 
 def change_protocol(
@@ -126,7 +126,7 @@ def _classes(stage: SegmentationStage, path: Path, given: str | None) -> ClassTa
         if stage.classes is None:
             raise InputError(
                 f"{path} was written before checkpoints kept their classes; say which they are with --classes, a file "
-                "of names (JSON of index -> name where indices have gaps) or their number"
+                "of names (JSON of index -> name where indices have gaps) or their number."
             )
         return stage.classes
     table, outputs = class_table(given), stage.network.num_classes
@@ -134,7 +134,7 @@ def _classes(stage: SegmentationStage, path: Path, given: str | None) -> ClassTa
         known = "" if stage.classes is None else f" for {stage.classes.selected_names}"
         raise InputError(
             f"--classes names {table.num_classes} classes, {table.selected_names}, but {path} has {outputs} "
-            f"outputs{known}"
+            f"outputs{known}."
         )
     return table
 
@@ -145,7 +145,7 @@ def _stage_class(class_path: str, path: Path) -> type[SegmentationStage]:
     found = getattr(sys.modules.get(module), name, None)
     if not (isinstance(found, type) and issubclass(found, SegmentationStage)):
         raise InputError(
-            f"{path} holds a {name}, which makes no masks; give a checkpoint of the baseline, static or dynamic stage"
+            f"{path} holds a {name}, which makes no masks; give a checkpoint of the baseline, static or dynamic stage."
         )
     return found
 

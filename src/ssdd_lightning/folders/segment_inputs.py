@@ -27,7 +27,7 @@ def find_photos(inputs: Sequence[str]) -> dict[str, Path]:
             other = found.setdefault(check_name(path.stem, path.parent), path)
             if other.resolve() != path.resolve():
                 raise InputError(
-                    f"{other} and {path} would both be written as {path.stem}.png; segment them into different folders"
+                    f"{other} and {path} would both be written as {path.stem}.png; segment them into different folders."
                 )
     return dict(sorted(found.items()))
 
@@ -42,6 +42,6 @@ def _matches(text: str) -> list[Path]:
     photos = [file for file in files if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES]
     if not photos:
         raise InputError(
-            f"found no photo at {text}; expected an image, a folder of {', '.join(IMAGE_SUFFIXES)} files or a pattern"
+            f"found no photo at {text}; expected an image, a folder of {', '.join(IMAGE_SUFFIXES)} files or a pattern."
         )
     return photos

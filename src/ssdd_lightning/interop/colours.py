@@ -27,9 +27,9 @@ def read_any_mask(path: Path) -> npt.NDArray[np.uint8]:
             mode, palette = image.mode, image.getpalette() if image.mode == "P" else None
             pixels = np.array(image.convert("RGB")) if mode in ("RGB", "RGBA") else None
     except FileNotFoundError as error:
-        raise InputError(f"mask {path} does not exist; check the folder") from error
+        raise InputError(f"mask {path} does not exist; check the folder.") from error
     except DECODE_ERRORS as error:
-        raise InputError(f"cannot read mask {path} ({error}); expected a PNG: write it again") from error
+        raise InputError(f"cannot read mask {path} ({error}); expected a PNG: write it again.") from error
     if pixels is not None:
         return _indices_of(pixels, path)
     mask = read_mask(path)
@@ -54,7 +54,7 @@ def _indices_of(pixels: npt.NDArray[np.uint8], path: Path) -> npt.NDArray[np.uin
     if strange.any():
         raise InputError(
             f"mask {path} holds the colour {tuple(pixels[strange][0].tolist())}, which is not in the VOC palette "
-            f"({strange.mean():.1%} of its pixels are such); save class indices instead"
+            f"({strange.mean():.1%} of its pixels are such); save class indices instead."
         )
     return index.astype(np.uint8)
 
@@ -69,5 +69,5 @@ def _check_order(mask: npt.NDArray[np.uint8], palette: npt.NDArray[np.int64], pa
     value, index = next((v, c) for v, c in zip(used, classes, strict=True) if v != c)
     raise InputError(
         f"mask {path} gives the value {value} the VOC colour of {index}: some tool has re-ordered its palette, so its "
-        "values are no class indices; convert it to RGB and import that"
+        "values are no class indices; convert it to RGB and import that."
     )

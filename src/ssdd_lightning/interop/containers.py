@@ -28,7 +28,7 @@ def load_arrays(path: Path) -> Any:  # noqa: ANN401 - the file decides
     if path.suffix == ".npy":
         return load_npy(path)
     if not path.is_file():
-        raise InputError(f"file {path} does not exist; check the path")
+        raise InputError(f"file {path} does not exist; check the path.")
     return _load_npz(path) if path.suffix == ".npz" else _load_torch(path)
 
 
@@ -50,7 +50,7 @@ def only_array(content: Any, path: Path, key: str | None) -> npt.NDArray[Any]:  
     if len(chosen) != 1 or chosen[0] not in arrays:
         found = ", ".join(arrays) or f"a {type(content).__name__} without any"
         wanted = "one array" if key is None else f"an array {key!r}"
-        raise InputError(f"{path}: expected {wanted}, found {found}; name the right one with `--key`")
+        raise InputError(f"{path}: expected {wanted}, found {found}; name the right one with `--key`.")
     return arrays[chosen[0]]
 
 
@@ -59,7 +59,7 @@ def _load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zip, header, size: a damaged file raises nearly anything
-        raise InputError(f"cannot read {path} ({error}); expected arrays of numbers by numpy.savez") from error
+        raise InputError(f"cannot read {path} ({error}); expected arrays of numbers by numpy.savez.") from error
 
 
 def _load_torch(path: Path) -> Any:  # noqa: ANN401
@@ -73,7 +73,7 @@ def _load_torch(path: Path) -> Any:  # noqa: ANN401
         return _without_tensors(content)
     except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised, without memory, ...
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} holds a tensor that is no plain array ({reason}); save dense numbers") from error
+        raise InputError(f"{path} holds a tensor that is no plain array ({reason}); save dense numbers.") from error
 
 
 def _without_tensors(content: Any) -> Any:  # noqa: ANN401

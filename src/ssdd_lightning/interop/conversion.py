@@ -57,7 +57,7 @@ def convert(
     if classes[0] == 0:
         values = values.softmax(1) if how.logits else values
     elif how.logits:
-        raise InputError(f"{path} holds logits without a background channel; expected background among them")
+        raise InputError(f"{path} holds logits without a background channel; expected background among them.")
     else:
         classes, values = [0, *classes], torch.cat((cam_background(values.clamp(0, 1), how.alpha), values), 1)
     return classes, values[0].clamp(0, 1).numpy()
@@ -65,18 +65,18 @@ def convert(
 
 def _checked_values(values: npt.NDArray[np.generic], logits: bool, path: Path) -> npt.NDArray[np.float32]:
     if not (np.issubdtype(values.dtype, np.number) or values.dtype == bool) or np.iscomplexobj(values):
-        raise InputError(f"{path}: expected numbers, found {values.dtype}")
+        raise InputError(f"{path}: expected numbers, found {values.dtype}.")
     numbers = values.astype(np.float32)
     low, high = float(numbers.min()), float(numbers.max())
     if not np.isfinite([low, high]).all():
-        raise InputError(f"{path} holds NaN or infinite values; write it again")
+        raise InputError(f"{path} holds NaN or infinite values; write it again.")
     if not logits and (low < -_ROUNDING or high > 1 + _ROUNDING):
         raise InputError(
             f"{path}: expected scores in [0, 1], found {low:.4g} to {high:.4g}; if they are logits say so with "
-            "`--logits`, else scale them"
+            "`--logits`, else scale them."
         )
     if logits and low >= 0 and np.abs(numbers.sum(axis=0) - 1).max() < _ROUNDING:
-        raise InputError(f"{path} holds probabilities, which add up to 1, not logits; leave out `--logits`")
+        raise InputError(f"{path} holds probabilities, which add up to 1, not logits; leave out `--logits`.")
     return numbers
 
 
@@ -87,22 +87,22 @@ def _check_aspect(found: tuple[int, ...], size: tuple[int, int], stretch: bool, 
     if lowest > highest and not stretch:
         raise InputError(
             f"{path}: the scores are {found[1]} x {found[0]}, the image {size[1]} x {size[0]}, which is another "
-            "aspect ratio; if the image was squashed to this size, say `--stretch`"
+            "aspect ratio; if the image was squashed to this size, say `--stretch`."
         )
 
 
 def _channels(classes: list[int], labels: tuple[int, ...] | None, path: Path) -> list[int]:
     """Channels to keep, in the order of their classes."""
     if len(set(classes)) < len(classes):
-        raise InputError(f"{path} names a class twice: {classes}")
+        raise InputError(f"{path} names a class twice: {classes}.")
     lacking = [index for index in labels or () if index not in classes]
     if lacking:
         raise InputError(
             f"{path} holds the classes {sorted(classes)} and lacks {lacking}, which the labels give its image; it was "
-            "made with other labels or counts its classes differently"
+            "made with other labels or counts its classes differently."
         )
     kept = set(classes) if labels is None else {0, *labels}
     if not kept.intersection(classes):
-        raise InputError(f"{path} belongs to an image without any labelled class; take it out or label the image")
+        raise InputError(f"{path} belongs to an image without any labelled class; take it out or label the image.")
     order = sorted((index, channel) for channel, index in enumerate(classes) if index in kept)
     return [channel for _, channel in order]

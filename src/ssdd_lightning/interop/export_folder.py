@@ -61,10 +61,10 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
         InputError: The format is unknown, there are no maps, or one is damaged.
     """
     if format not in WRITERS:
-        raise InputError(f"unknown format {format!r}; choose one of {', '.join(WRITERS)}")
+        raise InputError(f"unknown format {format!r}; choose one of {', '.join(WRITERS)}.")
     names = sorted(path.name[: -len(SUFFIX)] for path in source.glob(f"[!.]*{SUFFIX}"))
     if not names:
-        raise InputError(f"folder {source} holds no score maps; expected <name>{SUFFIX} files")
+        raise InputError(f"folder {source} holds no score maps; expected <name>{SUFFIX} files.")
 
     def write(name: str) -> bool:
         """Write one file unless it is current; whether it was written."""
@@ -73,7 +73,7 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
             return False
         classes, scores = read_map(path)
         if classes == [0]:
-            raise InputError(f"map {path} holds background alone, which {format} files cannot; remove it")
+            raise InputError(f"map {path} holds background alone, which {format} files cannot; remove it.")
         content: Any = WRITERS[format](classes, scores)
         with atomic_write(target) as stream:
             np.save(stream, content, allow_pickle=True)

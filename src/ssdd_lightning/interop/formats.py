@@ -70,13 +70,13 @@ def read_irn(content: Any, context: Context) -> Scores:  # noqa: ANN401
     if not isinstance(content, dict) or "keys" not in content:
         raise InputError(
             f"{context.path}: expected IRN's dict with `keys` and {' or '.join(SCORE_KEYS)}, found "
-            f"{_describe(content)}; choose another `--from`"
+            f"{_describe(content)}; choose another `--from`."
         )
     key = context.key or next((name for name in SCORE_KEYS if name in content), None)
     values = _three_d(only_array({k: v for k, v in content.items() if k != "keys"}, context.path, key), context)
     classes = [_class_index(index, context, first=1) for index in np.ravel(_array(content["keys"], context)).tolist()]
     if len(classes) != len(values):
-        raise InputError(f"{context.path}: `keys` names {len(classes)} classes, but there are {len(values)} channels")
+        raise InputError(f"{context.path}: `keys` names {len(classes)} classes, but there are {len(values)} channels.")
     return Scores(classes, values)
 
 
@@ -85,7 +85,7 @@ def _array(value: Any, context: Context) -> npt.NDArray[Any]:  # noqa: ANN401
         return np.asarray(value)
     except ValueError as error:  # lists of different lengths
         raise InputError(
-            f"{context.path}: expected arrays of numbers, found {type(value).__name__} ({error})"
+            f"{context.path}: expected arrays of numbers, found {type(value).__name__} ({error})."
         ) from error
 
 
@@ -108,13 +108,13 @@ def _from_dict(content: Any, context: Context, first: int) -> Scores:  # noqa: A
     if not isinstance(content, dict) or not content:
         raise InputError(
             f"{context.path}: expected PSA's dict of class index -> H x W array, found {_describe(content)}; choose "
-            "another `--from`"
+            "another `--from`."
         )
     classes = [_class_index(key, context, first) for key in content]
     maps = [_array(value, context) for value in content.values()]
     shapes = {array.shape for array in maps}
     if len(shapes) != 1 or maps[0].ndim != 2 or not maps[0].size:
-        raise InputError(f"{context.path}: expected H x W arrays of one size, found the shapes {sorted(shapes)}")
+        raise InputError(f"{context.path}: expected H x W arrays of one size, found the shapes {sorted(shapes)}.")
     return Scores(classes, np.stack(maps))
 
 
@@ -125,7 +125,7 @@ def _class_index(key: object, context: Context, first: int) -> int:
         return index
     raise InputError(
         f"{context.path}: {key!r} is no class index; expected 0..{context.num_classes - 1 - first}, counted from the "
-        f"{'first foreground class' if first else 'background'}. Choose another `--from` or give `--classes`"
+        f"{'first foreground class' if first else 'background'}. Choose another `--from` or give `--classes`."
     )
 
 
@@ -136,7 +136,7 @@ def _channel_classes(count: int, channels: str | None, context: Context) -> list
     if labels is not None:
         meanings |= {"present": [0, *labels], "present-foreground": list(labels)}
     elif channels is not None and channels not in meanings:
-        raise InputError(f"{context.path}: {channels} channels are those of the image's labels; give `--labels`")
+        raise InputError(f"{context.path}: {channels} channels are those of the image's labels; give `--labels`.")
     fitting = [meanings[name] for name in ([channels] if channels else meanings) if len(meanings[name]) == count]
     if fitting and all(classes == fitting[0] for classes in fitting):
         return fitting[0]
@@ -145,7 +145,7 @@ def _channel_classes(count: int, channels: str | None, context: Context) -> list
         f"{context.path} has {count} channels, which "
         + ("may mean several things; " if fitting else "fits nothing; ")
         + f"expected {counts}{'' if labels else ', or the labelled classes alone with `--labels`'}. "
-        "Say which with `--channels`, or give the dataset's `--classes`"
+        "Say which with `--channels`, or give the dataset's `--classes`."
     )
 
 
@@ -153,7 +153,7 @@ def _three_d(values: npt.NDArray[Any], context: Context) -> npt.NDArray[Any]:
     if values.ndim == 4 and len(values) == 1:
         values = values[0]
     if values.ndim != 3 or not values.size:
-        raise InputError(f"{context.path}: expected scores C x H x W, found the shape {values.shape}")
+        raise InputError(f"{context.path}: expected scores C x H x W, found the shape {values.shape}.")
     return values
 
 

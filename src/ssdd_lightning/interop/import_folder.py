@@ -50,11 +50,11 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         if self.format not in (None, *FORMATS):
-            raise InputError(f"unknown format {self.format!r}; choose one of {', '.join(FORMATS)}")
+            raise InputError(f"unknown format {self.format!r}; choose one of {', '.join(FORMATS)}.")
         if self.channels not in (None, *CHANNELS):
-            raise InputError(f"unknown meaning of channels {self.channels!r}; choose one of {', '.join(CHANNELS)}")
+            raise InputError(f"unknown meaning of channels {self.channels!r}; choose one of {', '.join(CHANNELS)}.")
         if not self.alpha > 0:
-            raise InputError(f"alpha: expected an exponent above 0, found {self.alpha}")
+            raise InputError(f"alpha: expected an exponent above 0, found {self.alpha}.")
 
 
 def import_folder(
@@ -86,7 +86,7 @@ def import_folder(
     """
     options = options or ImportOptions()
     if out.resolve() in (source.resolve(), images.resolve()):
-        raise InputError(f"the import would write into {out}, which it reads; choose another output folder")
+        raise InputError(f"the import would write into {out}, which it reads; choose another output folder.")
     kind = options.format or detect_format(source)
     sources = find_sources(source, kind)
     table = ClassTable.select(VOC_CLASSES, None) if options.classes is None else class_table(options.classes)
@@ -136,7 +136,7 @@ class _Job:
         if mask.shape != size:
             raise InputError(
                 f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {self.photos[name]} {size[1]} x "
-                f"{size[0]}; write it at the image's size"
+                f"{size[0]}; write it at the image's size."
             )
         check_values(mask, path, self.table)
         write_mask(target, mask)
@@ -154,7 +154,7 @@ def _check_named(names: Mapping[str, object], known: Mapping[str, object], what:
     missing = [name for name in names if name not in known]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise InputError(f"{len(missing)} of {len(names)} files have no {what}: {shown}; complete it or remove them")
+        raise InputError(f"{len(missing)} of {len(names)} files have no {what}: {shown}; complete it or remove them.")
 
 
 def _settings(job: _Job) -> dict[str, Any]:

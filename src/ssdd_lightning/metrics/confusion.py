@@ -29,9 +29,9 @@ def joint_histogram(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
         (array([1, 1]), array([0, 1]))
     """
     if prediction.shape != truth.shape:
-        raise InputError(f"prediction has shape {prediction.shape} but truth {truth.shape}; they must agree")
+        raise InputError(f"prediction has shape {prediction.shape} but truth {truth.shape}; they must agree.")
     if prediction.dtype != np.uint8 or truth.dtype != np.uint8:
-        raise InputError(f"masks must be uint8, found {prediction.dtype} and {truth.dtype}")
+        raise InputError(f"masks must be uint8, found {prediction.dtype} and {truth.dtype}.")
     pairs = truth.astype(np.uint16) << 8 | prediction
     return np.bincount(pairs.ravel(), minlength=1 << 16).reshape(256, 256)
 
@@ -67,7 +67,7 @@ def confusion_matrix(
         if found.size:
             raise InputError(
                 f"{what} holds the value {found[0]}, expected 0..{num_classes - 1} or {IGNORE}; "
-                "check the list of classes"
+                "check the list of classes."
             )
     return pairs[:num_classes, [*range(num_classes), IGNORE]]
 

@@ -48,7 +48,7 @@ class SegmentationIoU(Metric):
             InputError: The masks differ in shape or hold another value.
         """
         if prediction.shape != truth.shape:
-            raise InputError(f"prediction is {list(prediction.shape)} but truth is {list(truth.shape)}")
+            raise InputError(f"prediction is {list(prediction.shape)} but truth is {list(truth.shape)}.")
         self._check_values("prediction", prediction)
         self._check_values("truth", truth)
         self.confusion += multiclass_confusion_matrix(
@@ -76,5 +76,5 @@ class SegmentationIoU(Metric):
         strange = mask[((mask < 0) | (mask >= self.num_classes)) & (mask != IGNORE)]
         if strange.numel():
             raise InputError(
-                f"{what} holds the value {int(strange[0])}, expected 0..{self.num_classes - 1} or {IGNORE}"
+                f"{what} holds the value {int(strange[0])}, expected 0..{self.num_classes - 1} or {IGNORE}."
             )

@@ -137,7 +137,7 @@ class Backbone(nn.Module):
             self.model.set_grad_checkpointing(True)
         except (AssertionError, AttributeError, NotImplementedError) as error:
             raise InputError(
-                f"the backbone {self.name} cannot checkpoint activations; leave `checkpointing` out"
+                f"the backbone {self.name} cannot checkpoint activations; leave `checkpointing` out."
             ) from error
 
     def _layer(self, name: str) -> nn.Module:

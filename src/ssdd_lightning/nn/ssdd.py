@@ -21,7 +21,7 @@ class SSDDOutput(NamedTuple):
 
     Example:
         >>> logits = torch.tensor([[[[0.0, 2.0]]]])
-        >>> output = SSDDOutput(torch.tensor([[[0, 8]]]), knowledge_logits=logits, advice_logits=-logits)
+        >>> output = SSDDOutput(torch.tensor([[[0, 1]]]), logits, -logits, failed=torch.tensor([[False, False]]))
         >>> output.knowledge_logits.sigmoid(), output.advice_logits.sigmoid()  # d_K and d_A
         (tensor([[[[0.5000, 0.8808]]]]), tensor([[[[0.5000, 0.1192]]]]))
     """
@@ -44,7 +44,7 @@ class SSDD(nn.Module):
         biases: what the merge leans to (Eq. 16 and 17).
 
     Example:
-        >>> ssdd = SSDD(num_classes=2, high_channels=8, low_channels=4, width=16, dd_bias=2.0)
+        >>> ssdd = SSDD(num_classes=2, high_channels=8, low_channels=4, width=16, biases=MergeBiases(dd_bias=2.0))
         >>> high, low = torch.zeros(1, 8, 1, 2), torch.zeros(1, 4, 4, 8)
         >>> knowledge, advice = torch.tensor([[[1, 1, 0, 0]]]), torch.tensor([[[1, 1, 1, 0]]])
         >>> output = ssdd(high, low, knowledge, advice, image_labels=torch.tensor([[True, True]]))

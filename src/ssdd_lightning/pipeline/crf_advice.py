@@ -53,7 +53,7 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
         if scores.shape[1:] != size:
             raise InputError(
                 f"knowledge {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photos[name]} "
-                f"{size[1]} x {size[0]}; write it at the image's size"
+                f"{size[1]} x {size[0]}; write it at the image's size."
             )
         write_map(target, [0, *labels[name]], scores)
 
@@ -85,7 +85,7 @@ def unary_of(path: Path, labels: Labels) -> npt.NDArray[np.float32]:
         classes, scores = read_map(path)
         lacking = [index for index in present if index not in classes]
         if lacking:
-            raise InputError(f"map {path} lacks the classes {lacking} which its image is labelled with")
+            raise InputError(f"map {path} lacks the classes {lacking} which its image is labelled with.")
         return scores[[classes.index(index) for index in present]]
     mask = read_mask(path)
     known = np.isin(mask, present)

@@ -220,7 +220,7 @@ def _check_checkpoint(path: Path, resumed: bool) -> None:
     try:
         content = load_torch(path, mmap=True)
     except InputError as error:
-        raise InputError(f"cannot read the checkpoint {path}: {error}.") from error
+        raise InputError(f"cannot read the checkpoint {path}: {error}") from error
     states = content.get("optimizer_states", []) if isinstance(content, dict) else None
     whole = isinstance(states, list) and all(isinstance(o, dict) and isinstance(o.get("state"), dict) for o in states)
     if not whole or not all(isinstance(content.get(part, {}), dict) for part in ("state_dict", "callbacks", "loops")):

@@ -26,7 +26,7 @@ def guide_names(folder: Path, what: str) -> set[str]:
         InputError: The folder does not exist or holds none.
     """
     if not folder.is_dir():
-        raise InputError(f"{what} folder {folder} does not exist; check the path")
+        raise InputError(f"{what} folder {folder} does not exist; check the path.")
     return set(predicted_names(folder))
 
 
@@ -53,9 +53,9 @@ def complete_names(parts: Mapping[str, Collection[str]], guides: Sequence[str], 
     listed = "; ".join(f"{len(some)} without {part} ({_first(some)})" for part, some in lacking.items() if some)
     text = f"{len(incomplete)} of {len(names)} images are incomplete: {listed}"
     if not complete:
-        raise InputError(f"{text}; none is left: check that the folders belong together and name files alike")
+        raise InputError(f"{text}; none is left: check that the folders belong together and name files alike.")
     if not skip_missing:
-        raise InputError(f"{text}; complete the folders, or go on without them with `--skip-missing`")
+        raise InputError(f"{text}; complete the folders, or go on without them with `--skip-missing`.")
     print(f"{text}; going on with the other {len(complete)}")
     return complete
 

@@ -95,7 +95,7 @@ def refine(options: RefineOptions) -> Scorecard | None:
 
 def _device(name: str) -> str:
     if name not in ("auto", "cpu", "cuda") or (name == "cuda" and not torch.cuda.is_available()):
-        raise InputError(f"cannot run on device {name!r}; expected auto, cpu, or cuda where there is a GPU")
+        raise InputError(f"cannot run on device {name!r}; expected auto, cpu, or cuda where there is a GPU.")
     return "cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu"
 
 
@@ -135,11 +135,11 @@ class _Refinement:
         inputs = (self.options.images, self.options.knowledge, self.options.advice, truth)
         written = {folder.resolve() for folder in (out, out / "advice", self.refined)}
         if read := [folder for folder in inputs if isinstance(folder, Path) and folder.resolve() in written]:
-            raise InputError(f"the refinement would write into {read[0]}, which it reads; choose another --out")
+            raise InputError(f"the refinement would write into {read[0]}, which it reads; choose another --out.")
         if truth is not None and not truth.is_dir():
-            raise InputError(f"truth folder {truth} does not exist; check the path")
+            raise InputError(f"truth folder {truth} does not exist; check the path.")
         if truth is not None and not self.scored_names:
-            raise InputError(f"folder {truth} holds a true mask <name>.png of none of the {len(self.names)} images")
+            raise InputError(f"folder {truth} holds a true mask <name>.png of none of the {len(self.names)} images.")
 
     def prepare(self) -> None:
         """Write labels and classes."""
@@ -246,7 +246,7 @@ class _Refinement:
             print(f"{len(names) - len(labels)} images show background alone; nothing to refine there")
         highest = max(np.concatenate([[0], *labels.values()]).astype(int).tolist())
         if not highest:
-            raise InputError(f"folder {options.knowledge} shows no class but background; give masks with objects")
+            raise InputError(f"folder {options.knowledge} shows no class but background; give masks with objects.")
         return class_table(str(highest + 1) if options.classes is None else options.classes), labels
 
 

@@ -46,9 +46,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.epochs < 1:
-            raise InputError(f"epochs: expected at least 1, found {self.epochs}")
+            raise InputError(f"epochs: expected at least 1, found {self.epochs}.")
         if not 0 <= self.seed < 2**32:
-            raise InputError(f"seed: expected 0 to {2**32 - 1}, found {self.seed}")
+            raise InputError(f"seed: expected 0 to {2**32 - 1}, found {self.seed}.")
 
 
 def default_crop(sizes: Sequence[tuple[int, int]]) -> int:

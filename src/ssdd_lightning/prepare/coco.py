@@ -126,10 +126,10 @@ def prepare_coco(
 def _obtain(remote: Remote, unpacked: str, source: Path | None, obtaining: Obtaining) -> Path:
     """The archive or its unpacked folder in the user's folder, else a download."""
     if source is not None and not source.is_dir():
-        raise InputError(f"--coco: folder {source} does not exist; give the one that holds {remote.name}")
+        raise InputError(f"--coco: folder {source} does not exist; give the one that holds {remote.name}.")
     found = [path for path in (source / remote.name, source / unpacked) if path.exists()] if source else []
     if source is not None and not found and not obtaining.available(remote, None):
-        raise InputError(f"{source} holds neither {remote.name} nor {unpacked}; complete it, or add `--download`")
+        raise InputError(f"{source} holds neither {remote.name} nor {unpacked}; complete it, or add `--download`.")
     return obtaining.obtain(remote, found[0] if found else None, "--coco")
 
 
@@ -137,11 +137,11 @@ def _read_annotations(source: Path, split: str, progress: bool) -> Split:
     name = f"instances_{split}2014.json"
     if source.is_dir():
         if not (source / name).is_file():
-            raise InputError(f"{source} lacks {name}; unpack {ANNOTATIONS.name} there")
+            raise InputError(f"{source} lacks {name}; unpack {ANNOTATIONS.name} there.")
         return read_split((source / name).read_bytes(), str(source / name))
     for _, content in zip_files(source, lambda path: path.name == name, LARGEST_JSON, progress):
         return read_split(content, f"{source}/{name}")
-    raise InputError(f"{source} lacks {name}; expected {ANNOTATIONS.name}")
+    raise InputError(f"{source} lacks {name}; expected {ANNOTATIONS.name}.")
 
 
 def _write_photos(devkit: Path, split: str, photos: Mapping[str, Photo], source: Path, progress: bool) -> None:
@@ -161,7 +161,7 @@ def _write_photos(devkit: Path, split: str, photos: Mapping[str, Photo], source:
                 stream.write(content)
     missing = [photo.file for photo in photos.values() if not (folder / photo.file).is_file()]
     if missing:
-        raise InputError(f"{source} lacks {len(missing)} of {len(photos)} photos of {split}, such as {missing[0]}")
+        raise InputError(f"{source} lacks {len(missing)} of {len(photos)} photos of {split}, such as {missing[0]}.")
 
 
 def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progress: bool) -> None:
@@ -174,7 +174,7 @@ def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progre
         if size != (photo.height, photo.width):
             raise InputError(
                 f"photo {photo.file} is {size[1]} x {size[0]} pixels, its annotation says {photo.width} x "
-                f"{photo.height}; they come from different releases"
+                f"{photo.height}; they come from different releases."
             )
         write_mask(target, draw_mask(photo))
 
@@ -186,7 +186,7 @@ def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progre
 def _write_texts(devkit: Path, splits: Mapping[str, Summary]) -> None:
     names = {split.names for split in splits.values()}
     if len(names) > 1:
-        raise InputError("the annotations of train and val have different categories; get both from one release")
+        raise InputError("the annotations of train and val have different categories; get both from one release.")
     for split, content in splits.items():
         path = devkit / "ImageSets" / "Segmentation" / f"{split}.txt"
         write_text(path, "".join(f"{name}\n" for name in content.labels))

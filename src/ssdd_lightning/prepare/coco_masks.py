@@ -84,15 +84,15 @@ def read_split(content: bytes, where: str) -> Split:
             raise InputError(f"{where}: {error}") from error
         raise InputError(
             f"cannot read {where} ({type(error).__name__}: {error}); expected COCO's JSON of images, annotations and "
-            "categories: download it again"
+            "categories: download it again."
         ) from error
     if not 1 <= len(categories) < IGNORE or len(set(index)) != len(categories):
-        raise InputError(f"{where} holds {len(categories)} categories, expected 1 to {IGNORE - 1} different ones")
+        raise InputError(f"{where} holds {len(categories)} categories, expected 1 to {IGNORE - 1} different ones.")
     twice = [file for file, count in Counter(photo.file for photo in photos.values()).items() if count > 1]
     if twice:
-        raise InputError(f"{where} gives {len(twice)} files to two images each, such as {twice[0]}; download it again")
+        raise InputError(f"{where} gives {len(twice)} files to two images each, such as {twice[0]}; download it again.")
     if not any(photo.instances for photo in photos.values()):
-        raise InputError(f"{where} annotates no object in any of its {len(photos)} images; expected instances_*.json")
+        raise InputError(f"{where} annotates no object in any of its {len(photos)} images; expected instances_*.json.")
     names = ("background", *(name for _, name in categories))
     return Split(names, {PurePosixPath(photo.file).stem: photo for photo in photos.values()})
 
@@ -127,7 +127,7 @@ def decode(shape: Any, size: tuple[int, int], where: str) -> npt.NDArray[np.bool
     except InputError:
         raise
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise InputError(f"annotation of {where} holds a damaged segmentation ({error}); download it again") from error
+        raise InputError(f"annotation of {where} holds a damaged segmentation ({error}); download it again.") from error
 
 
 def _decode_runs(shape: Mapping[str, Any], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -163,12 +163,12 @@ def require_pycocotools() -> Any:  # noqa: ANN401 - a module without types
         return importlib.import_module("pycocotools.mask")
     except ImportError as error:
         raise InputError(
-            "COCO's annotations need pycocotools; install it with `pip install 'ssdd-lightning[coco]'`"
+            "COCO's annotations need pycocotools; install it with `pip install 'ssdd-lightning[coco]'`."
         ) from error
 
 
 def _checked(file: str) -> str:
     if PurePosixPath(file).name != file or "\\" in file or PurePosixPath(file).suffix != ".jpg":
-        raise InputError(f"expected the name of a .jpg file, found {file!r}; do not trust this file")
+        raise InputError(f"expected the name of a .jpg file, found {file!r}; do not trust this file.")
     check_name(PurePosixPath(file).stem, "its images")
     return file

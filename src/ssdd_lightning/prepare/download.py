@@ -91,13 +91,13 @@ class Obtaining:
             return self._obtain_remote(remote, option)
         path = given / remote.name if (given / remote.name).is_file() else given
         if not path.exists():
-            raise InputError(f"{option}: {given} does not exist; give {remote.name}, or the folder unpacked from it")
+            raise InputError(f"{option}: {given} does not exist; give {remote.name}, or the folder unpacked from it.")
         if path.is_file() and self.checksum:
             found = md5_of(path, self.progress)
             if found != remote.md5:
                 raise InputError(
                     f"{path} has the MD5 {found}, expected {remote.md5} of {remote.name}: it is truncated, damaged or "
-                    "another file; get it again, or accept it as it is with `--no-checksum`"
+                    "another file; get it again, or accept it as it is with `--no-checksum`."
                 )
         return path
 
@@ -106,7 +106,7 @@ class Obtaining:
         if path.is_file():
             return path  # it got this name after its checksum was right
         if not self.download:
-            raise InputError(f"{remote.name} is needed: give it with `{option}`, or download it with `--download`")
+            raise InputError(f"{remote.name} is needed: give it with `{option}`, or download it with `--download`.")
         return fetch(remote, self.folder, self.progress)
 
 
@@ -148,7 +148,7 @@ def fetch(remote: Remote, folder: Path, progress: bool = True) -> Path:
         part.unlink()
         raise InputError(
             f"what {remote.url} sent has the MD5 {found}, expected {remote.md5}; it was removed: run the same command "
-            "again, or get the file elsewhere"
+            "again, or get the file elsewhere."
         )
     os.replace(part, target)  # noqa: PTH105 - in one step
     return target
@@ -184,7 +184,7 @@ def _receive(url: str, part: Path, progress: bool) -> bool:
     if done > start:
         return False
     of = "" if total is None else f" of {total}"
-    raise InputError(f"download of {url} stopped at {done}{of} bytes ({reason}); run the same command again to go on")
+    raise InputError(f"download of {url} stopped at {done}{of} bytes ({reason}); run the same command again to go on.")
 
 
 def _append(part: Path, chunk: bytes, fresh: bool) -> None:

@@ -53,9 +53,9 @@ class FolderOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.val < 1:
-            raise InputError(f"val: expected a share of the photos in 0..1, found {self.val}")
+            raise InputError(f"val: expected a share of the photos in 0..1, found {self.val}.")
         if self.truth is not None and not self.truth.is_dir():
-            raise InputError(f"folder of true masks {self.truth} does not exist; correct `--truth` or leave it out")
+            raise InputError(f"folder of true masks {self.truth} does not exist; correct `--truth` or leave it out.")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     names, left_out = _labelled(photos, labels, options)
     masks = {name for name in names if options.truth is not None and mask_path(options.truth, name).is_file()}
     if options.truth is not None and not masks:
-        raise InputError(f"folder {options.truth} holds a true mask <name>.png of none of the {len(names)} photos")
+        raise InputError(f"folder {options.truth} holds a true mask <name>.png of none of the {len(names)} photos.")
     _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
     train, val = split_names({name: labels[name] for name in names}, options.val, options.seed, masks)
     turned = [name for name in names if _is_turned(photos[name])]
@@ -124,11 +124,11 @@ def find_classes(path: Path) -> ClassTable:
     if indices:
         raise InputError(
             f"label file {path} mixes names with indices, such as {min(entries - indices)!r} and {min(indices)!r}; "
-            "name the classes with `--classes`"
+            "name the classes with `--classes`."
         )
     odd = [entry for entry in entries if not entry or not entry.isprintable()]
     if odd:
-        raise InputError(f"label file {path} holds the label {odd[0]!r}, expected printable names of classes")
+        raise InputError(f"label file {path} holds the label {odd[0]!r}, expected printable names of classes.")
     return ClassTable.select(["background", *sorted(entries - {"background"})], None)
 
 
@@ -170,12 +170,12 @@ def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
     twice = sorted(name for name, count in Counter(photographs).items() if count > 1)
     if twice:
         raise InputError(
-            f"{len(twice)} names in {folder} belong to two photos, such as {twice[0]!r}; rename one of them"
+            f"{len(twice)} names in {folder} belong to two photos, such as {twice[0]!r}; rename one of them."
         )
     for name in photos:
         check_name(name, folder)
         if name != name.strip():  # the label file is written by people, who put blanks around names
-            raise InputError(f"the photo {name!r} in {folder} begins or ends with a space; rename it")
+            raise InputError(f"the photo {name!r} in {folder} begins or ends with a space; rename it.")
 
 
 def _is_turned(path: Path) -> bool:
@@ -208,7 +208,7 @@ def _labelled(
     listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in lacking.items() if names)
     names = [name for name in photos if labels.get(name)]
     if listed and not options.skip_missing:
-        raise InputError(f"{listed} in {options.images} and {options.labels}; complete them, or give `--skip-missing`")
+        raise InputError(f"{listed} in {options.images} and {options.labels}; complete them, or give `--skip-missing`.")
     if not names:
         raise InputError(f"no photo in {options.images} has a label in {options.labels}; do they name files alike?")
     return names, sorted({name for some in lacking.values() for name in some})
@@ -236,7 +236,7 @@ def _check_files(
                 if mask.shape != image.shape[:2]:
                     raise InputError(
                         f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its photo {image.shape[1]} x "
-                        f"{image.shape[0]}"
+                        f"{image.shape[0]}."
                     )
         except InputError as error:
             return str(error)
@@ -245,7 +245,7 @@ def _check_files(
     done = in_threads(check, names, workers)
     bad = [text for text in tqdm(done, "check", len(names), unit="image", disable=not progress) if text]
     if bad:
-        raise InputError(f"{len(bad)} of {len(names)} photos or masks are wrong, first: {bad[0]}")
+        raise InputError(f"{len(bad)} of {len(names)} photos or masks are wrong; the first: {bad[0]}")
 
 
 def _write(

@@ -37,7 +37,7 @@ def whole_folder(target: Path, source: Path, read: Iterable[Path]) -> Iterator[P
     origin = json.dumps({"source": str(source.resolve()), "state": state_of(read)})
     stamp = part / STAMP
     if part.exists() and not stamp.is_file() and _is_foreign(part):
-        raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere")
+        raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere.")
     if stamp.is_file() and stamp.read_text() != origin:
         shutil.rmtree(part)
     write_text(stamp, origin)

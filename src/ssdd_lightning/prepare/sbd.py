@@ -49,7 +49,9 @@ def find_sbd(root: Path) -> Path:
     for folder in (root, root / "dataset", root / "benchmark_RELEASE" / "dataset"):
         if (folder / "cls").is_dir():
             return folder
-    raise InputError(f"folder {root} should hold benchmark_RELEASE/dataset/cls, found none; unpack benchmark.tgz there")
+    raise InputError(
+        f"folder {root} should hold benchmark_RELEASE/dataset/cls, found none; unpack benchmark.tgz there."
+    )
 
 
 def read_mat(content: bytes, where: str) -> npt.NDArray[np.uint8]:
@@ -72,13 +74,13 @@ def read_mat(content: bytes, where: str) -> npt.NDArray[np.uint8]:
     except Exception as error:  # scipy promises nothing about what it raises on damaged files
         raise InputError(
             f"cannot read {where} of SBD ({type(error).__name__}: {error}); expected a .mat file with "
-            "GTcls.Segmentation: get SBD again"
+            "GTcls.Segmentation: get SBD again."
         ) from error
     mask = np.asarray(found)
     if mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0 or mask.max() >= len(VOC_CLASSES):
         raise InputError(
             f"{where} of SBD: expected H x W class indices 0..{len(VOC_CLASSES) - 1} in GTcls.Segmentation, found "
-            f"shape {mask.shape} of {mask.dtype} with values up to {mask.max(initial=0)}; get SBD again"
+            f"shape {mask.shape} of {mask.dtype} with values up to {mask.max(initial=0)}; get SBD again."
         )
     return mask
 

@@ -104,7 +104,7 @@ def prepare_voc(
     if bare:
         raise InputError(
             f"{devkit / 'Annotations'} lacks {len(bare)} files, such as {bare[0]}.xml; remove {devkit} and prepare it "
-            f"from {VOC_ARCHIVE.name}"
+            f"from {VOC_ARCHIVE.name}."
         )
     labels = read_annotations(devkit / "Annotations", names, VOC)
     _update(devkit, devkit / LABEL_FILE, label_csv(labels))
@@ -157,7 +157,7 @@ def check_complete(devkit: Path) -> dict[str, list[str]]:
         if missing:
             raise InputError(
                 f"{devkit / folder} lacks {len(missing)} of {len(names)} files, such as {missing[0]}{suffix}: what it "
-                f"comes from is incomplete; remove {devkit} and prepare it from {VOC_ARCHIVE.name}"
+                f"comes from is incomplete; remove {devkit} and prepare it from {VOC_ARCHIVE.name}."
             )
     return own
 
@@ -175,7 +175,7 @@ def _fill(devkit: Path, source: Path, progress: bool) -> None:
             if _FILE.fullmatch(file.as_posix()):
                 place(given / file, devkit / file)
     if not (devkit / "JPEGImages").is_dir():
-        raise InputError(f"{source} holds no VOCdevkit/VOC2012/JPEGImages; expected {VOC_ARCHIVE.name}")
+        raise InputError(f"{source} holds no VOCdevkit/VOC2012/JPEGImages; expected {VOC_ARCHIVE.name}.")
 
 
 def _is_wanted(path: PurePosixPath, devkit: Path) -> bool:
@@ -212,23 +212,23 @@ def _augment(
     if missing:
         raise InputError(
             f"{source} lacks {len(missing)} of SBD's {len(listed)} files cls/<name>.mat, such as {missing[0]}.mat; get "
-            f"{SBD_ARCHIVE.name} again"
+            f"{SBD_ARCHIVE.name} again."
         )
     if len(lists) < 2:
         raise InputError(
-            f"{source} lacks SBD's lists train.txt and val.txt or one of them; get {SBD_ARCHIVE.name} again"
+            f"{source} lacks SBD's lists train.txt and val.txt or one of them; get {SBD_ARCHIVE.name} again."
         )
 
 
 def _write_sbd_mask(masks: Path, devkit: Path, name: str, content: bytes) -> None:
     mask, photo = read_mat(content, f"{name}.mat"), devkit / "JPEGImages" / f"{name}.jpg"
     if not photo.is_file():
-        raise InputError(f"{name}.mat of SBD belongs to a photo that is not in VOC: {photo} does not exist")
+        raise InputError(f"{name}.mat of SBD belongs to a photo that is not in VOC: {photo} does not exist.")
     size = image_size(photo)
     if mask.shape != size:
         raise InputError(
             f"{name}.mat of SBD is {mask.shape[1]} x {mask.shape[0]} pixels, {photo} is {size[1]} x {size[0]}; "
-            "they come from different releases"
+            "they come from different releases."
         )
     write_mask(mask_path(masks, name), mask)
 
@@ -242,7 +242,7 @@ def _augmented_names(devkit: Path, own: Mapping[str, list[str]]) -> set[str]:
     if missing:
         raise InputError(
             f"{folder} lacks {len(missing)} masks of VOC's own, such as {missing[0]}.png; move it away and run the "
-            "same command again with `--sbd`"
+            "same command again with `--sbd`."
         )
     return found
 

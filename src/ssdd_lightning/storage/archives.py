@@ -95,7 +95,7 @@ def safe_name(name: str, path: Path) -> PurePosixPath:
     """
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
-        raise InputError(f"archive {path} holds an entry {name!r} outside of its own folder; do not trust this file")
+        raise InputError(f"archive {path} holds an entry {name!r} outside of its own folder; do not trust this file.")
     return pure
 
 
@@ -182,7 +182,7 @@ def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> I
             if member.isdir() or not wanted(name):
                 continue
             if not member.isreg():
-                raise InputError(f"archive {path} holds {member.name} as a link or device; do not trust this file")
+                raise InputError(f"archive {path} holds {member.name} as a link or device; do not trust this file.")
             _check_size(name, member.size, largest, path)
             content = archive.extractfile(member)
             yield name, b"" if content is None else content.read()
@@ -209,7 +209,7 @@ def _read_on(stream: IO[bytes]) -> None:
 
 def _check_size(name: PurePosixPath, size: int, largest: int, path: Path) -> None:
     if size > largest:
-        raise InputError(f"archive {path}: {name} holds {size} bytes, expected at most {largest}; do not trust it")
+        raise InputError(f"archive {path}: {name} holds {size} bytes, expected at most {largest}; do not trust it.")
 
 
 def _bar(path: Path, progress: bool) -> dict[str, Any]:
@@ -224,5 +224,5 @@ def _bar(path: Path, progress: bool) -> dict[str, Any]:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
-        f"cannot read archive {path} ({error}): it is truncated, damaged or none; copy or download it again"
+        f"cannot read archive {path} ({error}): it is truncated, damaged or none; copy or download it again."
     )

@@ -63,7 +63,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     """Say in one sentence why a file cannot be written."""
-    return InputError(f"cannot write {path}: {error.strerror or error}; choose a folder that is writable and has room")
+    return InputError(f"cannot write {path}: {error.strerror or error}; choose a folder that is writable and has room.")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -43,7 +43,7 @@ def image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as image:
             return image.height, image.width
     except DECODE_ERRORS as error:
-        raise InputError(f"cannot read image {path} ({error}); copy or download it again") from error
+        raise InputError(f"cannot read image {path} ({error}); copy or download it again.") from error
 
 
 def _rank(path: Path) -> int:

@@ -47,10 +47,10 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
-        raise InputError(f"image {path} does not exist; check the list and the image folder") from error
+        raise InputError(f"image {path} does not exist; check the list and the image folder.") from error
     except DECODE_ERRORS as error:
         raise InputError(
-            f"cannot read image {path} ({error}); the file is damaged or no image: copy or download it again"
+            f"cannot read image {path} ({error}); the file is damaged or no image: copy or download it again."
         ) from error
 
 
@@ -73,10 +73,10 @@ def read_mask(path: Path) -> npt.NDArray[np.uint8]:
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"mask {path} does not exist; check the split's list and the mask folder") from error
+        raise InputError(f"mask {path} does not exist; check the split's list and the mask folder.") from error
     except DECODE_ERRORS as error:
         raise InputError(
-            f"cannot read mask {path} ({error}); expected an indexed PNG: write or download it again"
+            f"cannot read mask {path} ({error}); expected an indexed PNG: write or download it again."
         ) from error
 
 
@@ -103,9 +103,9 @@ def write_mask(path: Path, mask: npt.NDArray[np.integer]) -> None:
     """
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.size == 0 or not np.issubdtype(mask.dtype, np.integer):
-        raise InputError(f"cannot write mask {path}: expected 2-D integers, found shape {mask.shape} of {mask.dtype}")
+        raise InputError(f"cannot write mask {path}: expected 2-D integers, found shape {mask.shape} of {mask.dtype}.")
     if mask.min() < 0 or mask.max() > 255:
-        raise InputError(f"cannot write mask {path}: expected values 0..255, found {mask.min()}..{mask.max()}")
+        raise InputError(f"cannot write mask {path}: expected values 0..255, found {mask.min()}..{mask.max()}.")
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette(VOC_PALETTE.tobytes())  # turns mode L into mode P, values unchanged
     with atomic_write(path) as stream:
@@ -116,9 +116,9 @@ def _check_indexed(image: Image.Image, path: Path) -> None:
     if image.mode not in {"P", "L"}:
         raise InputError(
             f"mask {path} has mode {image.mode}, expected an indexed PNG (P, or 8-bit L) of class indices; "
-            "convert colours to class indices first (VOC's: `ssdd import --from masks`)"
+            "convert colours to class indices first (VOC's: `ssdd import --from masks`)."
         )
     tiles = getattr(image, "tile", None)
     if image.mode == "L" and tiles and tiles[0][3] != "L":
         # Pillow stretches 2- and 4-bit grey to 0..255, which turns index 1 into 85 or 17
-        raise InputError(f"mask {path} is grey with fewer than 8 bits; save it as an indexed PNG")
+        raise InputError(f"mask {path} is grey with fewer than 8 bits; save it as an indexed PNG.")

@@ -25,11 +25,11 @@ def load_npy(path: Path) -> Any:  # noqa: ANN401 - the file decides
         with Path(path).open("rb") as stream:
             content = _load(stream)
     except FileNotFoundError as error:
-        raise InputError(f"file {path} does not exist; check the path") from error
+        raise InputError(f"file {path} does not exist; check the path.") from error
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise InputError(f"cannot read {path} ({error}); expected a file written by numpy.save") from error
+        raise InputError(f"cannot read {path} ({error}); expected a file written by numpy.save.") from error
     return content.item() if isinstance(content, np.ndarray) and content.shape == () else content
 
 

@@ -43,7 +43,7 @@ class SafeUnpickler(pickle.Unpickler):
         if found is None:
             raise InputError(
                 f"the pickle asks for {module}.{name}, but only numpy arrays, torch tensors and plain values are "
-                "admitted; do not trust this file"
+                "admitted; do not trust this file."
             )
         return found
 
@@ -62,7 +62,7 @@ class SafeUnpickler(pickle.Unpickler):
     def _encode(self, text: str, encoding: str) -> bytes:
         """How protocol 2 spells bytes: a str and its encoding."""
         if encoding != "latin1":
-            raise InputError(f"the pickle holds bytes in the encoding {encoding!r}, expected latin1")
+            raise InputError(f"the pickle holds bytes in the encoding {encoding!r}, expected latin1.")
         return text.encode("latin1")
 
     def _storage(self, content: bytes) -> Any:  # noqa: ANN401
@@ -73,7 +73,7 @@ class SafeUnpickler(pickle.Unpickler):
 
         storage = load_torch(io.BytesIO(content))
         if not isinstance(storage, torch.storage.TypedStorage):
-            raise InputError(f"expected the storage of a tensor, found {type(storage).__name__}")
+            raise InputError(f"expected the storage of a tensor, found {type(storage).__name__}.")
         return storage
 
     def _tensor(
@@ -90,7 +90,7 @@ class SafeUnpickler(pickle.Unpickler):
         memory: torch.UntypedStorage = storage._untyped_storage  # the public `untyped` warns of its own class
         room = memory.nbytes() // storage.dtype.itemsize
         if min(offset, *size, *stride, 0) < 0 or (0 not in size and last >= room):
-            raise InputError(f"a tensor of size {tuple(size)} does not fit into its storage of {room} values")
+            raise InputError(f"a tensor of size {tuple(size)} does not fit into its storage of {room} values.")
         tensor = torch.empty(0, dtype=storage.dtype).set_(memory, offset, tuple(size), tuple(stride))
         return to_numpy(tensor)
 
@@ -127,14 +127,14 @@ class _Dtype:
 
     def __init__(self, code: str, *_: object) -> None:
         if not isinstance(code, str) or not _DTYPES.fullmatch(code):
-            raise InputError(f"the pickle holds an array of dtype {code!r}, expected numbers or text")
+            raise InputError(f"the pickle holds an array of dtype {code!r}, expected numbers or text.")
         self._code = code
         self._order = "="
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, order, *structure = state[:5]
         if structure != [None, None, None]:
-            raise InputError("the pickle holds a structured array, expected numbers or text")
+            raise InputError("the pickle holds a structured array, expected numbers or text.")
         self._order = str(order)
 
     @property
@@ -143,7 +143,7 @@ class _Dtype:
 
     def resolve(self) -> np.dtype[Any]:
         if self.holds_objects:
-            raise InputError("the pickle holds objects where numbers are expected; do not trust this file")
+            raise InputError("the pickle holds objects where numbers are expected; do not trust this file.")
         return np.dtype(self._code).newbyteorder(self._order)  # type: ignore[arg-type]
 
 
@@ -181,10 +181,10 @@ def _finished(content: Any) -> Any:  # noqa: ANN401
     if isinstance(content, (np.ndarray, *_PLAIN)):
         return content
     what = "an array of objects" if isinstance(content, _Array) else f"a {type(content).__name__}"
-    raise InputError(f"the pickle holds {what}, but only numbers, text, dicts and lists of them are admitted")
+    raise InputError(f"the pickle holds {what}, but only numbers, text, dicts and lists of them are admitted.")
 
 
 def _finished_key(key: Any) -> Any:  # noqa: ANN401
     if not isinstance(key, _PLAIN):
-        raise InputError(f"the pickle holds a dict with a key of type {type(key).__name__}")
+        raise InputError(f"the pickle holds a dict with a key of type {type(key).__name__}.")
     return key

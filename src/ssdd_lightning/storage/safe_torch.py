@@ -28,15 +28,15 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
     except Exception as error:  # zip, pickle, sizes: a damaged file raises nearly anything
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
-            raise InputError(f"truncated, damaged or not written by torch.save ({type(error).__name__})") from error
+            raise InputError(f"truncated, damaged or not written by torch.save ({type(error).__name__}).") from error
         if asked[1].startswith("numpy."):
             raise InputError(
                 "it holds arrays or numbers of numpy, which torch cannot read safely; save tensors and plain numbers "
-                "instead, or arrays as .npy"
+                "instead, or arrays as .npy."
             ) from error
         raise InputError(
             f"it asks for {asked[1]}, but only tensors, dicts, lists and plain values are admitted; do not trust it "
-            "unless you know who wrote it, who can save its state dict or arrays alone"
+            "unless you know who wrote it, who can save its state dict or arrays alone."
         ) from error
 
 

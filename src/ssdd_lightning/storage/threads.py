@@ -29,7 +29,7 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
         InputError: There is not at least one thread.
     """
     if workers < 1:
-        raise InputError(f"num_workers: expected at least 1, found {workers}")
+        raise InputError(f"num_workers: expected at least 1, found {workers}.")
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="ssdd") as pool:
         try:

