@@ -7,8 +7,9 @@ from ssdd_lightning.callbacks.writers import write_difference
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders
-from ssdd_lightning.folders.merge import Biases, MergeFolders, merge_folder
+from ssdd_lightning.folders.merge import MergeFolders, merge_folder
 from ssdd_lightning.folders.sweep import sweep_biases
+from ssdd_lightning.functional.refinement import MergeBiases
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 
@@ -31,8 +32,8 @@ def folders(tmp_path):
 
 def test_extreme_biases_take_one_side(folders):
     parts, root = folders
-    merge_folder(parts, root / "advised", Biases(3, 0, 0), progress=False)
-    merge_folder(parts, root / "kept", Biases(-3, 0, 0), progress=False)
+    merge_folder(parts, root / "advised", MergeBiases(3, 0, 0), progress=False)
+    merge_folder(parts, root / "kept", MergeBiases(-3, 0, 0), progress=False)
     for name in NAMES:
         knowledge, advice = read_mask(root / "knowledge" / f"{name}.png"), read_mask(root / "advice" / f"{name}.png")
         taken = np.where(advice == 255, knowledge, advice)
@@ -114,7 +115,7 @@ def test_bad_input_is_one_sentence(folders):
     with pytest.raises(InputError, match="does not exist; run `ssdd predict`"):
         MergeFolders(root / "knowledge", root / "advice", root / "nothing")
     with pytest.raises(InputError, match="overwrite its own input"):
-        merge_folder(parts, root / "knowledge", Biases(), progress=False)
+        merge_folder(parts, root / "knowledge", MergeBiases(), progress=False)
     write_mask(root / "advice" / "a.png", np.zeros((3, 3), np.uint8))
     with pytest.raises(InputError, match="differ in size"):
         parts.read("a")

@@ -11,7 +11,7 @@ from PIL import Image
 from ssdd_lightning import StaticRefinementModule
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.interop import crf_advice
+from ssdd_lightning.pipeline import crf_advice
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
 

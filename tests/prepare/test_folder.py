@@ -77,7 +77,8 @@ def test_relative_paths_work_from_everywhere(photos, monkeypatch, capsys):
     assert ["owl", "4", "0"] in rows
     assert ["photos", "6", "0"] in rows
     monkeypatch.chdir("/")
-    data = FolderDataModule(**yaml.safe_load((photos.parent / "out" / "data.yaml").read_text())["data"])
+    content = yaml.safe_load((photos.parent / "out" / "data.yaml").read_text())["data"]
+    data = FolderDataModule(**{**content, "splits": Splits(**content["splits"])})
     data.setup("fit")
     assert len(data.datasets["train"]) == 6
 

@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import shutil
 import tarfile
@@ -221,8 +220,10 @@ def test_what_is_given_and_not_needed_is_said(archives, obtaining, tmp_path, cap
     prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert capsys.readouterr().out == ""
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    devkit, changed = tmp_path / "out" / VOC_TOP, "what they are made from, or their files, changed"
     assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / 'out' / VOC_TOP} is there already: --voc {archives.voc} is not read"
+        f"{devkit} is there already: --voc {archives.voc} is not read",
+        f"lists: 1 made again in {devkit} (labels.csv): {changed}.",
     ]
 
 
@@ -241,7 +242,8 @@ def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
     part = tmp_path / "out" / f"{VOC_TOP}.part"
     kept = tree(part)
-    assert len(kept) == 9  # with the stamp
+    assert kept.pop("prepare.json")  # its entry, which is written again
+    assert len(kept) == 8
     assert not (tmp_path / "out" / VOC_TOP).exists()
     monkeypatch.setattr(module, "atomic_write", real)
     (part / "JPEGImages" / ".half.tmp").write_bytes(b"of a write that was killed")
@@ -250,7 +252,7 @@ def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
     assert kept.items() <= tree(made.devkit).items()
 
 
-def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make):
+def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make, capsys):
     photo = f"{VOC_TOP}/JPEGImages/2007_000001.jpg"
     files = {**make.voc_files(), photo: make.jpeg(99)}
     cut = make.tar(tmp_path / "cut.tar", drop(files, f"{VOC_TOP}/JPEGImages/2007_000004.jpg"))
@@ -258,7 +260,7 @@ def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make)
         prepare_voc(tmp_path / "out", obtaining, cut)
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert (tmp_path / "out" / photo).read_bytes() == make.voc_files()[photo]
-    assert json.loads((made.devkit / "prepare.json").read_text())["source"] == str(archives.voc)
+    assert f"redone in {made.devkit}.part, because VOC changed." in capsys.readouterr().out
 
 
 def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
@@ -273,7 +275,7 @@ def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
 
 def test_an_unwritable_target_is_a_sentence(archives, obtaining, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match=r"cannot write .*prepare\.json"):
+    with pytest.raises(InputError, match=r"cannot write .*out/\.lock .*; choose a folder"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
 
 

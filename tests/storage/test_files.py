@@ -66,4 +66,6 @@ def test_only_what_a_killed_write_left_is_removed(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".1e.tmp", ".hidden", "mine.tmp"]
+    remove_leftovers(tmp_path, below=True)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".hidden", "mine.tmp"]

@@ -74,12 +74,12 @@ def test_interrupted_work_goes_on(open_ledger):
 def test_a_changed_setting_is_said_and_makes_all_pending(open_ledger, capsys):
     make_all(open_ledger())
     changed = open_ledger({"data": {"crop_size": 256}, "model": {"rate": 0.1}})
-    assert changed.difference == "data.augmentation.crop_size was 224 and is 256"
+    assert changed.difference == "data.crop_size was 224 and is 256"
     assert changed.pending() == ["a", "b", "c"]
     capsys.readouterr()
     make_all(changed, ["a"])
     assert "masks: redone in " in (said := capsys.readouterr().out)
-    assert "because data.augmentation.crop_size was 224 and is 256." in said
+    assert "because data.crop_size was 224 and is 256." in said
     assert open_ledger({"data": {"crop_size": 256}, "model": {"rate": 0.1}}).pending() == ["b", "c"]
 
 
