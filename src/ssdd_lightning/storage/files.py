@@ -50,7 +50,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 def remove_leftovers(folder: Path, below: bool = False) -> None:
     """Remove the temporary files of `atomic_write` that a killed run left in a folder, or also below it."""
-    for path in (folder.rglob if below else folder.glob)(".*.tmp"):
+    for path in (folder.rglob if below else folder.glob)(f".{'[0-9a-f]' * 32}.tmp"):
         path.unlink()
 
 

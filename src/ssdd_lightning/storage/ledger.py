@@ -303,7 +303,8 @@ def read_entry(path: Path) -> dict[str, Any] | None:
         entry = json.loads(text)
         float(entry["seconds"]), str(entry["started"])
         dictionaries = all(isinstance(entry[part], dict) for part in ("settings", "inputs", "results"))
-        names = all(isinstance(name, str) for name in _left_over(entry))
+        left_over = entry.get("left_over", [])
+        names = isinstance(left_over, list) and all(isinstance(name, str) for name in left_over)
         if entry["ledger"] == FORMAT and dictionaries and names and isinstance(entry["finished"], bool):
             return dict(entry)
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
