@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 import ssdd_lightning
 from ssdd_lightning.cli.main import FILE_COMMANDS, STAGE_COMMANDS, entry_point, main
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders.merge import MergeFolders
 from ssdd_lightning.pipeline.config import StageConfig
 from ssdd_lightning.pipeline.lightning import build_stage, run_command
 from ssdd_lightning.storage.masks import read_mask
@@ -609,6 +610,33 @@ def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(flow
     if command == "fit":
         kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
         assert kept["global_step"] in (1, 2), "the batch in work and what it made are kept"
+
+
+@pytest.mark.parametrize("command", ["test", "predict"])
+def test_a_shorter_list_is_said_and_scored(flow, tmp_path, capsys, command):
+    stage, split = ("segmentation", "test") if command == "test" else ("static", "predict")
+    listed = flow.devkit / "ImageSets" / "Segmentation" / ("val.txt" if command == "test" else "train.txt")
+    out = tmp_path / ("test" if command == "test" else "predictions")
+
+    def go(chosen):
+        (tmp_path / "list.txt").write_text("\n".join(chosen))
+        words = [f"--trainer.default_root_dir={tmp_path}", f"--data.splits.{split}={tmp_path / 'list.txt'}"]
+        flow.run(command, stage, *words, trained=True)
+        return json.loads((out / f"{command}.json").read_text())
+
+    whole = go(listed.read_text().split())
+    names = sorted(path.stem for path in out.glob("*.png"))
+    fewer = go(names[:-1])
+    assert fewer["left_over"] == names[-1:]
+    assert fewer["results"]["images"] == len(names) - 1
+    assert (out / f"{names[-1]}.png").is_file()
+    assert f"{command}: 1 images in {out} are not asked for ({names[-1]}): their files stay" in capsys.readouterr().out
+    if command == "test":
+        assert fewer["results"]["scores"] != whole["results"]["scores"]
+    else:
+        assert MergeFolders(flow.folders["knowledge"], flow.folders["advice"], out).names() == names[:-1]
+    again = go(names)
+    assert (again["left_over"], again["results"]["scores"]) == ([], whole["results"]["scores"])
 
 
 def test_a_signal_reaches_the_workers_too(flow, tmp_path):

@@ -3,8 +3,9 @@ import pytest
 from PIL import Image
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.evaluation.folder import evaluate_folders, predicted_names, read_prediction
+from ssdd_lightning.evaluation.folder import evaluate_folders, read_prediction
 from ssdd_lightning.metrics.confusion import best_of_both, confusion_matrix
+from ssdd_lightning.storage.listing import predicted_names
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 

@@ -125,7 +125,7 @@ def test_goes_on_where_it_stopped(folders):
 def test_another_setting_makes_all_anew_and_says_so(folders, capsys):
     refine(folders, preset="psa")
     assert refine(folders, crf=CRFOptions("deeplab", 3, 3, 80, 13, 10)) == 0
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().out == f"crf: finished in {folders[2]}, nothing to do.\n"
     assert refine(folders, preset="dupl") == 5
     assert "crf: redone in " in capsys.readouterr().out
     assert refine(folders, preset="dupl", iterations=3) == 5

@@ -150,6 +150,20 @@ def test_overlays_can_be_added_without_the_network(segment, photos, tmp_path, ca
             assert photo.size == drawn.size
 
 
+def test_overlays_follow_their_masks_and_photos(segment, photos, tmp_path, capsys):
+    segment(photos, "--overlays")
+    before = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "overlays").glob("*.jpg")}
+    segment(photos, "--overlays")
+    assert f"overlays: finished in {tmp_path / 'out' / 'overlays'}, nothing to do." in capsys.readouterr().out
+    names = sorted(before)
+    Image.fromarray(255 - read_image(photos / f"{names[0]}.png")).save(photos / f"{names[0]}.png")
+    (tmp_path / "out" / "overlays" / f"{names[1]}.jpg").write_bytes(b"half")
+    segment(photos, "--overlays")
+    after = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "overlays").glob("*.jpg")}
+    assert [name for name in names if before[name] != after[name]] == names[:2]
+    assert f"overlays: 2 made again in {tmp_path / 'out' / 'overlays'}" in capsys.readouterr().out
+
+
 def test_protocol_and_size_of_large_photos(segment, photos, tmp_path, calls):
     segment(photos, "--scales", "1", "--no-flip", "--crf", "--max_side", "40")
     assert {max(shape) for shape in calls} == {40}

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.export_folder import export_folder
 from ssdd_lightning.storage.score_maps import map_path, write_map
@@ -45,3 +46,30 @@ def test_bad_input(maps, tmp_path):
     write_map(map_path(maps[0], "empty"), [0], np.ones((1, 4, 5)))
     with pytest.raises(InputError, match=r"empty\.map\.png holds background alone"):
         export_folder(maps[0], tmp_path / "out", "irn")
+
+
+def test_only_what_changed_is_written_again(maps, tmp_path, capsys):
+    values = maps[1]
+    write_map(map_path(maps[0], "dog"), [0, 12], values[:2])
+    words = ["export", str(maps[0]), f"--out={tmp_path / 'out'}"]
+    assert main([*words, "--to=psa-cam"]) == 0
+    assert "2 files written" in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in (tmp_path / "out").glob("*.npy")}
+    assert main([*words, "--to=psa-cam"]) == 0
+    assert f"export: finished in {tmp_path / 'out'}, nothing to do." in capsys.readouterr().out
+    write_map(map_path(maps[0], "dog"), [0, 12], values[1:])
+    assert main([*words, "--to=psa-cam"]) == 0
+    assert "export: 1 made again in " in (said := capsys.readouterr().out)
+    assert "1 files written" in said
+    changed = [path.stem for path, content in before.items() if path.read_bytes() != content]
+    assert changed == ["dog"]
+    assert main([*words, "--to=irn"]) == 0
+    assert 'because format was "psa-cam" and is "irn".' in capsys.readouterr().out
+    assert set(np.load(tmp_path / "out" / "dog.npy", allow_pickle=True).item()) == {"keys", "cam", "high_res"}
+
+
+def test_a_damaged_entry_is_a_sentence(maps, tmp_path):
+    exported(maps, "irn")
+    (tmp_path / "irn" / "export.json").write_text("{}")
+    with pytest.raises(InputError, match=r"expected an entry of the ledger .*export\.json.*; remove it"):
+        exported(maps, "irn")

@@ -188,8 +188,14 @@ def test_a_change_makes_anew_what_depends_on_it_and_says_why(run, change, capsys
     apply(run)
     after = run.state()
     assert {name for name in PRODUCTS if before[name] != after[name]} == expected
-    said = [line for line in capsys.readouterr().out.splitlines() if "redone" in line]
+    lines = capsys.readouterr().out.splitlines()
+    said = [line for line in lines if "redone" in line]
     assert any(reason in line for line in said), said
+    if change == "shorter list":
+        assert any(line.startswith(f"3 images in {run.out / 'knowledge'} are left out") for line in lines), lines
+        entries = [run.out / folder for folder in ("knowledge/predict.json", "advice/crf.json")]
+        assert [len(json.loads(entry.read_text())["left_over"]) for entry in entries] == [3, 3]
+        assert len(list((run.out / "advice").glob("*.map.png"))) == len(run.names()) + 3
     if change == "learning rate":
         apply(run)
         assert run.state() == after, "what was made anew is finished"

@@ -369,3 +369,17 @@ def test_mended_annotations_are_drawn_again(source, tmp_path):
     photo.write_bytes(content)
     made = prepare(tmp_path / "b", source).devkit
     assert {p.name: p.read_bytes() for p in (made / "SegmentationClass").iterdir()} == expected
+
+
+def test_other_annotations_make_it_anew_and_the_same_do_not(source, tmp_path, capsys):
+    made = prepare(tmp_path, source)
+    stat = (made.devkit / "classes.txt").stat()
+    prepare(tmp_path, source)
+    assert (made.devkit / "classes.txt").stat().st_ino == stat.st_ino
+    assert f"{made.devkit} is there already: --coco {source} is not read" in capsys.readouterr().out
+    write_annotations(source, "val", **entry(image_id=1, category_id=CAT))
+    assert prepare(tmp_path, source).splits == {"train": 1, "val": 1}
+    assert f"prepare: redone in {made.devkit}, because COCO changed." in capsys.readouterr().out
+    assert json.loads((made.devkit / "labels.json").read_text())["COCO_val2014_000000000001"] == [2]
+    kept = made.devkit.with_name("COCO2014.replaced-1")
+    assert json.loads((kept / "labels.json").read_text())["COCO_val2014_000000000001"] == [3]

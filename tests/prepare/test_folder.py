@@ -10,8 +10,9 @@ from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.folder import FolderDataModule
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.prepare import folder
 from ssdd_lightning.prepare.folder import FolderOptions, find_classes, prepare_folder, split_names
-from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.masks import read_image, write_mask
 
 FILES = ("my cat.jpg", "a.b.c.JPEG", "été.bmp", "x 1.png", "2007_1.jpg", "-.jpg")
 LABELS = {
@@ -77,8 +78,8 @@ def test_relative_paths_work_from_everywhere(photos, monkeypatch, capsys):
     assert ["owl", "4", "0"] in rows
     assert ["photos", "6", "0"] in rows
     monkeypatch.chdir("/")
-    given = yaml.safe_load((photos.parent / "out" / "data.yaml").read_text())["data"]
-    data = FolderDataModule(**{**given, "splits": Splits(**given["splits"])})
+    content = yaml.safe_load((photos.parent / "out" / "data.yaml").read_text())["data"]
+    data = FolderDataModule(**{**content, "splits": Splits(**content["splits"])})
     data.setup("fit")
     assert len(data.datasets["train"]) == 6
 
@@ -116,6 +117,49 @@ def test_an_interrupted_second_run_leaves_no_options_behind(photos, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         prepare(photos, val=0.2)
     assert not made.config.exists()
+
+
+def test_a_change_is_said_and_a_finished_folder_is_not_read_again(photos, monkeypatch, capsys):
+    out = photos.parent / "out"
+    prepare(photos, val=0.5)
+    assert capsys.readouterr().out == ""
+    checked = []
+    monkeypatch.setattr(folder, "read_image", lambda path: checked.append(path) or read_image(path))
+    prepare(photos, val=0.5)
+    assert capsys.readouterr().out == f"prepare: finished in {out}, nothing to do.\n"
+    assert not checked
+    for change, reason in (
+        ({"val": 0.2}, "val was 0.5 and is 0.2"),
+        ({"val": 0.2, "seed": 3}, "seed was 0 and is 3"),
+    ):
+        made = prepare(photos, **change)
+        assert capsys.readouterr().out == f"prepare: redone in {out}, because {reason}.\n"
+        assert made.val == (out / "val.txt").read_text().splitlines()
+    relabel(photos, été=["owl"])
+    prepare(photos, **change)
+    assert "because the labels changed." in capsys.readouterr().out
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(photos / "my cat.jpg")
+    prepare(photos, **change)
+    assert "because the photos changed." in capsys.readouterr().out
+    (out / "train.txt").write_text("half")
+    prepare(photos, **change)
+    assert "prepare: 1 made again in " in capsys.readouterr().out
+    assert (out / "train.txt").read_text() != "half"
+
+
+def test_a_folder_that_moved_is_finished_and_its_options_name_where_it_is(photos, capsys):
+    prepare(photos)
+    moved = (photos.parent / "out").rename(photos.parent / "elsewhere")
+    made = prepare(photos, out=moved)
+    assert "nothing to do" in capsys.readouterr().out
+    assert yaml.safe_load(made.config.read_text())["data"]["labels"] == str(moved / "labels.json")
+
+
+def test_a_damaged_entry_is_a_sentence(photos):
+    prepare(photos)
+    (photos.parent / "out" / "prepare.json").write_text("{}")
+    with pytest.raises(InputError, match=r"expected an entry of the ledger .*prepare\.json.*; remove it"):
+        prepare(photos)
 
 
 def test_every_class_keeps_a_photo_to_train_on():

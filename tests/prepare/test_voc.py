@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import shutil
 import tarfile
@@ -15,6 +14,7 @@ from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare import voc as module
 from ssdd_lightning.prepare.download import Remote, md5_of
+from ssdd_lightning.prepare.folders import place
 from ssdd_lightning.prepare.voc import prepare_voc
 from ssdd_lightning.storage.masks import read_mask
 
@@ -221,8 +221,10 @@ def test_what_is_given_and_not_needed_is_said(archives, obtaining, tmp_path, cap
     prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert capsys.readouterr().out == ""
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    devkit, changed = tmp_path / "out" / VOC_TOP, "what they are made from, or their files, changed"
     assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / 'out' / VOC_TOP} is there already: --voc {archives.voc} is not read"
+        f"{devkit} is there already: --voc {archives.voc} is not read",
+        f"lists: 1 made again in {devkit} (labels.csv): {changed}.",
     ]
 
 
@@ -241,16 +243,17 @@ def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
     part = tmp_path / "out" / f"{VOC_TOP}.part"
     kept = tree(part)
-    assert len(kept) == 9  # with the stamp
+    assert kept.pop("prepare.json")  # its entry, which is written again
+    assert len(kept) == 8
     assert not (tmp_path / "out" / VOC_TOP).exists()
     monkeypatch.setattr(module, "atomic_write", real)
-    (part / "JPEGImages" / ".half.tmp").write_bytes(b"of a write that was killed")
+    (part / "JPEGImages" / f".{'0f' * 16}.tmp").write_bytes(b"of a write that was killed")
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert not list(made.devkit.rglob(".*"))
     assert kept.items() <= tree(made.devkit).items()
 
 
-def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make):
+def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make, capsys):
     photo = f"{VOC_TOP}/JPEGImages/2007_000001.jpg"
     files = {**make.voc_files(), photo: make.jpeg(99)}
     cut = make.tar(tmp_path / "cut.tar", drop(files, f"{VOC_TOP}/JPEGImages/2007_000004.jpg"))
@@ -258,7 +261,7 @@ def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make)
         prepare_voc(tmp_path / "out", obtaining, cut)
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert (tmp_path / "out" / photo).read_bytes() == make.voc_files()[photo]
-    assert json.loads((made.devkit / "prepare.json").read_text())["source"] == str(archives.voc)
+    assert f"redone in {made.devkit}.part, because VOC changed." in capsys.readouterr().out
 
 
 def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
@@ -273,7 +276,7 @@ def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
 
 def test_an_unwritable_target_is_a_sentence(archives, obtaining, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match=r"cannot write .*prepare\.json"):
+    with pytest.raises(InputError, match=r"cannot write .*out/\.lock .*; choose a folder"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
 
 
@@ -313,6 +316,63 @@ def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_p
     assert prepare_voc(tmp_path / "out", obtaining).labelled == 4
     check(prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd).devkit)
     assert "another file" not in capsys.readouterr().out
+
+
+def test_another_archive_makes_its_own_folder_anew_and_says_so(archives, obtaining, tmp_path, make, capsys):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    voc, masks = tree(made.devkit / "JPEGImages"), made.devkit / "SegmentationClassAug"
+    files = {**make.sbd_files(), f"{SBD_TOP}/cls/2008_000001.mat": make.mat(make.mask(["dog"], shift=4))}
+    other = make.tar(tmp_path / "other.tgz", files, "w:gz")
+    capsys.readouterr()
+    prepare_voc(tmp_path / "out", obtaining, archives.voc, other)
+    said = capsys.readouterr().out.splitlines()
+    assert f"prepare: redone in {masks}, because SBD changed." in said
+    assert f"prepare: the folder of before is kept as {masks}.replaced-1." in said
+    np.testing.assert_array_equal(read_mask(masks / "2008_000001.png"), make.mask(["dog"], shift=4))
+    np.testing.assert_array_equal(
+        read_mask(masks.with_name(f"{masks.name}.replaced-1") / "2008_000001.png"), make.mask(["cat"], shift=4)
+    )
+    assert tree(made.devkit / "JPEGImages") == voc
+    photo = "JPEGImages/2007_000001.jpg"
+    changed = make.tar(tmp_path / "changed.tar", {**make.voc_files(), f"{VOC_TOP}/{photo}": make.jpeg(99)})
+    check(prepare_voc(tmp_path / "out", obtaining, changed, archives.sbd).devkit)
+    assert f"prepare: redone in {made.devkit}, because VOC changed." in capsys.readouterr().out
+    assert (made.devkit / photo).read_bytes() == make.jpeg(99)
+    assert (made.devkit.with_name("VOC2012.replaced-1") / photo).read_bytes() != make.jpeg(99)
+
+
+def test_what_is_finished_is_not_made_again_of_a_touched_archive(archives, obtaining, tmp_path, capsys):
+    made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    before = tree(tmp_path / "out")
+    os.utime(archives.voc, ns=(1, 1))
+    prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    assert tree(tmp_path / "out") == before
+    assert f"lists: finished in {made.devkit}, nothing to do." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["VOC2012", "VOC2012/SegmentationClassAug"])
+def test_a_damaged_entry_is_a_sentence(archives, obtaining, tmp_path, where):
+    prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+    (tmp_path / "out" / "VOCdevkit" / where / "prepare.json").write_text("{}")
+    with pytest.raises(InputError, match=r"expected an entry of the ledger .*prepare\.json.*; remove it to make"):
+        prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
+
+
+def test_a_file_that_is_copied_is_not_copied_twice(tmp_path, monkeypatch):
+    def across(*_):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr("ssdd_lightning.prepare.folders.os.link", across)
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_text("first")
+    place(source, target)
+    inode = target.stat().st_ino
+    place(source, target)
+    assert target.stat().st_ino == inode
+    source.write_text("other")  # of the same size
+    os.utime(source, ns=(1, 1))
+    place(source, target)
+    assert target.read_text() == "other"
 
 
 def test_somebody_elses_file_is_not_touched(archives, obtaining, tmp_path):

@@ -123,6 +123,19 @@ def test_the_number_of_workers_changes_nothing(fit, workers):
     assert same(alone, fit(SegmentationModule, epochs=2, workers=workers))
 
 
+def test_no_checkpoint_is_ever_half_written(fit, tmp_path, monkeypatch):
+    """As where the system's temporary folder is another file system, from which files are copied."""
+
+    def across(*_):
+        raise AssertionError("a file was moved")
+
+    monkeypatch.setattr("shutil.move", across)
+    left = tmp_path / f".{'0f' * 16}.tmp"
+    left.write_bytes(b"of a process that was killed")
+    fit(SegmentationModule, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
 def test_the_clock_decides_when_a_checkpoint_is_due(fit, tmp_path, monkeypatch):
     minute = SimpleNamespace(monotonic=lambda: 60.0 * SegmentationModule.steps)
     step = SegmentationModule.training_step

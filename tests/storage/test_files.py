@@ -62,8 +62,13 @@ def test_a_full_disk_is_an_input_error_and_other_errors_pass(tmp_path):
 
 
 def test_only_what_a_killed_write_left_is_removed(tmp_path):
-    for name in (".0f.tmp", "below/.1e.tmp", "mine.tmp", ".hidden"):
+    below = f".{'1e' * 16}.tmp"
+    for name in (f".{'0f' * 16}.tmp", f"below/{below}", "mine.tmp", ".hidden", ".mine.tmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".hidden", "mine.tmp"]
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        [below, ".hidden", ".mine.tmp", "mine.tmp"]
+    )
+    remove_leftovers(tmp_path, below=True)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".hidden", ".mine.tmp", "mine.tmp"]

@@ -4,11 +4,29 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 
 LAST = "last"
 """Name of the checkpoint that a run goes on from, without its suffix."""
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints beside their place and then renames them.
+
+    Lightning's own writes them to the system's temporary folder; where that is another file system, the last step is a
+    copy, and a process that is killed meanwhile leaves half a checkpoint in place of a whole one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:  # noqa: ANN401
+        """Write a checkpoint; see `atomic_write`."""
+        remove_leftovers(Path(path).parent)
+        with atomic_write(Path(path)) as stream:
+            torch.save(checkpoint, stream)
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -27,6 +45,12 @@ class RunCheckpoint(ModelCheckpoint):
         super().__init__(**options)
         self.every_n_minutes = every_n_minutes
         self._written = time.monotonic()
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Take care that no checkpoint is ever half written, unless the strategy has a way of its own."""
+        super().setup(trainer, pl_module, stage)
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the files; those that are current are kept.
+    """Write the files; finished ones are kept.
 
     Returns:
         The exit status, 0.

@@ -18,6 +18,7 @@ from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.metrics.background import BackgroundCurves, foreground_counts
 from ssdd_lightning.metrics.boundary import boundary_counts, trimap_counts
 from ssdd_lightning.metrics.confusion import best_of_both, joint_histogram
+from ssdd_lightning.storage.listing import predicted_names
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import SUFFIX, map_path, mask_path, read_map
 
@@ -80,18 +81,6 @@ def evaluate_folders(
 def _card(total: Counts, number: int, classes: Mapping[int, str], images: int) -> Scorecard:
     parts = {key: total[key][number] for key in ("boundary", "trimap") if key in total}
     return Scorecard(total["confusion"][number], classes, images, **parts)
-
-
-def predicted_names(folder: Path) -> list[str]:
-    """Names of all images with a mask or score maps in a folder, sorted.
-
-    Raises:
-        InputError: There is none.
-    """
-    files = [path.name for path in folder.iterdir() if path.suffix == ".png" and not path.name.startswith(".")]
-    if not files:
-        raise InputError(f"folder {folder} holds no PNG masks and no score maps; expected <name>.png files.")
-    return sorted({name.removesuffix(SUFFIX).removesuffix(".png") for name in files})
 
 
 def read_prediction(folder: Path, name: str) -> npt.NDArray[np.uint8]:

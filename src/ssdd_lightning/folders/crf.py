@@ -1,12 +1,12 @@
 """A folder of score maps through the dense CRF: all cores or a GPU, constant memory, resumable."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from ssdd_lightning.crf.inference import check_run, dense_crf
 from ssdd_lightning.crf.settings import CRFOptions
@@ -14,9 +14,10 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.listing import map_names
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, write_mask
-from ssdd_lightning.storage.score_maps import SUFFIX, map_path, mask_path, read_map, write_map
+from ssdd_lightning.storage.score_maps import map_path, mask_path, read_map, write_map
 from ssdd_lightning.storage.threads import cores, in_threads
 
 WRITES = ("maps", "masks", "both")
@@ -59,13 +60,20 @@ class CRFJob:
         if self.background_alpha is not None and not self.background_alpha > 0:
             raise InputError(f"the background's exponent must be more than 0; found {self.background_alpha}.")
 
-    def ledger(self) -> Ledger:
+    def ledger(self, say: bool = False) -> Ledger:
         """What is finished of it.
+
+        Args:
+            say: Whether to say how many maps are left out, see `asked_for`.
 
         Raises:
             InputError: A folder or an image is missing.
         """
-        names = _map_names(self.maps, self.out)
+        if not self.maps.is_dir():
+            raise InputError(f"folder of maps {self.maps} does not exist; check the path.")
+        if self.out.resolve() == self.maps.resolve():
+            raise InputError(f"the CRF would overwrite its own input in {self.maps}; choose another output folder.")
+        names = map_names(self.maps, say)
         images = _image_paths(self.images, names)
         chosen = {"iterations": self.iterations, "background_alpha": self.background_alpha, "write": self.write}
         paths = {"maps": [map_path], "masks": [mask_path], "both": [map_path, mask_path]}[self.write]
@@ -92,32 +100,18 @@ class CRFJob:
         if num_workers is not None and num_workers < 1:
             raise InputError(f"the number of CRF workers must be 1 or more; found {num_workers}.")
         _check_device(self.device)
+        workers = num_workers or cores()
         self.ledger()  # complains before there is a folder
         with locked(self.out):
-            ledger = self.ledger()
+            ledger = self.ledger(say=True)
             if keep:
                 ledger.accept()
-            pending = ledger.pending()
-            if pending or not ledger.finished:
-                with ledger.working():
-                    done = in_threads(
-                        lambda name: _refine(self, name, ledger.items[name].sources), pending, num_workers or cores()
-                    )
-                    for name in tqdm(done, "CRF", len(pending), unit="image", disable=not progress):
-                        ledger.done([name])
-                    ledger.close()
-        return len(pending)
 
+            def refine(names: list[str]) -> Iterator[str]:
+                """Refine some maps."""
+                return in_threads(lambda name: _refine(self, name, ledger.items[name].sources), names, workers)
 
-def _map_names(maps: Path, out: Path) -> list[str]:
-    if not maps.is_dir():
-        raise InputError(f"folder of maps {maps} does not exist; check the path.")
-    if out.resolve() == maps.resolve():
-        raise InputError(f"the CRF would overwrite its own input in {maps}; choose another output folder.")
-    names = sorted(path.name[: -len(SUFFIX)] for path in maps.glob(f"[!.]*{SUFFIX}"))
-    if not names:
-        raise InputError(f"folder {maps} holds no score maps; expected <name>{SUFFIX} files.")
-    return names
+            return ledger.make(refine, progress=progress)
 
 
 def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """Two folders of masks and a folder of difference maps become a folder of merged masks (Eq. 3, 4 and 17)."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -7,14 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.dataset import check_exist
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import prediction_path, read_prediction
 from ssdd_lightning.functional.refinement import MergeBiases, ssdd_merge
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe, asked_for
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import mask_path
@@ -66,12 +66,12 @@ class MergeFolders:
                 raise InputError(f"folder {folder} does not exist; run `ssdd predict` of the static stage first.")
 
     def names(self) -> list[str]:
-        """Names of all images with difference maps, sorted.
+        """Names of all images with difference maps, sorted, without those of an earlier run; see `asked_for`.
 
         Raises:
             InputError: There is none.
         """
-        names = sorted(path.stem for path in self._maps()[0].glob("[!.]*.png"))
+        names = asked_for(self.differences, sorted(path.stem for path in self._maps()[0].glob("[!.]*.png")))
         if not names:
             raise InputError(f"folder {self._maps()[0]} holds no difference maps; expected <name>.png files.")
         return names
@@ -115,7 +115,7 @@ def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress
     Args:
         folders: The parts.
         out: Folder for the masks; may be the folder of the difference maps, whose masks are then replaced.
-        biases: MergeBiases of the merge.
+        biases: Biases of the merge.
         progress: Whether to show a bar.
 
     Returns:
@@ -130,12 +130,14 @@ def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress
     with locked(out):
         items = {name: Item(folders.files(name), (mask_path(out, name),)) for name in names}
         ledger = Ledger(out, "merge", Recipe({"biases": asdict(biases)}), items)
-        pending = ledger.pending()
-        with ledger.working():
-            for name in tqdm(pending, "merge", unit="image", disable=not progress):
+
+        def merge(pending: list[str]) -> Iterator[str]:
+            """Merge some images."""
+            for name in pending:
                 write_mask(mask_path(out, name), folders.read(name).merged(biases)[0].numpy().astype(np.uint8))
-                ledger.done([name])
-            ledger.close()
+                yield name
+
+        ledger.make(merge, progress=progress)
     return len(names)
 
 

@@ -1,6 +1,6 @@
 """Photos in, masks out: decoded ahead, segmented one by one, written at once; resumable and in constant memory."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from ssdd_lightning.callbacks.panels import overlay
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.segmentation import SegmentationStage
-from ssdd_lightning.storage.files import atomic_write, is_current
+from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, read_mask, write_mask
@@ -25,6 +24,7 @@ from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import in_threads
 
 NAME = "segment"
+OVERLAYS = "overlays"
 DECODERS = 2  # reading a photo takes far less than segmenting it
 Photo = npt.NDArray[np.uint8]
 
@@ -79,18 +79,19 @@ class SegmentJob:
             ledger = Ledger(self.out, NAME, Recipe(settings, inputs), {n: self._item(n, p) for n, p in photos.items()})
             if ledger.earlier is None:
                 self._check_free(photos)
-            pending = ledger.pending()
-            with ledger.working():
-                decoded = in_threads(lambda name: read_image(photos[name]), pending, DECODERS)
-                bar = tqdm(decoded, "segment", len(pending), unit="image", disable=not progress)
-                for name, photo in zip(pending, bar, strict=True):
+
+            def segment(names: list[str]) -> Iterator[str]:
+                """Segment some photos."""
+                decoded = in_threads(lambda name: read_image(photos[name]), names, DECODERS)
+                for name, photo in zip(names, decoded, strict=True):
                     shown = None if self.labels is None else self.labels[name]
                     write_mask(mask_path(self.out, name), self.mask(photo, shown))
-                    ledger.done([name])
-                ledger.close({"masks": len(photos)})
+                    yield name
+
+            written = ledger.make(segment, {"masks": len(photos)}, progress)
             if self.overlays:
-                self._write_overlays(photos, set(pending))
-        return len(pending)
+                self._write_overlays(photos, progress)
+        return written
 
     def _item(self, name: str, photo: Path) -> Item:
         labels = "" if self.labels is None else str(self.labels[name])
@@ -148,10 +149,18 @@ class SegmentJob:
                 f"{len(photos)} names are taken); choose another folder with --out."
             )
 
-    def _write_overlays(self, photos: Mapping[str, Path], new: Collection[str]) -> None:
-        for name, path in photos.items():
-            target = self.out / "overlays" / f"{name}.jpg"
-            if name in new or not is_current(target, mask_path(self.out, name)):
-                drawn = overlay(read_image(path), read_mask(mask_path(self.out, name)))
+    def _write_overlays(self, photos: Mapping[str, Path], progress: bool) -> None:
+        """A product of their own, so that they can be added without the network."""
+        out = self.out / OVERLAYS
+        items = {name: Item((path, mask_path(self.out, name)), (out / f"{name}.jpg",)) for name, path in photos.items()}
+
+        def draw(names: list[str]) -> Iterator[str]:
+            """Draw some masks over their photos."""
+            for name in names:
+                (photo, mask), (target,) = items[name].sources, items[name].products
+                drawn = overlay(read_image(photo), read_mask(mask))
                 with atomic_write(target) as stream:
                     Image.fromarray(drawn).save(stream, format="JPEG", quality=90)
+                yield name
+
+        Ledger(out, OVERLAYS, Recipe(), items).make(draw, progress=progress)

@@ -9,6 +9,7 @@ import numpy as np
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.containers import ARRAY_SUFFIXES, load_arrays
 from ssdd_lightning.interop.formats import READERS
+from ssdd_lightning.storage.ledger import asked_for
 from ssdd_lightning.storage.score_maps import is_map
 
 MASKS = "masks"
@@ -42,7 +43,7 @@ def find_sources(folder: Path, kind: str) -> dict[str, Path]:
         found[path.stem] = path
     if not found:
         raise InputError(f"folder {folder} holds no {', '.join(suffixes)} files to read as {kind}; check `--from`.")
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in asked_for(folder, sorted(found))}
 
 
 def detect_format(folder: Path) -> str:

@@ -1,16 +1,18 @@
 """Our maps as other projects' files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write, is_current
-from ssdd_lightning.storage.score_maps import SUFFIX, map_path, read_map
+from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.listing import map_names
+from ssdd_lightning.storage.lock import locked
+from ssdd_lightning.storage.score_maps import map_path, read_map
 from ssdd_lightning.storage.threads import cores, in_threads
 
 Writer = Callable[[Sequence[int], npt.NDArray[np.float32]], dict[Any, Any]]
@@ -45,7 +47,7 @@ WRITERS: dict[str, Writer] = {"psa-cam": to_psa_cam, "psa-aff": to_psa_aff, "irn
 
 
 def export_folder(source: Path, out: Path, format: str, num_workers: int | None = None, progress: bool = True) -> int:
-    """Write `<name>.npy` for every `<name>.map.png` of a folder; those that are current are kept.
+    """Write `<name>.npy` for every `<name>.map.png` of a folder; what the ledger calls finished stays.
 
     Args:
         source: Folder of maps.
@@ -58,26 +60,26 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
         How many files were written by this run.
 
     Raises:
-        InputError: The format is unknown, there are no maps, or one is damaged.
+        InputError: The format is unknown, there are no maps, one is damaged, or another run works in `out`.
     """
     if format not in WRITERS:
         raise InputError(f"unknown format {format!r}; choose one of {', '.join(WRITERS)}.")
-    names = sorted(path.name[: -len(SUFFIX)] for path in source.glob(f"[!.]*{SUFFIX}"))
-    if not names:
-        raise InputError(f"folder {source} holds no score maps; expected <name>{SUFFIX} files.")
+    items = {name: Item((map_path(source, name),), (out / f"{name}.npy",)) for name in map_names(source)}
 
-    def write(name: str) -> bool:
-        """Write one file unless it is current; whether it was written."""
-        path, target = map_path(source, name), out / f"{name}.npy"
-        if is_current(target, path):
-            return False
+    def write(name: str) -> str:
+        """Write one file; return its name."""
+        (path,), (target,) = items[name].sources, items[name].products
         classes, scores = read_map(path)
         if classes == [0]:
             raise InputError(f"map {path} holds background alone, which {format} files cannot; remove it.")
         content: Any = WRITERS[format](classes, scores)
         with atomic_write(target) as stream:
             np.save(stream, content, allow_pickle=True)
-        return True
+        return name
 
-    done = in_threads(write, names, num_workers or cores())
-    return sum(tqdm(done, f"export {format}", len(names), unit="image", disable=not progress))
+    def write_all(names: list[str]) -> Iterator[str]:
+        """Write some files."""
+        return in_threads(write, names, num_workers or cores())
+
+    with locked(out):
+        return Ledger(out, "export", Recipe({"format": format}), items).make(write_all, progress=progress)

@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.guides import check_values
 from ssdd_lightning.data.labels import Labels, read_label_file
@@ -98,13 +96,7 @@ def import_folder(
     job = _Job(kind, sources, photos, labels, table, out, options)
     with locked(out):
         ledger = Ledger(out, "import", Recipe(_settings(job)), {name: job.item(name) for name in sources})
-        pending = ledger.pending()
-        with ledger.working():
-            done = in_threads(job.convert, pending, num_workers or cores())
-            for name in tqdm(done, f"import {kind}", len(pending), unit="image", disable=not progress):
-                ledger.done([name])
-            ledger.close()
-    return len(pending)
+        return ledger.make(lambda names: in_threads(job.convert, names, num_workers or cores()), progress=progress)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Advice from knowledge alone: the dense CRF of maps, or of hard masks that are made soft first."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -42,9 +42,6 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
         for name, source in sources.items()
     }
     ledger = Ledger(out, "advice", Recipe({"confidence": CONFIDENCE}), items)
-    pending = ledger.pending()
-    if not pending:
-        return
 
     def write(name: str) -> None:
         """Write one image's maps."""
@@ -57,13 +54,16 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
             )
         write_map(target, [0, *labels[name]], scores)
 
-    with ledger.working():
-        for _ in tqdm(in_threads(write, pending, cores()), "CRF unary", len(pending), unit="image"):
+    def make(pending: list[str]) -> Iterator[str]:
+        """Write all unaries, so that the CRF is asked for all images: its own ledger knows which of them changed."""
+        shutil.rmtree(unary, ignore_errors=True)
+        for _ in tqdm(in_threads(write, labels, cores()), "CRF unary", len(labels), unit="image"):
             pass
         CRFJob(images, unary, out, device=device).run()
-        ledger.done(pending)
-        ledger.close()
-    shutil.rmtree(unary)
+        yield from pending
+        shutil.rmtree(unary)
+
+    ledger.make(make, progress=False)
 
 
 def unary_of(path: Path, labels: Labels) -> npt.NDArray[np.float32]:

@@ -9,7 +9,8 @@ from tqdm import tqdm
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.evaluation.folder import predicted_names, read_prediction
+from ssdd_lightning.evaluation.folder import read_prediction
+from ssdd_lightning.storage.listing import predicted_names
 from ssdd_lightning.storage.threads import cores, in_threads
 
 SHOWN = 5

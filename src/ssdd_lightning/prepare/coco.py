@@ -11,10 +11,11 @@ from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.coco_masks import Photo, Split, draw_mask, read_split, require_pycocotools
 from ssdd_lightning.prepare.download import Obtaining, Remote
-from ssdd_lightning.prepare.folders import place, whole_folder
+from ssdd_lightning.prepare.folders import Read, is_made, place, whole_folder
 from ssdd_lightning.storage.archives import zip_files
 from ssdd_lightning.storage.files import atomic_write, write_text
 from ssdd_lightning.storage.images import image_size
+from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import cores, in_threads
@@ -93,26 +94,17 @@ def prepare_coco(
 
     Raises:
         InputError: An archive is missing, damaged, dangerous or incomplete, the target cannot be written, or
-            pycocotools is not installed.
+            pycocotools is not installed, or another run works in `out`.
     """
     devkit = out / "COCO2014"
-    if source is not None and devkit.is_dir():
-        print(f"{devkit} is there already: --coco {source} is not read")
     if not devkit.is_dir():
         require_pycocotools()
-        annotations = _obtain(ANNOTATIONS, "annotations", source, obtaining)
-        archives = {split: _obtain(PHOTOS[split], f"{split}2014", source, obtaining) for split in PHOTOS}
-        texts = sorted(annotations.glob("instances_*.json")) if annotations.is_dir() else [annotations]
-        read = [*texts, *(path for path in archives.values() if path.is_file())]
-        with whole_folder(devkit, source or annotations, read) as part:
-            summaries = {}
-            for split in PHOTOS:  # one after the other: the annotations of train alone fill some GB of memory
-                content = _read_annotations(annotations, split, obtaining.progress)
-                photos = {name: photo for name, photo in content.photos.items() if photo.labels}
-                _write_photos(part, split, photos, archives[split], obtaining.progress)
-                _write_masks(part, photos, num_workers or cores(), obtaining.progress)
-                summaries[split] = Summary.of(content)
-            _write_texts(part, summaries)
+    with locked(out):
+        if is_made(devkit, _read(_at_hand(source, obtaining))):
+            said = f"is there already: --coco {source} is not read" if source is not None else "is there already"
+            print(f"{devkit} {said}")
+        else:
+            _make(devkit, obtaining, source, num_workers or cores())
     left_out = json.loads((devkit / REPORT).read_text())
     lists = {split: devkit / "ImageSets" / "Segmentation" / f"{split}.txt" for split in PHOTOS}
     return PreparedCoco(
@@ -123,14 +115,53 @@ def prepare_coco(
     )
 
 
+def _make(devkit: Path, obtaining: Obtaining, source: Path | None, workers: int) -> None:
+    annotations, *photo_sources = (_obtain(remote, unpacked, source, obtaining) for remote, unpacked in _parts())
+    with whole_folder(devkit, _read([annotations, *photo_sources])) as part:
+        summaries = {}
+        for split, photo_source in zip(PHOTOS, photo_sources, strict=True):  # one after the other: the annotations of
+            content = _read_annotations(annotations, split, obtaining.progress)  # train alone fill some GB of memory
+            photos = {name: photo for name, photo in content.photos.items() if photo.labels}
+            _write_photos(part, split, photos, photo_source, obtaining.progress)
+            _write_masks(part, photos, workers, obtaining.progress)
+            summaries[split] = Summary.of(content)
+        _write_texts(part, summaries)
+
+
+def _parts() -> list[tuple[Remote, str]]:
+    """Annotations, and photos of each split: the archive, and the folder that it is unpacked to."""
+    return [(ANNOTATIONS, "annotations"), *((PHOTOS[split], f"{split}2014") for split in PHOTOS)]
+
+
+def _read(parts: list[Path]) -> Read:
+    """What is unpacked or converted; photos of folders are placed."""
+    if not parts:
+        return {}
+    texts = sorted(parts[0].glob("instances_*.json")) if parts[0].is_dir() else parts[:1]
+    return {"COCO": [*texts, *(path for path in parts[1:] if path.is_file())]}
+
+
+def _at_hand(source: Path | None, obtaining: Obtaining) -> list[Path]:
+    """What `_obtain` would find of all parts without a download; nothing if one of them is not there."""
+    found = [_given(remote, unpacked, source) or obtaining.at_hand(remote, None) for remote, unpacked in _parts()]
+    parts = [path for path in found if path is not None]
+    return parts if len(parts) == len(found) else []
+
+
+def _given(remote: Remote, unpacked: str, source: Path | None) -> Path | None:
+    """The archive or its unpacked folder in the user's folder."""
+    found = [path for path in (source / remote.name, source / unpacked) if path.exists()] if source else []
+    return found[0] if found else None
+
+
 def _obtain(remote: Remote, unpacked: str, source: Path | None, obtaining: Obtaining) -> Path:
-    """The archive or its unpacked folder in the user's folder, else a download."""
+    """What is given, else a download."""
     if source is not None and not source.is_dir():
         raise InputError(f"--coco: folder {source} does not exist; give the one that holds {remote.name}.")
-    found = [path for path in (source / remote.name, source / unpacked) if path.exists()] if source else []
-    if source is not None and not found and not obtaining.available(remote, None):
+    given = _given(remote, unpacked, source)
+    if source is not None and given is None and not obtaining.available(remote, None):
         raise InputError(f"{source} holds neither {remote.name} nor {unpacked}; complete it, or add `--download`.")
-    return obtaining.obtain(remote, found[0] if found else None, "--coco")
+    return obtaining.obtain(remote, given, "--coco")
 
 
 def _read_annotations(source: Path, split: str, progress: bool) -> Split:

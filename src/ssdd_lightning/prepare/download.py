@@ -70,7 +70,13 @@ class Obtaining:
 
     def available(self, remote: Remote, given: Path | None) -> bool:
         """Whether `obtain` has anything to go by."""
-        return given is not None or self.download or (self.folder / remote.name).is_file()
+        return given is not None or self.download or self.at_hand(remote, None) is not None
+
+    def at_hand(self, remote: Remote, given: Path | None) -> Path | None:
+        """What `obtain` would find without a download; None if it is not there."""
+        path = self.folder if given is None else given
+        found = [path / remote.name, *([] if given is None else [given])]
+        return next((path for path in found if path.exists()), None)
 
     def obtain(self, remote: Remote, given: Path | None, option: str) -> Path:
         """Find an archive, or the folder of an unpacked one.
@@ -89,8 +95,8 @@ class Obtaining:
         """
         if given is None:
             return self._obtain_remote(remote, option)
-        path = given / remote.name if (given / remote.name).is_file() else given
-        if not path.exists():
+        path = self.at_hand(remote, given)
+        if path is None:
             raise InputError(f"{option}: {given} does not exist; give {remote.name}, or the folder unpacked from it.")
         if path.is_file() and self.checksum:
             found = md5_of(path, self.progress)
@@ -102,8 +108,8 @@ class Obtaining:
         return path
 
     def _obtain_remote(self, remote: Remote, option: str) -> Path:
-        path = self.folder / remote.name
-        if path.is_file():
+        path = self.at_hand(remote, None)
+        if path is not None:
             return path  # it got this name after its checksum was right
         if not self.download:
             raise InputError(f"{remote.name} is needed: give it with `{option}`, or download it with `--download`.")

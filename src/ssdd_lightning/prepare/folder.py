@@ -16,13 +16,17 @@ from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.guides import check_values
 from ssdd_lightning.data.labels import Labels, read_entries, read_label_file
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import holds, unwritable, write_text
+from ssdd_lightning.storage.files import unwritable, write_text
+from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.names import check_name
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import cores, in_threads
 
+NAME = "prepare"
 CONFIG = "data.yaml"
 SHOWN = 5
 
@@ -84,7 +88,8 @@ class PreparedFolder:
 def prepare_folder(options: FolderOptions, num_workers: int | None = None, progress: bool = True) -> PreparedFolder:
     """Check photos, labels and true masks; write `labels.json`, `classes.txt`, `train.txt`, `val.txt`, `data.yaml`.
 
-    `data.yaml`, which is written last, holds the options of the data for every stage: `--config data.yaml`.
+    `data.yaml`, which is written last, holds the options of the data for every stage: `--config data.yaml`. Photos and
+    masks that the ledger knows are not read again.
 
     Args:
         options: What to prepare.
@@ -92,7 +97,8 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
         progress: Whether to show a bar.
 
     Raises:
-        InputError: A photo, a label or a mask is missing, damaged or wrong. Nothing is written then.
+        InputError: A photo, a label or a mask is missing, damaged or wrong; nothing is written then. Or another run
+            works in `out`.
     """
     photos = find_images(options.images)
     _check_names(options.images, photos)
@@ -102,11 +108,37 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     masks = {name for name in names if options.truth is not None and mask_path(options.truth, name).is_file()}
     if options.truth is not None and not masks:
         raise InputError(f"folder {options.truth} holds a true mask <name>.png of none of the {len(names)} photos.")
-    _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
-    train, val = split_names({name: labels[name] for name in names}, options.val, options.seed, masks)
-    turned = [name for name in names if _is_turned(photos[name])]
-    _write(options, table, {name: labels[name] for name in names}, train, val)
+    chosen = {name: labels[name] for name in names}
+    train, val = split_names(chosen, options.val, options.seed, masks)
+    texts = _texts(options.out, table, chosen, train, val)
+    digests = zip(names, fingerprints([photos[name] for name in names]), strict=True)
+    inputs = {
+        "the photos": digest_of(f"{name} {digest}" for name, digest in digests),
+        "the labels": digest_of(f"{name} {shown}" for name, shown in chosen.items()),
+        "the true masks": digest_of(_mask_digests(sorted(masks), options)),
+    }
+    settings = {"classes": list(table.names), "val": options.val, "seed": options.seed}
+    ledger = Ledger(options.out, NAME, Recipe(settings, inputs), {"lists": Item((), tuple(texts))})
+    if ledger.finished:
+        print(f"{NAME}: finished in {options.out}, nothing to do.")
+    else:
+        _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
+        turned = [name for name in names if _is_turned(photos[name])]
+        with locked(options.out), ledger.working():
+            _remove(options.out / CONFIG)  # it must not name half of the new files if this run is interrupted
+            for path, text in texts.items():
+                write_text(path, text)
+            ledger.done(["lists"])
+            ledger.close({"turned": turned})
+    write_text(options.out / CONFIG, _config(options, val))
+    assert ledger.earlier is not None  # it is finished
+    turned = ledger.earlier["results"]["turned"]
     return PreparedFolder(options.out / CONFIG, table, train, val, left_out, _unread(options), turned)
+
+
+def _mask_digests(names: Sequence[str], options: FolderOptions) -> list[str]:
+    paths = [] if options.truth is None else [mask_path(options.truth, name) for name in names]
+    return [f"{path.stem} {digest}" for path, digest in zip(paths, fingerprints(paths), strict=True)]
 
 
 def find_classes(path: Path) -> ClassTable:
@@ -248,9 +280,8 @@ def _check_files(
         raise InputError(f"{len(bad)} of {len(names)} photos or masks are wrong; the first: {bad[0]}")
 
 
-def _write(
-    options: FolderOptions, table: ClassTable, labels: Mapping[str, Labels], train: list[str], val: list[str]
-) -> None:
+def _config(options: FolderOptions, val: list[str]) -> str:
+    """The options of the data; their paths are those of now, also where the folder moved."""
     out = options.out
     splits = {"train": "train", "predict": "train", "val": "val" if val else "train", "test": "val" if val else "train"}
     data = {
@@ -260,23 +291,25 @@ def _write(
         "splits": {phase: str((out / f"{split}.txt").resolve()) for phase, split in splits.items()},
         **({"truth": str(options.truth.resolve())} if options.truth is not None and val else {}),
     }
-    texts = {
+    return str(yaml.safe_dump({"dataset": "folder", "data": data}, sort_keys=False, allow_unicode=True))
+
+
+def _texts(
+    out: Path, table: ClassTable, labels: Mapping[str, Labels], train: list[str], val: list[str]
+) -> dict[Path, str]:
+    """Content of the other files."""
+    return {
         # with a suffix, for readers of label files drop the last one if it is an image's
-        "labels.json": json.dumps({f"{name}.jpg": shown for name, shown in labels.items()}),
-        "classes.txt": "".join(f"{name}\n" for name in table.names),
-        "train.txt": "".join(f"{name}\n" for name in train),
-        "val.txt": "".join(f"{name}\n" for name in val),
+        out / "labels.json": json.dumps({f"{name}.jpg": shown for name, shown in labels.items()}),
+        out / "classes.txt": "".join(f"{name}\n" for name in table.names),
+        out / "train.txt": "".join(f"{name}\n" for name in train),
+        out / "val.txt": "".join(f"{name}\n" for name in val),
     }
-    config = yaml.safe_dump({"dataset": "folder", "data": data}, sort_keys=False, allow_unicode=True)
-    if (out / CONFIG).is_file() and not all(holds(out / file, text) for file, text in texts.items()):
-        _remove(out / CONFIG)  # it must not name half of the new files if this run is interrupted
-    for file, text in (*texts.items(), (CONFIG, config)):
-        write_text(out / file, text)
 
 
 def _remove(path: Path) -> None:
     try:
-        path.unlink()
+        path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
 

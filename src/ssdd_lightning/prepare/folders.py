@@ -1,70 +1,86 @@
 """Folders that appear under their name only when they are complete."""
 
 import errno
-import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write, is_current, remove_leftovers, unwritable, write_text
-from ssdd_lightning.storage.fingerprints import digest_of
+from ssdd_lightning.storage.files import atomic_write, remove_leftovers, unwritable
+from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
+from ssdd_lightning.storage.ledger import Ledger, Recipe
 
-STAMP = "prepare.json"
+NAME = "prepare"
+Read = Mapping[str, Sequence[Path]]
+"""What a folder is made from: what a user calls it -> files that are unpacked or converted, not those that `place` puts
+there."""
+
+
+def is_made(target: Path, read: Read) -> bool:
+    """Whether a folder is there and needs not be made anew; one that has no entry is somebody's own.
+
+    Args:
+        target: The folder.
+        read: What it would be made from now; empty if that is not at hand, which makes nothing anew.
+
+    Raises:
+        InputError: Its entry is damaged.
+    """
+    return target.is_dir() and not (_stale(target, read) if read else None)
 
 
 @contextmanager
-def whole_folder(target: Path, source: Path, read: Iterable[Path]) -> Iterator[Path]:
+def whole_folder(target: Path, read: Read) -> Iterator[Path]:
     """Fill a folder `<target>.part`, which gets its name when the block ends without an error.
 
-    What an interrupted run left there is kept for the next one, unless that has another source or a file changed that
-    it was made from; files that it had not finished are removed.
+    Its entry in the ledger lies in it. What an interrupted run left there is kept for the next one, unless it was made
+    from something else; files that it had not finished are removed. A target that is made anew is put aside as
+    `<target>.replaced-1`.
 
     Args:
         target: The folder to make.
-        source: What it is made from; kept in it as `prepare.json`.
-        read: Files that are unpacked or converted, in the same order each time; not those that `place` puts there.
+        read: What it is made from.
 
     Yields:
         The folder to fill.
 
     Raises:
-        InputError: The folder cannot be made, or a folder of that name exists that nobody stamped.
+        InputError: The folder cannot be made, its entry is damaged, or a folder of that name exists that has none.
     """
     part = target.with_name(f"{target.name}.part")
-    origin = json.dumps({"source": str(source.resolve()), "state": state_of(read)})
-    stamp = part / STAMP
-    if part.exists() and not stamp.is_file() and _is_foreign(part):
+    ledger = Ledger(part, NAME, _recipe(read))
+    if part.exists() and ledger.earlier is None and _is_foreign(part):
         raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere.")
-    if stamp.is_file() and stamp.read_text() != origin:
+    if ledger.difference:
         shutil.rmtree(part)
-    write_text(stamp, origin)
-    yield part
-    remove_leftovers(part)
-    try:
-        os.replace(part, target)  # noqa: PTH105 - in one step
-    except OSError as error:
-        raise unwritable(target, error) from error
-
-
-def _is_foreign(part: Path) -> bool:
-    """Whether an unstamped folder holds more than what an earlier start may have left: nothing, or half a stamp."""
-    return not part.is_dir() or any(not path.name.endswith(".tmp") for path in part.iterdir())
+    stale = _stale(target, read)
+    if stale:
+        print(f"{NAME}: redone in {target}, because {stale}.", flush=True)
+    with ledger.working():
+        yield part
+        remove_leftovers(part, below=True)
+        ledger.close()
+    if target.exists():
+        aside = next(p for n in count(1) if not (p := target.with_name(f"{target.name}.replaced-{n}")).exists())
+        _rename(target, aside)
+        print(f"{NAME}: the folder of before is kept as {aside}.", flush=True)
+    _rename(part, target)
 
 
 def place(source: Path, target: Path) -> None:
     """Let a file appear in a second folder: as a hard link, or as a copy where the file system has none.
 
-    A target of another size, or older than the file, is replaced.
+    A target of another size or time than the file is replaced.
 
     Raises:
         InputError: The target cannot be written.
     """
+    stat = source.stat()
     if target.is_file():
-        same_size = target.stat().st_size == source.stat().st_size
-        if target.samefile(source) or (same_size and is_current(target, source)):
+        if (target.stat().st_size, target.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns):
             return
         target.unlink()
     try:
@@ -74,11 +90,28 @@ def place(source: Path, target: Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise unwritable(target, error) from error
         with source.open("rb") as stream, atomic_write(target) as copy:
-            while chunk := stream.read(1 << 20):
-                copy.write(chunk)
+            shutil.copyfileobj(stream, copy, 1 << 20)
+            copy.flush()
+            os.utime(copy.name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def state_of(files: Iterable[Path]) -> str:
-    """Digest of names, sizes and times of archives, which are too large to be read for it."""
-    states = ((path.name, path.stat()) for path in files)
-    return digest_of(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in states)
+def _recipe(read: Read) -> Recipe:
+    digests = {what: zip(paths, fingerprints(paths), strict=True) for what, paths in read.items()}
+    return Recipe(inputs={what: digest_of(f"{p.name} {d}" for p, d in pairs) for what, pairs in digests.items()})
+
+
+def _stale(target: Path, read: Read) -> str | None:
+    """What a folder was made from that is otherwise now; None if nothing is, or it has no entry."""
+    return Ledger(target, NAME, _recipe(read)).difference
+
+
+def _is_foreign(part: Path) -> bool:
+    """Whether a folder without entry holds more than what an earlier start may have left: nothing, or half an entry."""
+    return not part.is_dir() or any(not path.name.endswith(".tmp") for path in part.iterdir())
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        os.replace(path, target)  # noqa: PTH105 - in one step
+    except OSError as error:
+        raise unwritable(target, error) from error

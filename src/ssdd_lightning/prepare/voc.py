@@ -1,7 +1,5 @@
 """VOC 2012 and SBD: the devkit, SegmentationClassAug, the list `trainaug`, and a file of image-level labels."""
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,11 +14,13 @@ from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.download import Obtaining, Remote
-from ssdd_lightning.prepare.folders import place, whole_folder
+from ssdd_lightning.prepare.folders import Read, is_made, place, whole_folder
 from ssdd_lightning.prepare.sbd import find_sbd, read_mat, sbd_files
 from ssdd_lightning.storage.archives import tar_files
 from ssdd_lightning.storage.files import atomic_write, holds, write_text
 from ssdd_lightning.storage.images import image_size
+from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import cores, in_threads
@@ -37,8 +37,8 @@ SBD_ARCHIVE = Remote(
 )
 LABEL_FILE = "labels.csv"
 AUGMENTED = "SegmentationClassAug"
-WRITTEN = "written.json"
-"""Digests of the texts that a preparation wrote, to tell them from the user's own."""
+LISTS = "lists"
+"""Entry of the texts in a devkit, which tells them from the user's own."""
 VOC = ClassTable.select(VOC_CLASSES, None)
 _FOLDERS = ("Annotations", "ImageSets", "JPEGImages", "SegmentationClass", "SegmentationObject")
 _FILE = re.compile(rf"({'|'.join(_FOLDERS)})(/[A-Za-z]+)?/[A-Za-z0-9_]+\.(jpg|png|txt|xml)")
@@ -80,24 +80,48 @@ def prepare_voc(
         What there is now.
 
     Raises:
-        InputError: An archive is missing, damaged, dangerous or incomplete, or the target cannot be written.
+        InputError: An archive is missing, damaged, dangerous or incomplete, the target cannot be written, or another
+            run works in `out`.
     """
-    devkit = out / "VOCdevkit" / "VOC2012"
-    for option, given, folder in (("--voc", voc, devkit), ("--sbd", sbd, devkit / AUGMENTED)):
-        if given is not None and folder.is_dir():
-            print(f"{folder} is there already: {option} {given} is not read")
-    if not devkit.is_dir():
-        source = obtaining.obtain(VOC_ARCHIVE, voc, "--voc")
-        with whole_folder(devkit, source, [source] if source.is_file() else []) as part:
-            _fill(part, source, obtaining.progress)
-            check_complete(part)
-            read_annotations(part / "Annotations", _annotated(part), VOC)  # a damaged one must not get a place
-    own = check_complete(devkit)
-    if not (devkit / AUGMENTED).is_dir() and obtaining.available(SBD_ARCHIVE, sbd):
-        source = obtaining.obtain(SBD_ARCHIVE, sbd, "--sbd")
-        read = [source] if source.is_file() else sorted((find_sbd(source) / "cls").glob("*.mat"))
-        with whole_folder(devkit / AUGMENTED, source, read) as part:
-            _augment(part, devkit, source, own, num_workers or cores(), obtaining.progress)
+    with locked(out):
+        devkit = out / "VOCdevkit" / "VOC2012"
+        if is_made(devkit, _read_of_voc(obtaining.at_hand(VOC_ARCHIVE, voc))):
+            _say_made(devkit, "--voc", voc)
+        else:
+            source = obtaining.obtain(VOC_ARCHIVE, voc, "--voc")
+            with whole_folder(devkit, _read_of_voc(source)) as part:
+                _fill(part, source, obtaining.progress)
+                check_complete(part)
+                read_annotations(part / "Annotations", _annotated(part), VOC)  # a damaged one must not get a place
+        own, augmented = check_complete(devkit), devkit / AUGMENTED
+        if is_made(augmented, _read_of_sbd(obtaining.at_hand(SBD_ARCHIVE, sbd), devkit, own)):
+            _say_made(augmented, "--sbd", sbd)
+        elif obtaining.available(SBD_ARCHIVE, sbd):
+            source = obtaining.obtain(SBD_ARCHIVE, sbd, "--sbd")
+            with whole_folder(augmented, _read_of_sbd(source, devkit, own)) as part:
+                _augment(part, devkit, source, own, num_workers or cores(), obtaining.progress)
+        return _write_lists(devkit, own)
+
+
+def _read_of_voc(source: Path | None) -> Read:
+    """What is unpacked; files of an unpacked archive are placed."""
+    return {} if source is None or source.is_dir() else {"VOC": [source]}
+
+
+def _read_of_sbd(source: Path | None, devkit: Path, own: Mapping[str, list[str]]) -> Read:
+    if source is None:
+        return {}
+    files = [source] if source.is_file() else sorted((find_sbd(source) / "cls").glob("*.mat"))
+    return {"SBD": files, "VOC's masks": [mask_path(devkit / "SegmentationClass", n) for s in own for n in own[s]]}
+
+
+def _say_made(folder: Path, option: str, given: Path | None) -> None:
+    if given is not None:
+        print(f"{folder} is there already: {option} {given} is not read")
+
+
+def _write_lists(devkit: Path, own: Mapping[str, list[str]]) -> Prepared:
+    """Write the label file and `trainaug`; a file of this name that no run wrote as it is moves aside."""
     augmented = _augmented_names(devkit, own)
     names = sorted({*own["train"], *own["val"], *augmented})
     bare = sorted(set(names) - _annotated(devkit))
@@ -107,27 +131,29 @@ def prepare_voc(
             f"from {VOC_ARCHIVE.name}."
         )
     labels = read_annotations(devkit / "Annotations", names, VOC)
-    _update(devkit, devkit / LABEL_FILE, label_csv(labels))
     lists = devkit / "ImageSets" / "Segmentation"
+    texts = {devkit / LABEL_FILE: label_csv(labels)}
     if augmented:
         trainaug = sorted({*own["train"], *augmented}.difference(own["val"]))
-        _update(devkit, lists / "trainaug.txt", "".join(f"{name}\n" for name in trainaug))
+        texts[lists / "trainaug.txt"] = "".join(f"{name}\n" for name in trainaug)
+    ledger = Ledger(devkit, LISTS, Recipe(), {path.name: Item((), (path,), text) for path, text in texts.items()})
+
+    def write(names: list[str]) -> Iterator[str]:
+        """Write some of them."""
+        for path, text in texts.items():
+            if path.name in names:
+                if path.is_file() and not holds(path, text) and not ledger.wrote(path.name):
+                    asides = (path.with_name(f"{path.name}.before{n or ''}") for n in count())
+                    path.rename(kept := next(aside for aside in asides if not aside.exists()))
+                    print(f"{path} was another file, which is now {kept.name}")
+                write_text(path, text)
+                yield path.name
+
+    ledger.make(write, progress=False)
     found = {split: lists / f"{split}.txt" for split in ("train", "val", "trainval", "trainaug")}
     return Prepared(
         devkit, {split: len(read_list(path)) for split, path in found.items() if path.is_file()}, len(labels)
     )
-
-
-def _update(devkit: Path, path: Path, text: str) -> None:
-    """Write a text; a file of this name that no run wrote as it is moves aside."""
-    record = devkit / WRITTEN
-    written: dict[str, str] = json.loads(record.read_text()) if record.is_file() else {}
-    if path.is_file() and not holds(path, text) and _sha256(path) != written.get(path.name):
-        kept = next(aside for n in count() if not (aside := path.with_name(f"{path.name}.before{n or ''}")).exists())
-        path.rename(kept)
-        print(f"{path} was another file, which is now {kept.name}")
-    write_text(path, text)
-    write_text(record, json.dumps(written | {path.name: _sha256(path)}))
 
 
 def _annotated(devkit: Path) -> set[str]:
@@ -245,7 +271,3 @@ def _augmented_names(devkit: Path, own: Mapping[str, list[str]]) -> set[str]:
             "same command again with `--sbd`."
         )
     return found
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -48,9 +48,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of `atomic_write` that a killed run left in a folder or below."""
-    for path in folder.rglob(".*.tmp"):
+def remove_leftovers(folder: Path, below: bool = False) -> None:
+    """Remove the temporary files of `atomic_write` that a killed run left in a folder, or also below it."""
+    for path in (folder.rglob if below else folder.glob)(f".{'[0-9a-f]' * 32}.tmp"):
         path.unlink()
 
 
@@ -76,8 +76,3 @@ def write_text(path: Path, text: str) -> None:
 def holds(path: Path, text: str) -> bool:
     """Whether a file exists and holds just this text in UTF-8."""
     return path.is_file() and path.read_bytes() == text.encode()
-
-
-def is_current(path: Path, source: Path) -> bool:
-    """Whether a file exists and is not older than what it was made from; atomic writing makes it whole then."""
-    return path.exists() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns

@@ -3,20 +3,23 @@
 A product is what a command makes: the checkpoint of a fit, a folder of masks. Its entry `<name>.json` lies beside it
 and keeps the settings that decide it and a fingerprint of each input. Products of many images have a journal too,
 `<name>.items.jsonl`, with a line for each finished image: fingerprints of what it was made from, size and time of its
-files. Anything that changed makes the product, or the image, pending again; nothing else does.
+files. Anything that changed makes the product, or the image, pending again; nothing else does. Images that were made
+once and are not asked for any more stand in the entry: their files stay, and whoever reads the folder leaves them out.
 """
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 
 FORMAT = 1
@@ -93,10 +96,13 @@ class Ledger:
         self.items = dict(items or {})
         self.rank = rank
         self.path = folder / f"{name}.json"
-        self.earlier = self._read()
+        self.earlier = read_entry(self.path)
         self.difference = None if self.earlier is None else recipe.difference(self.earlier)
         """What changed since the product was made; None if nothing did or there is none."""
-        self._journal: dict[str, list[Line]] = {} if not self.begun else self._read_journal()
+        known = read_journal(folder, name)
+        self.left_over = sorted({*_left_over(self.earlier), *known}.difference(self.items))
+        """Names of images that were made once and are not asked for now."""
+        self._journal = known if self.begun else {}
         self._now = self._fingerprints() if self._journal else {}
         self._finished = bool(self.begun and self.earlier and self.earlier["finished"])
         self._ticked = time.monotonic()
@@ -109,11 +115,42 @@ class Ledger:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
-        return self._finished and not self.pending()
+        return self._finished and self.left_over == _left_over(self.earlier) and not self.pending()
 
     def pending(self, names: Iterable[str] | None = None) -> list[str]:
         """Names of the items that are not finished, or are not any more, in their order."""
         return [name for name in (self.items if names is None else names) if not self._is_finished(name)]
+
+    def wrote(self, name: str) -> bool:
+        """Whether an item's files are there as they were written, whatever they would be made from now."""
+        states = [_state(path) for path in self.items[name].products]
+        return any(states == written for _, written in self._journal.get(name, ()))
+
+    def make(
+        self,
+        work: Callable[[list[str]], Iterable[str]],
+        results: Mapping[str, Any] | None = None,
+        progress: bool = True,
+    ) -> int:
+        """Make what is pending, or say that nothing is.
+
+        Args:
+            work: Takes the names of the pending items and yields each when its files are written.
+            results: What to keep in the entry, see `close`.
+            progress: Whether to show a bar.
+
+        Returns:
+            How many items were pending.
+        """
+        pending = self.pending()
+        if self.finished:
+            print(f"{self.name}: finished in {self.folder}, nothing to do.", flush=True)
+            return 0
+        with self.working():
+            for name in tqdm(work(pending), self.name, len(pending), unit="image", disable=not progress):
+                self.done([name])
+            self.close(results)
+        return len(pending)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -132,13 +169,20 @@ class Ledger:
         if self.difference:
             print(f"{self.name}: redone in {self.folder}, because {self.difference}.", flush=True)
         if not self.begun:
+            if self.earlier is not None and self.left_over != _left_over(self.earlier):
+                self._save({**self.earlier, "left_over": self.left_over})  # the journal, which goes, knew them
             self.earlier = None
             for path in self.folder.glob(f"{self.name}.items*.jsonl"):
                 path.unlink()
         elif again := [name for name in self.pending() if name in self._journal]:
-            shown = ", ".join(again[:_SHOWN]) + (", ..." if len(again) > _SHOWN else "")
             reason = "what they are made from, or their files, changed"
-            print(f"{self.name}: {len(again)} made again in {self.folder} ({shown}): {reason}.", flush=True)
+            print(f"{self.name}: {len(again)} made again in {self.folder} ({_shown(again)}): {reason}.", flush=True)
+        if there := [name for name in self.left_over if any(map(Path.is_file, self._products_of(name)))]:
+            said = "their files stay, and what reads the folder leaves them out"
+            count = f"{len(there)} images in {self.folder}"
+            print(f"{self.name}: {count} are not asked for ({_shown(there)}): {said}.", flush=True)
+        for folder in {self.folder, *(path.parent for item in self.items.values() for path in item.products)}:
+            remove_leftovers(folder)
         self.difference, self._finished = None, False
         self._write()
 
@@ -221,48 +265,20 @@ class Ledger:
             "started": earlier["started"],
             "seconds": round(earlier["seconds"] + now - self._ticked, 1),
             "finished": self._finished,
+            "left_over": self.left_over,
             "results": _plain(results) if results is not None else earlier.get("results", {}),
         }
         self._ticked = now
+        self._save(self.earlier)
+
+    def _save(self, entry: Mapping[str, Any]) -> None:
         with atomic_write(self.path) as stream:
-            stream.write(json.dumps(self.earlier, indent=2).encode())
+            stream.write(json.dumps(entry, indent=2).encode())
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {self.path} ({error}); remove it to make its product anew.") from error
-        try:
-            entry = json.loads(text)
-            float(entry["seconds"]), str(entry["started"])
-            dictionaries = all(isinstance(entry[part], dict) for part in ("settings", "inputs", "results"))
-            if entry["ledger"] == FORMAT and dictionaries and isinstance(entry["finished"], bool):
-                return dict(entry)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            pass
-        raise InputError(
-            f"expected an entry of the ledger (format {FORMAT}) in {self.path}, found something else; remove it to "
-            "make its product anew."
-        )
-
-    def _read_journal(self) -> dict[str, list["Line"]]:
-        """Every line of every process: any of an item's lines may be the one that holds now."""
-        found: dict[str, list[Line]] = {}
-        for path in self.folder.glob(f"{self.name}.items*.jsonl"):
-            try:
-                text = path.read_text(encoding="utf-8", errors="replace")
-            except OSError as error:
-                raise InputError(f"cannot read {path} ({error.strerror or error}); remove it.") from error
-            for line in text.split("\n"):
-                try:
-                    name, sources, products = json.loads(line)
-                    states = [list(map(int, state)) for state in products]
-                    found.setdefault(str(name), []).append((str(sources), states))
-                except (ValueError, TypeError, OverflowError, RecursionError):
-                    continue  # a killed process left half a line: that item is pending
-        return found
+    def _products_of(self, name: str) -> list[Path]:
+        """Where the files of an image that is not among the items would lie: as those of one that is."""
+        known, item = next(iter(self.items.items()), (name, Item((), ())))
+        return [path.with_name(name + path.name.removeprefix(known)) for path in item.products]
 
     def _fingerprints(self) -> dict[str, str]:
         """What the finished items would be made from now; those that lack a file are pending."""
@@ -281,6 +297,97 @@ class Ledger:
         if name not in self._journal or name not in self._now:
             return False
         return (self._now[name], [_state(path) for path in self.items[name].products]) in self._journal[name]
+
+
+def read_entry(path: Path) -> dict[str, Any] | None:
+    """Read an entry; None if there is none.
+
+    Raises:
+        InputError: The file is none of the ledger's: damaged, or of a newer version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path} ({error}); remove it to make its product anew.") from error
+    try:
+        entry = json.loads(text)
+        float(entry["seconds"]), str(entry["started"])
+        dictionaries = all(isinstance(entry[part], dict) for part in ("settings", "inputs", "results"))
+        left_over = entry.get("left_over", [])
+        names = isinstance(left_over, list) and all(isinstance(name, str) for name in left_over)
+        if entry["ledger"] == FORMAT and dictionaries and names and isinstance(entry["finished"], bool):
+            return dict(entry)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        pass
+    raise InputError(
+        f"expected an entry of the ledger (format {FORMAT}) in {path}, found something else; remove it to "
+        "make its product anew."
+    )
+
+
+def read_journal(folder: Path, name: str) -> dict[str, list[Line]]:
+    """Every line of every process: any of an item's lines may be the one that holds now.
+
+    Args:
+        folder: Where the product lies.
+        name: Its name.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    found: dict[str, list[Line]] = {}
+    for path in folder.glob(f"{name}.items*.jsonl"):
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise InputError(f"cannot read {path} ({error.strerror or error}); remove it.") from error
+        for line in text.split("\n"):
+            try:
+                item, sources, products = json.loads(line)
+                states = [list(map(int, state)) for state in products]
+                found.setdefault(str(item), []).append((str(sources), states))
+            except (ValueError, TypeError, OverflowError, RecursionError):
+                continue  # a killed process left half a line: that item is pending
+    return found
+
+
+def asked_for(folder: Path, names: Collection[str], say: bool = True) -> list[str]:
+    """Leave out images whose files a command left in a folder when it was not asked for them any more.
+
+    Files that no command of the ledger made count as asked for.
+
+    Args:
+        folder: The folder of the command's product.
+        names: Images whose files are there.
+        say: Whether to say how many are left out.
+
+    Returns:
+        The other names, in their order.
+
+    Raises:
+        InputError: An entry there is damaged.
+    """
+    journals = sorted({path.name.split(".items")[0] for path in folder.glob("*.items*.jsonl")})
+    left_over, made = set[str](), set[str]()
+    for name in journals:
+        there = set(_left_over(read_entry(folder / f"{name}.json")))
+        left_over |= there
+        made |= set(read_journal(folder, name)) - there
+    left_out = [name for name in names if name in left_over - made]
+    if left_out and say:
+        said = "their files are of an earlier run, and the last one was not asked for them"
+        print(f"{len(left_out)} images in {folder} are left out ({_shown(left_out)}): {said}.", flush=True)
+    return [name for name in names if name not in left_out]
+
+
+def _left_over(entry: Mapping[str, Any] | None) -> list[str]:
+    return [] if entry is None else list(entry.get("left_over", []))
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _state(path: Path) -> list[int]:

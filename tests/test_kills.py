@@ -1,0 +1,210 @@
+"""Every command, killed in the middle of its work and called again, ends as one that was never stopped."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy.io import savemat
+
+from ssdd_lightning.callbacks.writers import write_difference
+from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.score_maps import map_path, write_map
+
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart"
+SMALL = {
+    "trainer.max_epochs": 1,
+    "trainer.limit_val_batches": 0,
+    "trainer.accelerator": "cpu",
+    "trainer.enable_progress_bar": "false",
+    "trainer.logger": "false",
+    "trainer.callbacks": "null",
+    "data.augmentation.crop_size": 32,
+    "data.augmentation.resize": "[32,48]",
+    "data.batch_size": 6,
+    "data.num_workers": 0,
+    "data.classes": "[cat,cow,dog,sheep]",
+    "model.init_args.network.init_args.backbone": "test_efficientnet",
+}
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [  # once for all processes, for that takes seconds
+        "ssdd_lightning.pipeline.lightning",
+        "ssdd_lightning.pipeline.run",
+        "ssdd_lightning.pipeline.refine",
+        "ssdd_lightning.folders.segment_checkpoint",
+        "ssdd_lightning.interop.import_folder",
+        "ssdd_lightning.prepare.coco",
+    ]
+)
+
+
+def process(words, home, count, last):
+    """One command in a process of its own, which is killed before it changes its output for the last time."""
+    os.chdir(home)
+    with Path("said").open("ab") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+
+    def watch(event, arguments):
+        """Count what a command does to its output: a new name, a link, a line more in a journal."""
+        if event in ("os.rename", "os.link"):
+            changed = arguments[1]
+        elif event == "open" and isinstance(arguments[1], str) and "a" in arguments[1]:
+            changed = arguments[0]
+        else:
+            return
+        if Path(str(changed)).absolute().is_relative_to(home / "out"):
+            count.value += 1
+            if count.value == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(watch)
+    sys.argv = ["ssdd", *words]
+    from ssdd_lightning.cli.main import entry_point
+
+    sys.exit(entry_point())
+
+
+def run(words, home, last=0):
+    """Run a command to its end, or until it is killed; return its status and how often it changed its output."""
+    count = FORKS.Value("i", 0, lock=False)
+    child = FORKS.Process(target=process, args=(words, home, count, last))
+    child.start()
+    child.join(timeout=300)
+    return child.exitcode, count.value
+
+
+def content(path):
+    """What a file says, without the times that it took."""
+    if path.suffix == ".ckpt":
+        state = torch.load(path, weights_only=True)["state_dict"]
+        return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+    found = json.loads(path.read_text()) if path.suffix == ".json" else None
+    if path.name == "results.json":
+        return [{**row, "seconds": None} for row in found]
+    if isinstance(found, dict) and "ledger" in found:
+        return {part: found[part] for part in ("product", "settings", "finished", "left_over")}
+    return path.read_bytes()
+
+
+def written(home):
+    files = [path for path in (home / "out").rglob("*") if path.is_file() and path.suffix != ".jsonl"]
+    return {str(path.relative_to(home)): content(path) for path in files}
+
+
+@pytest.fixture(scope="module")
+def given(tiny_devkit, coco_source, tmp_path_factory):
+    """Folders and files that the commands read; those of four images where that is enough."""
+    root = tmp_path_factory.mktemp("given")
+    devkit = tiny_devkit / "VOCdevkit" / "VOC2012"
+    names = (devkit / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[:4]
+    rng, labels = np.random.default_rng(0), {}
+    for name in names:
+        (root / "photos").mkdir(exist_ok=True)
+        shutil.copy(devkit / "JPEGImages" / f"{name}.jpg", root / "photos")
+        mask = read_mask(devkit / "SegmentationClass" / f"{name}.png")
+        labels[name] = [value for value in np.unique(mask).tolist() if value not in (0, 255)]
+        write_mask(root / "K" / f"{name}.png", mask)
+        write_mask(root / "A" / f"{name}.png", mask[:, ::-1].copy())
+        scores = np.stack([mask == value for value in (0, *labels[name])]) * 0.8 + 0.1
+        write_map(map_path(root / "maps", name), [0, *labels[name]], scores)
+        for what in ("d_knowledge", "d_advice"):
+            write_difference(root / "seeds" / what / f"{name}.png", rng.random(mask.shape))
+        (root / "psa").mkdir(exist_ok=True)
+        cams = {index - 1: score.astype(np.float32) for index, score in zip(labels[name], scores[1:], strict=True)}
+        np.save(root / "psa" / f"{name}.npy", cams, allow_pickle=True)
+        (root / "sbd" / "cls").mkdir(parents=True, exist_ok=True)
+        savemat(root / "sbd" / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": np.where(mask == 255, 0, mask)}})
+    (root / "sbd" / "train.txt").write_text("\n".join(names[:2]))
+    (root / "sbd" / "val.txt").write_text("\n".join(names[2:]))
+    (root / "labels.json").write_text(json.dumps(labels))
+    network = {"backbone": "test_efficientnet", "head_channels": 8, "dilation": 1, "freeze_norm": False}
+    model = {
+        "network": {"class_path": "ssdd_lightning.SegmentationNetwork", "init_args": network},
+        "testing": {"scales": [1.0], "flip": False, "crf": False},
+        "backbone_weights": None,
+    }
+    data = {"root": str(tiny_devkit), "knowledge": str(devkit / "SegmentationClass"), "classes": ["cat", "dog"]}
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0}
+    config = {
+        "model": {"class_path": "ssdd_lightning.SegmentationModule", "init_args": model},
+        "data": {**data, "augmentation": {"crop_size": 32}, "batch_size": 4, "num_workers": 0},
+        "trainer": {"accelerator": "cpu", "max_epochs": 3, **quiet},
+    }
+    (root / "stage.yaml").write_text(yaml.safe_dump(config))
+    return root
+
+
+@pytest.fixture(scope="module")
+def fitted(given):
+    """A fit that was never stopped: the folder that it ran in, and how often it changed its output."""
+    home = given / "fitted"
+    home.mkdir()
+    status, changes = run(words_of("fit", given), home)
+    assert status == 0, (home / "said").read_text()
+    return home, changes
+
+
+def words_of(command, given):
+    """A command and its options; all write into the folder `out`."""
+    stage = [f"--config={given / 'stage.yaml'}", "--trainer.default_root_dir=out"]
+    trained = f"--ckpt_path={given / 'fitted' / 'out' / 'checkpoints' / 'last.ckpt'}"
+    photos, one = f"--images={given / 'photos'}", "--num_workers=1"
+    guides = [f"--knowledge={given / 'K'}", f"--advice={given / 'A'}"]
+    devkit = yaml.safe_load((given / "stage.yaml").read_text())["data"]["root"]
+    sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    fast = ["--backbone=test_efficientnet", "--weights=none", "--batch_size=2", "--epochs=1", "--device=cpu"]
+    words = {
+        "fit": ["fit", *stage],
+        "test": ["test", *stage, trained, "--output.output_dir=out"],
+        "predict": ["predict", *stage, trained, "--output.output_dir=out", "--data.batch_size=1"],
+        "crf": ["crf", photos, f"--maps={given / 'maps'}", "--iterations=1", one],
+        "merge": ["merge", *guides, f"--differences={given / 'seeds'}"],
+        "segment": ["segment", trained.partition("=")[2], str(given / "photos"), "--overlays", "--device=cpu"],
+        "import": ["import", str(given / "psa"), "--from=psa-cam", photos, one],
+        "export": ["export", str(given / "maps"), "--to=irn", one],
+        "prepare voc": ["prepare", "voc", f"--voc={devkit}", f"--sbd={given / 'sbd'}", one],
+        "prepare coco": ["prepare", "coco", f"--coco={given / 'coco'}", one],
+        "prepare folder": ["prepare", "folder", str(given / "photos"), f"--labels={given / 'labels.json'}", one],
+        "refine": ["refine", photos, *guides, "--num_workers=0", "--crop_size=32", *fast],
+        "run": ["run", str(EXPERIMENT), f"--root={devkit}", "--classifier_weights=null", "--pictures=1", *sets],
+    }[command]
+    return words if command in ("fit", "test", "predict") else [*words, "--out=out"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("fit", "test", "predict", "crf", "merge", "refine", "segment", "import", "export", "run"),
+        *("prepare voc", "prepare coco", "prepare folder"),
+    ],
+)
+def test_a_killed_command_ends_as_one_that_was_never_stopped(command, given, fitted, coco_source, tmp_path):
+    if command == "prepare coco" and not (given / "coco").exists():
+        shutil.copytree(coco_source, given / "coco")
+    words = words_of(command, given)
+    whole, changes = fitted
+    if command != "fit":
+        whole = tmp_path / "whole"
+        whole.mkdir()
+        status, changes = run(words, whole)
+        assert status == 0, (whole / "said").read_text()
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for last in (2, changes // 3, changes // 3):  # each of them goes on where the one before was killed
+        status, _ = run(words, killed, last)
+        assert status == -signal.SIGKILL, (killed / "said").read_text()
+    status, left = run(words, killed)
+    assert status == 0, (killed / "said").read_text()
+    assert left < changes, "what was finished was kept"
+    expected, found = written(whole), written(killed)
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
