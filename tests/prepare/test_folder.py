@@ -241,7 +241,7 @@ def truncate(path):
 
 
 BROKEN = {
-    "half a photo": (lambda p: truncate(p / "my cat.jpg"), r"1 of 6 photos or masks are wrong, first: .*my cat\.jpg"),
+    "half a photo": (lambda p: truncate(p / "my cat.jpg"), r"1 of 6 photos or masks are wrong; the first: .*my cat\.jpg"),
     "no photo": (lambda p: (p / "my cat.jpg").unlink(), r"1 labels without photo \(my cat\) in .*`--skip-missing`"),
     "no label": (lambda p: relabel(p, été=[]), r"1 photos without label \(été\)"),
     "names and indices": (lambda p: relabel(p, été=[3]), "mixes names with indices, such as 'great auk' and '3'"),
