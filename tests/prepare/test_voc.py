@@ -222,7 +222,7 @@ def test_what_is_given_and_not_needed_is_said(archives, obtaining, tmp_path, cap
     assert capsys.readouterr().out == ""
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
     assert capsys.readouterr().out.splitlines() == [
-        f"{tmp_path / 'out' / VOC_TOP} is there already: --voc {archives.voc} is not read"
+        f"{tmp_path / 'out' / VOC_TOP} exists already, so --voc {archives.voc} is not read."
     ]
 
 
@@ -303,7 +303,7 @@ def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_p
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     (made.devkit / "labels.csv").write_text("name,labels\n2007_000001,dog\n")
     prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd)
-    assert "labels.csv was another file, which is now labels.csv.before" in capsys.readouterr().out
+    assert "labels.csv was a different file, which is now labels.csv.before." in capsys.readouterr().out
     assert (made.devkit / "labels.csv.before").read_text() == "name,labels\n2007_000001,dog\n"
     (made.devkit / "labels.csv").write_text("mine")
     prepare_voc(tmp_path / "out", obtaining)
@@ -312,7 +312,7 @@ def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_p
     capsys.readouterr()
     assert prepare_voc(tmp_path / "out", obtaining).labelled == 4
     check(prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd).devkit)
-    assert "another file" not in capsys.readouterr().out
+    assert "different file" not in capsys.readouterr().out
 
 
 def test_somebody_elses_file_is_not_touched(archives, obtaining, tmp_path):

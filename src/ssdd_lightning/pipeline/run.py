@@ -83,7 +83,7 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
         with atomic_write(pipeline.refined / "results.json") as stream:
             stream.write(json.dumps(rows, indent=2).encode())
         print(results_table(rows))
-        print(f"pictures: {pipeline.draw()}")
+        print(f"{pipeline.draw()} holds the pictures.")
     return rows
 
 

@@ -89,7 +89,7 @@ def prepare_coco(
         obtaining: How archives are come by.
         source: Folder of the archives, or of what was unpacked from them (train2014, val2014, annotations); photos of
             folders are linked, not copied.
-        num_workers: Threads; None means one a core.
+        num_workers: Threads; None means one per core.
 
     Raises:
         InputError: An archive is missing, damaged, dangerous or incomplete, the target cannot be written, or
@@ -97,7 +97,7 @@ def prepare_coco(
     """
     devkit = out / "COCO2014"
     if source is not None and devkit.is_dir():
-        print(f"{devkit} is there already: --coco {source} is not read")
+        print(f"{devkit} exists already, so --coco {source} is not read.")
     if not devkit.is_dir():
         require_pycocotools()
         annotations = _obtain(ANNOTATIONS, "annotations", source, obtaining)

@@ -24,20 +24,20 @@ def whole_folder(target: Path, source: Path, read: Iterable[Path]) -> Iterator[P
 
     Args:
         target: The folder to make.
-        source: What it is made from; kept in it as `prepare.json`.
+        source: Its source; kept in it as `prepare.json`.
         read: Files that are unpacked or converted, in the same order each time; not those that `place` puts there.
 
     Yields:
         The folder to fill.
 
     Raises:
-        InputError: The folder cannot be made, or a folder of that name exists that nobody stamped.
+        InputError: The folder cannot be made, or an unstamped folder of that name exists.
     """
     part = target.with_name(f"{target.name}.part")
     origin = json.dumps({"source": str(source.resolve()), "state": state_of(read)})
     stamp = part / STAMP
     if part.exists() and not stamp.is_file() and _is_foreign(part):
-        raise InputError(f"{part} is in the way; it was not made by this command: move it elsewhere.")
+        raise InputError(f"{part} is in the way, and this command did not make it; move it elsewhere.")
     if stamp.is_file() and stamp.read_text() != origin:
         shutil.rmtree(part)
     write_text(stamp, origin)

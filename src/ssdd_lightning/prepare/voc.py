@@ -62,7 +62,7 @@ class Prepared:
 def prepare_voc(
     out: Path, obtaining: Obtaining, voc: Path | None = None, sbd: Path | None = None, num_workers: int | None = None
 ) -> Prepared:
-    """Make `VOCdevkit/VOC2012` from VOC's and SBD's archives; what is there already stays, or moves aside.
+    """Make `VOCdevkit/VOC2012` from VOC's and SBD's archives; existing files stay or are renamed.
 
     Everything appears when it is complete: `VOC2012` with all of VOC, in it `SegmentationClassAug` with a mask for each
     image of VOC or SBD (VOC's own where both have one), `labels.csv`, and last `trainaug.txt`, which lists VOC's train
@@ -74,7 +74,7 @@ def prepare_voc(
         obtaining: How archives are come by.
         voc: VOCtrainval_11-May-2012.tar, or what was unpacked from it: its files are linked, not copied.
         sbd: benchmark.tgz, or what was unpacked from it.
-        num_workers: Threads; None means one a core.
+        num_workers: Threads; None means one per core.
 
     Returns:
         What there is now.
@@ -85,7 +85,7 @@ def prepare_voc(
     devkit = out / "VOCdevkit" / "VOC2012"
     for option, given, folder in (("--voc", voc, devkit), ("--sbd", sbd, devkit / AUGMENTED)):
         if given is not None and folder.is_dir():
-            print(f"{folder} is there already: {option} {given} is not read")
+            print(f"{folder} exists already, so {option} {given} is not read.")
     if not devkit.is_dir():
         source = obtaining.obtain(VOC_ARCHIVE, voc, "--voc")
         with whole_folder(devkit, source, [source] if source.is_file() else []) as part:
@@ -125,7 +125,7 @@ def _update(devkit: Path, path: Path, text: str) -> None:
     if path.is_file() and not holds(path, text) and _sha256(path) != written.get(path.name):
         kept = next(aside for n in count() if not (aside := path.with_name(f"{path.name}.before{n or ''}")).exists())
         path.rename(kept)
-        print(f"{path} was another file, which is now {kept.name}")
+        print(f"{path} was a different file, which is now {kept.name}.")
     write_text(path, text)
     write_text(record, json.dumps(written | {path.name: _sha256(path)}))
 
@@ -156,8 +156,8 @@ def check_complete(devkit: Path) -> dict[str, list[str]]:
         missing = [name for name in names if not (devkit / folder / f"{name}{suffix}").is_file()]
         if missing:
             raise InputError(
-                f"{devkit / folder} lacks {len(missing)} of {len(names)} files, such as {missing[0]}{suffix}: what it "
-                f"comes from is incomplete; remove {devkit} and prepare it from {VOC_ARCHIVE.name}."
+                f"{devkit / folder} lacks {len(missing)} of {len(names)} files, such as {missing[0]}{suffix}: its "
+                f"source is incomplete; remove {devkit} and prepare it from {VOC_ARCHIVE.name}."
             )
     return own
 

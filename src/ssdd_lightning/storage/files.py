@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files atomically, so that no reader sees half of one."""
 
 import errno
 import os
@@ -79,5 +79,5 @@ def holds(path: Path, text: str) -> bool:
 
 
 def is_current(path: Path, source: Path) -> bool:
-    """Whether a file exists and is not older than what it was made from; atomic writing makes it whole then."""
+    """Whether a file exists and is not older than its sources; atomic writing makes it complete then."""
     return path.exists() and path.stat().st_mtime_ns >= source.stat().st_mtime_ns

@@ -1,9 +1,9 @@
-"""The ledger: what every product was made from, which of its items are finished, and how long that took.
+"""The ledger: the inputs of every product, which of its items are finished, and how long they took.
 
-A product is what a command makes: the checkpoint of a fit, a folder of masks. Its entry `<name>.json` lies beside it
-and keeps the settings that decide it and a fingerprint of each input. Products of many images have a journal too,
-`<name>.items.jsonl`, with a line for each finished image: fingerprints of what it was made from, size and time of its
-files. Anything that changed makes the product, or the image, pending again; nothing else does.
+A product is what a command makes: the checkpoint of a fit, or a folder of masks. Its entry `<name>.json` lies beside it
+and holds the settings that decide it and a fingerprint of each input. A product of many images also has a journal,
+`<name>.items.jsonl`, with one line per finished image: a fingerprint of its inputs, and the size and time of its files.
+If any of these changes, the product or the image is pending again. Nothing else makes it pending.
 """
 
 import json
@@ -26,7 +26,7 @@ _SHOWN = 3
 
 
 Line = tuple[str, list[list[int]]]
-"""What a line of the journal says of an item: fingerprint of what it was made from, size and time of its files."""
+"""A line of the journal for an item: the fingerprint of its inputs, and the size and time of its files."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Item:
     """One image of a product.
 
     Args:
-        sources: Files that it is made from.
-        products: Files that are made.
-        values: What else decides it, as text: its labels.
+        sources: Its input files.
+        products: Its output files.
+        values: Whatever else decides it, as text: its labels.
     """
 
     sources: tuple[Path, ...]
@@ -50,14 +50,14 @@ class Recipe:
 
     Args:
         settings: Plain values, nested; no paths, no workers, no devices, nothing that cannot change the product.
-        inputs: Name -> fingerprint of what it is made from.
+        inputs: Name -> fingerprint of each input.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, entry: Mapping[str, Any]) -> str | None:
-        """Say what an entry was made from that is otherwise now; None if nothing is."""
+        """Say which setting or input of an entry has changed; None if none has."""
         now, then = _flat(_plain(self.settings)), _flat(entry["settings"])
         changed = [
             f"{key} was {_text(then.get(key))} and is {_text(now.get(key))}"
@@ -103,7 +103,7 @@ class Ledger:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a part of the product, made from what it would be made from now."""
+        """Whether a part of the product exists and was made with the current settings and inputs."""
         return self.earlier is not None and self.difference is None
 
     @property
@@ -112,12 +112,12 @@ class Ledger:
         return self._finished and not self.pending()
 
     def pending(self, names: Iterable[str] | None = None) -> list[str]:
-        """Names of the items that are not finished, or are not any more, in their order."""
+        """Names of the items that are not finished, or no longer are, in their order."""
         return [name for name in (self.items if names is None else names) if not self._is_finished(name)]
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Do the work: the entry is written before it, and again after it, whatever becomes of it."""
+        """Do the work; the entry is written before it and after it, also if it fails."""
         self.begin()
         try:
             yield
@@ -125,7 +125,7 @@ class Ledger:
             self._write()
 
     def begin(self) -> None:
-        """Say that the work begins, and why what there is does not count, if that is so."""
+        """Start the work, and say why an earlier product does not count, if there is one."""
         self._ticked = time.monotonic()
         if self.rank:
             return
@@ -137,7 +137,7 @@ class Ledger:
                 path.unlink()
         elif again := [name for name in self.pending() if name in self._journal]:
             shown = ", ".join(again[:_SHOWN]) + (", ..." if len(again) > _SHOWN else "")
-            reason = "what they are made from, or their files, changed"
+            reason = "their inputs or their files changed"
             print(f"{self.name}: {len(again)} made again in {self.folder} ({shown}): {reason}.", flush=True)
         self.difference, self._finished = None, False
         self._write()
@@ -159,12 +159,12 @@ class Ledger:
         self.tick()
 
     def tick(self, least: float = TICK) -> None:
-        """Keep the seconds up to now, if there are at least so many, and the work has begun."""
+        """Store the seconds up to now, if there are at least `least` of them and the work has begun."""
         if self.begun and time.monotonic() - self._ticked >= least:
             self._write()
 
     def accept(self) -> None:
-        """Take the product for one of what it would be made from now, as far as its files are there.
+        """Accept the product as current, as far as its files exist.
 
         Without an entry there is nothing to accept.
         """
@@ -182,10 +182,10 @@ class Ledger:
         self._write()
 
     def close(self, results: Mapping[str, Any] | None = None) -> None:
-        """Say that the product is finished.
+        """Mark the product as finished.
 
         Args:
-            results: What is known of it now, such as scores.
+            results: Results to store, such as scores.
         """
         self._finished = True
         self._write(results)
@@ -221,7 +221,7 @@ class Ledger:
         except FileNotFoundError:
             return None
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {self.path} ({error}); remove it to make its product anew.") from error
+            raise InputError(f"cannot read {self.path} ({error}); remove it to redo its product.") from error
         try:
             entry = json.loads(text)
             float(entry["seconds"]), str(entry["started"])
@@ -232,7 +232,7 @@ class Ledger:
             pass
         raise InputError(
             f"expected an entry of the ledger (format {FORMAT}) in {self.path}, found something else; remove it to "
-            "make its product anew."
+            "redo its product."
         )
 
     def _read_journal(self) -> dict[str, list["Line"]]:
@@ -253,7 +253,7 @@ class Ledger:
         return found
 
     def _fingerprints(self) -> dict[str, str]:
-        """What the finished items would be made from now; those that lack a file are pending."""
+        """Fingerprints of the current inputs of the finished items; items that lack a file are pending."""
         names = [name for name in self.items if name in self._journal]
         names = [name for name in names if all(path.is_file() for path in self.items[name].sources)]
         found = iter(fingerprints([path for name in names for path in self.items[name].sources]))
