@@ -181,7 +181,7 @@ def test_more_processes_than_images_is_a_sentence(flow, tmp_path):
     words = flow.words("test", "baseline", "few", trained, split, *ddp)
     statuses, outputs = two_processes([sys.executable, "-m", "ssdd_lightning", *words])
     assert statuses == [2, 2]
-    assert "expected at least one image a process, found 1 for 2 processes" in outputs[0]
+    assert "expected at least one image per process, found 1 for 2 processes" in outputs[0]
 
 
 def test_a_loss_that_is_not_finite_in_one_process_ends_both(flow):

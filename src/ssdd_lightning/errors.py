@@ -1,4 +1,4 @@
-"""The exceptions with a meaning: your input is wrong, and here is what to do about it; or somebody stopped the run."""
+"""The exceptions of the package: the input is wrong, or a signal stopped the run."""
 
 import signal
 
@@ -16,16 +16,16 @@ class Interrupted(BaseException):
 
     Args:
         signum: SIGINT or SIGTERM.
-        advice: How to go on, a sentence.
+        advice: How to continue, a sentence.
     """
 
-    def __init__(self, signum: int, advice: str = "Run the same command again to go on.") -> None:
+    def __init__(self, signum: int, advice: str = "Run the same command again to continue.") -> None:
         super().__init__(signum, advice)
         self.signum = signum
         self.advice = advice
 
     def __str__(self) -> str:
-        """Say what happened and how to go on."""
+        """Say what happened and how to continue."""
         return f"{'interrupted' if self.signum == signal.SIGINT else 'terminated'}. {self.advice}"
 
     @property

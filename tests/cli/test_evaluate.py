@@ -57,7 +57,7 @@ def test_all_measures_into_all_files(tmp_path, capsys):
     assert call(*words) == 0
     text = capsys.readouterr().out
     assert "boundary" in text.splitlines()[0]
-    assert "bands around true contours: 1 px" in text
+    assert "bands around ground truth contours: 1 px" in text
     assert "best background: constant" in text
     content = json.loads(files["json"].read_text(), parse_constant=pytest.fail)
     best = content["background"]["constant"]["best"]

@@ -606,7 +606,7 @@ def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(flow
     assert status == 128 + signum
     assert output.count("working") <= 1, "the batch in work was the last one"
     happened = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[signum]
-    assert said == [f"ssdd: {happened}. Run the same command again to go on."]
+    assert said == [f"ssdd: {happened}. Run the same command again to continue."]
     if command == "fit":
         kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
         assert kept["global_step"] in (1, 2), "the batch in work and what it made are kept"
@@ -651,12 +651,12 @@ def test_a_fit_that_was_ended_goes_on_by_the_same_command(flow, tmp_path, caplog
     root = f"--trainer.default_root_dir={tmp_path}"
     options = ["fit", "segmentation", root, "--trainer.max_epochs=4"]
     status, _, said = stopped(flow.words(*options), signal.SIGTERM)
-    assert (status, said) == (143, ["ssdd: terminated. Run the same command again to go on."])
+    assert (status, said) == (143, ["ssdd: terminated. Run the same command again to continue."])
     with caplog.at_level("INFO"):
         resumed = flow.run(*options)
-        assert "fit: going on at " in caplog.text
+        assert "fit: continuing from " in caplog.text
         assert flow.run(*options).trainer.global_step == 0
-        assert f"fit: finished in {tmp_path}, nothing to do." in caplog.text
+        assert f"fit: {tmp_path} is finished, nothing to do." in caplog.text
     elsewhere = f"--trainer.default_root_dir={tmp_path / 'whole'}"
     whole = flow.run("fit", "segmentation", elsewhere, "--trainer.max_epochs=4")
     assert same_weights(whole.model.state_dict(), resumed.model.state_dict())
@@ -694,7 +694,7 @@ def test_a_fit_of_other_settings_is_made_anew_and_says_why(flow, tmp_path, capsy
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fit: ")]
     kept = tmp_path / "checkpoints" / "replaced-1.ckpt"
     expected = "because model.init_args.optimization.learning_rate was 0.001 and is 0.01."
-    assert said == [f"fit: the checkpoint of before is kept as {kept}.", f"fit: redone in {tmp_path}, {expected}"]
+    assert said == [f"fit: the earlier checkpoint is kept as {kept}.", f"fit: redone in {tmp_path}, {expected}"]
     assert same_weights(weights_of(kept), weights_of(flow.checkpoint("segmentation")))
 
 
@@ -841,7 +841,7 @@ def test_a_file_without_permission_is_bad_input(monkeypatch, capsys):
     monkeypatch.setattr("ssdd_lightning.cli.main.main", refuse)
     assert as_process(monkeypatch, ["doctor"]) == 2
     assert capsys.readouterr().err == (
-        "ssdd: error: no permission for secret.jpg; change its rights or name another.\n"
+        "ssdd: error: no permission for secret.jpg; change its permissions or name another.\n"
     )
 
 
@@ -916,5 +916,5 @@ def test_a_checkpoint_that_is_none_is_a_sentence(flow, tmp_path, content, messag
 def test_weights_alone_are_no_training_to_go_on_with(flow, tmp_path):
     content = torch.load(flow.checkpoint("segmentation"), weights_only=True)
     torch.save({"state_dict": content["state_dict"]}, tmp_path / "weights.ckpt")
-    with pytest.raises(InputError, match=r"weights\.ckpt holds weights, but no training to go on with"):
+    with pytest.raises(InputError, match=r"weights\.ckpt holds weights, but no training state to continue from"):
         flow.run("fit", "segmentation", f"--ckpt_path={tmp_path / 'weights.ckpt'}")

@@ -143,7 +143,7 @@ def test_maps_reach_prediction_alone(root):
 
 def test_missing_maps_are_named_and_counted(root):
     data = Own(root, maps=root / "maps")
-    with pytest.raises(InputError, match=r"maps folder .*maps does not exist; run the stage"):
+    with pytest.raises(InputError, match=r"folder of score maps .*maps does not exist; run the stage"):
         data.setup("predict")
     write_map(map_path(root / "maps", "a0"), [0, 1, 80], np.full((3, 48, 64), 0.25))
     write_mask(root / "maps" / "a1.png", np.zeros((48, 64), int))  # a mask is no map

@@ -91,7 +91,9 @@ def _break_image(devkit, tmp_path):
 
 
 def _break_truth(devkit, tmp_path):
-    return {"truth": "SegmentationClassAug"}, r"truth folder .*SegmentationClassAug does not exist; .*`truth`"
+    return {
+        "truth": "SegmentationClassAug"
+    }, r"folder of ground truth masks .*SegmentationClassAug does not exist; .*`truth`"
 
 
 def _break_split(devkit, tmp_path):
@@ -138,7 +140,7 @@ def test_the_command_line_knows_every_option(devkit, capsys):
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     for option in inspect.signature(VOCDataModule).parameters:
         assert re.search(rf"--data\.{option} \S.*?[A-Z][a-z]+ ", text), option
-    assert "Folder of ground-truth masks inside VOC2012" in text
+    assert "Folder of ground truth masks inside VOC2012" in text
 
 
 @pytest.mark.real

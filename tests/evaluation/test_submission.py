@@ -264,8 +264,8 @@ def test_the_command(root, capsys):
     bad = root / "bad.tgz"
     assert main([*base, f"--predictions={root / 'predictions'}", f"--out={bad}"]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "2008_000001.png holds the value 255, expected 0..20",
-        "problems: 1; nothing was written",
+        "2008_000001.png holds the value 255, expected 0..20.",
+        "Problems: 1. Nothing was written.",
     ]
     assert not bad.exists()
     out.write_bytes(out.read_bytes()[:100])

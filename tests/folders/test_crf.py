@@ -98,7 +98,7 @@ def test_background_exponents_are_not_mixed(folders, capsys):
 
 def test_background_cannot_be_scored_without_a_class(folders):
     write_map(map_path(folders[1], "im3"), [0], np.full((1, 23, 28), 0.5))
-    with pytest.raises(InputError, match=r"im3\.map\.png holds the background alone"):
+    with pytest.raises(InputError, match=r"im3\.map\.png holds only background"):
         refine(folders, background_alpha=4)
 
 
@@ -159,7 +159,7 @@ def test_bad_folders_and_options(folders, tmp_path):
     images, maps, out = folders
     (tmp_path / "empty").mkdir()
     for arguments, message in [
-        ((images, tmp_path / "no", out), "folder of maps .*no does not exist"),
+        ((images, tmp_path / "no", out), "folder of score maps .*no does not exist"),
         ((tmp_path / "no", maps, out), "folder of images .*no does not exist"),
         ((images, tmp_path / "empty", out), "holds no score maps"),
         ((images, maps, maps), "overwrite its own input"),

@@ -49,7 +49,7 @@ def segment(checkpoint, tmp_path):
 
 def test_a_folder(segment, photos, checkpoint, tmp_path, capsys):
     assert segment(photos) == 0
-    assert "image-level labels were not used" in capsys.readouterr().out
+    assert "Image-level labels were not used." in capsys.readouterr().out
     stage, _ = load_stage(checkpoint, torch.device("cpu"))
     shown = set()
     for path in photos.iterdir():
@@ -79,7 +79,7 @@ def test_labels_restrict_the_classes_and_the_record_says_so(segment, photos, tmp
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps({name: ["dog"] if name != names[0] else [] for name in names}))
     segment(photos, "--labels", labels)
-    assert f"image-level labels were used: only the classes that {labels} names" in capsys.readouterr().out
+    assert f"Image-level labels were used: only the classes that {labels} names" in capsys.readouterr().out
     assert not read_mask(tmp_path / "out" / f"{names[0]}.png").any()
     assert all(set(np.unique(read_mask(tmp_path / "out" / f"{name}.png"))) <= {0, 12} for name in names)
     record = json.loads((tmp_path / "out" / "segment.json").read_text())
@@ -196,7 +196,7 @@ def test_bad_input(segment, photos, tmp_path):
 
 def test_masks_never_overwrite_photos(checkpoint, photos):
     before = {path: path.read_bytes() for path in photos.iterdir()}
-    with pytest.raises(InputError, match="would lie among the photos"):
+    with pytest.raises(InputError, match="would be written among the photos"):
         main(["segment", str(checkpoint), str(photos), "--out", str(photos)])
     assert before == {path: path.read_bytes() for path in photos.iterdir()}
 

@@ -19,7 +19,7 @@ def test_a_checkpoint_knows_its_classes(checkpoint):
 
 
 def test_an_old_checkpoint_needs_to_be_told(old_checkpoint, tmp_path):
-    with pytest.raises(InputError, match="say which they are with --classes"):
+    with pytest.raises(InputError, match="name them with --classes"):
         load_stage(old_checkpoint, CPU)
     names = tmp_path / "names.json"
     names.write_text('{"0": "background", "8": "cat", "12": "dog"}')

@@ -60,7 +60,7 @@ def test_another_aspect_is_refused_or_stretched(found):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1.01, r"expected scores in \[0, 1\], found 0 to 1.01; if they are logits say so with `--logits`"),
+        (1.01, r"expected scores in \[0, 1\], found 0 to 1.01; if they are logits, add `--logits`"),
         (-3.0, r"found -3 to 0"),
         (np.nan, "holds NaN or infinite values"),
         (np.inf, "holds NaN or infinite values"),

@@ -44,7 +44,7 @@ def test_bad_input(maps, tmp_path):
     with pytest.raises(InputError, match="holds no score maps"):
         export_folder(tmp_path / "nowhere", tmp_path / "out", "irn")
     write_map(map_path(maps[0], "empty"), [0], np.ones((1, 4, 5)))
-    with pytest.raises(InputError, match=r"empty\.map\.png holds background alone"):
+    with pytest.raises(InputError, match=r"empty\.map\.png holds only background"):
         export_folder(maps[0], tmp_path / "out", "irn")
 
 

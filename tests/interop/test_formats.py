@@ -26,7 +26,7 @@ def test_the_ssdd_repository_writes_background_and_present_classes_as_an_array()
     assert found.classes == [0, 8, 12]
     with pytest.raises(InputError, match=r"f\.npy: present channels .*`--labels`"):
         read_psa_aff(np.stack([MAP] * 3), context())
-    with pytest.raises(InputError, match=r"has 3 channels, which fits nothing.*2 \(present\)"):
+    with pytest.raises(InputError, match=r"has 3 channels, which fits no meaning.*2 \(present\)"):
         read_psa_aff(np.stack([MAP] * 3), context(labels=(8,)))
 
 
@@ -68,7 +68,7 @@ def test_what_channels_of_a_plain_array_are(count, labels, channels, expected):
 
 
 def test_channels_that_may_mean_two_things_are_refused():
-    with pytest.raises(InputError, match=r"f\.npy has 5 channels, which may mean several things.*`--channels`"):
+    with pytest.raises(InputError, match=r"f\.npy has 5 channels, which fits several meanings.*`--channels`"):
         read_array(np.zeros((5, 2, 3)), context((1, 2, 3, 5), num_classes=6))
 
 
@@ -94,7 +94,7 @@ def test_keys_that_are_no_class_indices_are_refused(key):
         (read_irn, {"keys": np.array([20]), "cam": MAP[None]}, "20 is no class index"),
         (read_irn, {"keys": np.array([2, 3]), "cam": MAP[None]}, "names 2 classes, but there are 1 channels"),
         (read_array, MAP, r"expected scores C x H x W, found the shape \(2, 3\)"),
-        (read_array, np.zeros((7, 2, 3)), r"7 channels, which fits nothing; expected 21 \(all\), 20 \(foreground\)"),
+        (read_array, np.zeros((7, 2, 3)), r"7 channels, which fits no meaning; expected 21 \(all\), 20 \(foreground\)"),
     ],
 )
 def test_what_is_no_file_of_the_format_is_described(read, content, message):

@@ -87,7 +87,7 @@ def test_logits_of_another_resolution(photos, scores, tmp_path, suffix):
         logits[:, 8] = 3
         path = tmp_path / "source" / f"{name}{suffix}"
         np.savez(path, logits=logits) if suffix == ".npz" else torch.save({"logits": torch.from_numpy(logits)}, path)
-    with pytest.raises(InputError, match=r"found -2 to 3; if they are logits say so with `--logits`"):
+    with pytest.raises(InputError, match=r"found -2 to 3; if they are logits, add `--logits`"):
         run(tmp_path / "source", photos)
     out, written = run(tmp_path / "source", photos, logits=True, labels=tmp_path / "labels.json")
     assert written == 3
@@ -191,7 +191,7 @@ def test_the_commands(photos, scores, write, tmp_path, capsys):
     source = write({name: {index - 1: cam for index, cam in cams.items()} for name, cams in scores.items()})
     words = [f"--images={photos}", f"--out={tmp_path / 'out'}", f"--labels={tmp_path / 'labels.json'}"]
     assert main(["import", str(source), "--from=psa-cam", *words, "--alpha=2", "--num_workers=1"]) == 0
-    assert "3 files written" in capsys.readouterr().out
+    assert "3 files written." in capsys.readouterr().out
     check(tmp_path / "out", scores, alpha=2.0)
     assert main(["export", str(tmp_path / "out"), "--to=irn", f"--out={tmp_path / 'irn'}"]) == 0
     assert len(list((tmp_path / "irn").glob("*.npy"))) == 3
@@ -199,5 +199,5 @@ def test_the_commands(photos, scores, write, tmp_path, capsys):
 
 def test_photos_are_never_written_over(photos, write):
     source = write({"my cat": {0: np.zeros((24, 36))}})
-    with pytest.raises(InputError, match=r"would write into .*, which it reads"):
+    with pytest.raises(InputError, match=r"would write into .*, which is one of its inputs"):
         main(["import", str(source), f"--images={photos}", f"--out={photos}"])

@@ -47,6 +47,6 @@ def test_runs_and_shows_pictures(executed):
     text = "".join(output.get("text", "") for output in outputs if output.get("name") == "stdout")
     for promised in {
         "look_inside_ssdd": ["step 20: loss", "dd_bias +0.4: the advice is taken at", "class_bias 1.0: 100%"],
-        "refine_your_masks": ["mIoU", "oracle", "merged masks: "],
+        "refine_your_masks": ["mIoU", "oracle", "holds the merged masks"],
     }[name]:
         assert promised in text

@@ -31,7 +31,7 @@ def test_what_is_missing_is_listed_and_counted(capsys):
 @pytest.mark.parametrize("skip", [True, False])
 def test_folders_that_share_nothing_are_refused_always(skip):
     parts = {"image": {"a", "b"}, "knowledge": {"a"}, "advice": {"b"}}
-    with pytest.raises(InputError, match="none is left: check that the folders belong together"):
+    with pytest.raises(InputError, match="none is left; check that the folders belong together"):
         complete_names(parts, GUIDES, skip_missing=skip)
 
 

@@ -177,7 +177,7 @@ def test_missing_pairs_are_listed_or_skipped(given, tmp_path, capsys):
     (root / "labels.json").write_text(json.dumps({name_of(n): [1 + 2 * (n % 2)] for n in range(5)}))
     assert main(words(root, tmp_path / "out", None, "--epochs=1", "--skip-missing")) == 0
     assert {path.stem for path in (tmp_path / "out" / "refined").glob("*.png")} == {"a.b.c", "plain", "x_5"}
-    assert "going on with the other 3" in capsys.readouterr().out
+    assert "continuing with the other 3" in capsys.readouterr().out
 
 
 def a_mask_of_another_size(root):
@@ -188,7 +188,7 @@ def a_mask_of_another_size(root):
 def a_damaged_map(root):
     path = map_path(root / "A", "x_5")
     path.write_bytes(path.read_bytes()[:100])
-    return r"cannot read map .*x_5\.map\.png"
+    return r"cannot read score map .*x_5\.map\.png"
 
 
 def a_class_that_does_not_exist(root):
@@ -233,7 +233,7 @@ def test_bad_input_stops_before_the_training(given, tmp_path, spoil):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--truth=photos"], "holds a true mask <name>.png of none of the 6 images"),
+        (["--truth=photos"], "holds a ground truth mask <name>.png for none of the 6 images"),
         (["--epochs=0"], "epochs"),
         (["--backbone=resnet5"], "did you mean resnet50"),
         (["--crop_size=-1"], "crop_size"),
@@ -250,7 +250,7 @@ def test_masks_without_objects_are_no_knowledge(given, tmp_path):
     root = shutil.copytree(given, tmp_path / "given")
     for path in (root / "K").iterdir():
         write_mask(path, np.zeros((4, 4), int))
-    with pytest.raises(InputError, match="shows no class but background"):
+    with pytest.raises(InputError, match="shows only background"):
         main(words(root, tmp_path / "out", labels=False))
 
 
@@ -260,7 +260,7 @@ def test_masks_without_objects_are_no_knowledge(given, tmp_path):
         (["--backbone=vit_tiny_patch16_224"], "the backbone vit_tiny_patch16_224 cannot be used"),
         (["--weights=nowhere.pth"], r"expected a file of weights at nowhere\.pth"),
         (["--set=model.init_args.ssdd.init_args.biases.dd_bia=1"], "did you mean dd_bias"),
-        (["--truth=nowhere"], "truth folder nowhere does not exist"),
+        (["--truth=nowhere"], "folder of ground truth masks nowhere does not exist"),
         (["--truth=small"], r"K/a\.b\.c\.png is .* pixels but small/a\.b\.c\.png is 6 x 5 pixels"),
     ],
 )
@@ -276,10 +276,10 @@ def test_mistakes_are_found_before_anything_is_computed(given, tmp_path, more, m
 def test_what_is_read_is_never_written(given, tmp_path):
     root = shutil.copytree(given, tmp_path / "given")
     for out in ("K", "A", "photos"):
-        with pytest.raises(InputError, match=f"would write into .*{out}, which it reads"):
+        with pytest.raises(InputError, match=f"would write into .*{out}, which is one of its inputs"):
             main(words(root, root / out))
     shutil.copytree(root / "K", tmp_path / "out" / "refined")
-    with pytest.raises(InputError, match=r"would write into .*refined, which it reads"):
+    with pytest.raises(InputError, match=r"would write into .*refined, which is one of its inputs"):
         main([*words(root, tmp_path / "out"), f"--knowledge={tmp_path / 'out' / 'refined'}"])
 
 

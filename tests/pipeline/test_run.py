@@ -244,6 +244,6 @@ def test_a_signal_ends_all_of_it_and_the_same_command_goes_on(run):
     assert process.returncode == 143
     assert [line for line in said if line.startswith("==")] == ["== fit classification\n"]
     assert "==" not in output, "nothing runs after it"
-    how = "ssdd: terminated. Run the same command again to go on."
+    how = "ssdd: terminated. Run the same command again to continue."
     assert [line for line in errors.splitlines() if line.startswith("ssdd: ")] == [how]
     assert (run.out / "classification" / "checkpoints" / "last.ckpt").is_file()

@@ -72,7 +72,7 @@ def test_relative_paths_work_from_everywhere(photos, monkeypatch, capsys):
     monkeypatch.chdir(photos.parent)
     assert main(["prepare", "folder", "photos", "--labels=labels.json", "--out=out", "--val=0"]) == 0
     text = capsys.readouterr().out
-    assert "options for every stage: --config out/data.yaml" in text
+    assert "Add --config out/data.yaml to the command of every stage." in text
     rows = [line.split() for line in text.splitlines()]
     assert rows[0] == ["class", "train", "val"]
     assert ["owl", "4", "0"] in rows
@@ -241,7 +241,10 @@ def truncate(path):
 
 
 BROKEN = {
-    "half a photo": (lambda p: truncate(p / "my cat.jpg"), r"1 of 6 photos or masks are wrong; the first: .*my cat\.jpg"),
+    "half a photo": (
+        lambda p: truncate(p / "my cat.jpg"),
+        r"1 of 6 photos or masks are wrong; the first: .*my cat\.jpg",
+    ),
     "no photo": (lambda p: (p / "my cat.jpg").unlink(), r"1 labels without photo \(my cat\) in .*`--skip-missing`"),
     "no label": (lambda p: relabel(p, été=[]), r"1 photos without label \(été\)"),
     "names and indices": (lambda p: relabel(p, été=[3]), "mixes names with indices, such as 'great auk' and '3'"),
@@ -287,8 +290,8 @@ def test_wrong_truth(photos, mask, message):
     ("options", "message"),
     [
         ({"val": 1.0}, "val: expected a share"),
-        ({"truth": "nowhere"}, "folder of true masks .*nowhere does not exist"),
-        ({"truth": "photos"}, "holds a true mask .* of none"),
+        ({"truth": "nowhere"}, "folder of ground truth masks .*nowhere does not exist"),
+        ({"truth": "photos"}, "holds a ground truth mask .* for none"),
         ({"classes": "2"}, "names the class 'owl', expected one of class 1"),
     ],
 )

@@ -306,7 +306,7 @@ def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_p
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     (made.devkit / "labels.csv").write_text("name,labels\n2007_000001,dog\n")
     prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd)
-    assert "labels.csv was another file, which is now labels.csv.before" in capsys.readouterr().out
+    assert "labels.csv was a different file, which is now labels.csv.before." in capsys.readouterr().out
     assert (made.devkit / "labels.csv.before").read_text() == "name,labels\n2007_000001,dog\n"
     (made.devkit / "labels.csv").write_text("mine")
     prepare_voc(tmp_path / "out", obtaining)
@@ -315,7 +315,7 @@ def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_p
     capsys.readouterr()
     assert prepare_voc(tmp_path / "out", obtaining).labelled == 4
     check(prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd).devkit)
-    assert "another file" not in capsys.readouterr().out
+    assert "different file" not in capsys.readouterr().out
 
 
 def test_another_archive_makes_its_own_folder_anew_and_says_so(archives, obtaining, tmp_path, make, capsys):

@@ -160,7 +160,7 @@ def test_items_that_are_made_again_are_named(open_ledger, photos, capsys):
     (photos / "b.jpg").write_text("another photo")
     make_all(open_ledger())
     assert "masks: 1 made again in " in (said := capsys.readouterr().out)
-    assert "(b): what they are made from, or their files, changed." in said
+    assert "(b): their inputs or their files changed." in said
 
 
 def test_several_processes_keep_journals_of_their_own(open_ledger):

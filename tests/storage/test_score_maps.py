@@ -125,7 +125,7 @@ def test_damaged_and_missing_files_are_refused_by_name(tmp_path):
     path = tmp_path / "x.map.png"
     write_map(path, [0, 8, 12], smooth_maps())
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(InputError, match=r"cannot read map .*x\.map\.png"):
+    with pytest.raises(InputError, match=r"cannot read score map .*x\.map\.png"):
         read_map(path)
     with pytest.raises(InputError, match=r"gone\.map\.png does not exist; run the stage"):
         read_map(tmp_path / "gone.map.png")

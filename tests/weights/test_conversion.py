@@ -121,7 +121,7 @@ def test_the_command_reports_and_writes(res38_cls, tmp_path, capsys):
     assert main(["convert-weights", str(tmp_path / "more.pth"), str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path / 'more.pth'}: {len(weights) - 1} loaded, 1 skipped, 0 missing"
-    assert lines[1:] == ["  skipped f10.weight: unknown name", f"wrote {out}"]
+    assert lines[1:] == ["  skipped f10.weight: unknown name", f"{out} was written."]
     assert out.is_file()
 
 

@@ -1,4 +1,4 @@
-"""The ledger of Lightning's commands: what a fit, a test or a prediction is made from, and what of it is finished."""
+"""The ledger of Lightning's commands: the inputs of a fit, a test or a prediction, and what is finished."""
 
 import time
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ def _with_digests(records: list[Record], path_of: Any) -> list[tuple[Record, str
 def files_ledger(
     stage: Stage, data: WeakDataModule, command: str, folder: Path, checkpoint: Path, precision: object, rank: int
 ) -> Ledger:
-    """The ledger of the masks or maps that `test` or `predict` writes.
+    """The ledger of the masks or score maps that `test` or `predict` writes.
 
     Args:
         stage: What makes them.
@@ -109,7 +109,7 @@ def files_ledger(
     whats = stage.predicts if command == "predict" else ("mask",)
 
     def item(record: Record) -> Item:
-        """What the files of an image are made from."""
+        """The inputs and outputs of one image."""
         guides = [*record.guides.values(), *([] if record.maps is None else [record.maps])]
         truth = [] if record.mask is None else [record.mask]  # decides the score
         sources = (record.image, *(guides if command == "predict" else truth))
@@ -195,11 +195,11 @@ def wait_for_all(trainer: Trainer) -> None:
 
 
 class FitBookkeeping(Callback):
-    """Notes that a fit goes on, and that it is finished.
+    """Notes that a fit has begun, and that it is finished.
 
     Args:
         ledger: The fit's entry.
-        stale: Checkpoint of a fit that was made from something else; it is put aside as `replaced-1.ckpt`.
+        stale: Checkpoint of a fit with other settings or inputs; it is kept as `replaced-1.ckpt`.
     """
 
     def __init__(self, ledger: Ledger, stale: Path | None = None) -> None:
@@ -207,14 +207,14 @@ class FitBookkeeping(Callback):
         self.stale = stale
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin the entry, when all mistakes of a beginning have come to light."""
+        """Begin the entry, once everything that can fail at the start has succeeded."""
         if trainer.is_global_zero:
             if self.stale is not None:
                 kept = next(p for n in count(1) if not (p := self.stale.with_name(f"replaced-{n}.ckpt")).exists())
                 self.stale.replace(kept)
-                print(f"fit: the checkpoint of before is kept as {kept}.", flush=True)
+                print(f"fit: the earlier checkpoint is kept as {kept}.", flush=True)
             if trainer.ckpt_path is not None:
-                self.ledger.difference = None  # it goes on from there, whatever there was in the folder
+                self.ledger.difference = None  # it continues from there, whatever the folder held
             self.ledger.begin()
 
     def on_train_batch_end(self, *_: object) -> None:

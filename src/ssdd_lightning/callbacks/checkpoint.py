@@ -1,4 +1,4 @@
-"""Checkpoints of a run: at the end of each epoch, and in between as often as the clock says."""
+"""Checkpoints of a run: at the end of each epoch, and every few minutes in between."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 
 LAST = "last"
-"""Name of the checkpoint that a run goes on from, without its suffix."""
+"""Name of the checkpoint that a run continues from, without its suffix."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -32,8 +32,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
 class RunCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which also writes `last.ckpt` every few minutes in the middle of an epoch.
 
-    A fit that is resumed from such a checkpoint goes on with the next batch and ends with the weights of one that was
-    never interrupted.
+    A fit that is resumed from such a checkpoint continues with the next batch and ends with the weights of an
+    uninterrupted one.
 
     Args:
         every_n_minutes: Minutes between two checkpoints at most, besides those of the epochs; 0 writes one after every

@@ -1,4 +1,4 @@
-"""From the counting of a network's outputs to the counting of the dataset."""
+"""From the indices of a network's outputs to the indices of the dataset."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ def dataset_indices(trainer: Trainer) -> npt.NDArray[np.uint8]:
     indices = getattr(getattr(trainer, "datamodule", None), "class_indices", None)
     if indices is None:
         raise InputError(
-            "the dataset's own class indices are unknown: run the trainer with a data module that has "
+            "the dataset's own class indices are unknown; run the trainer with a data module that has "
             "`class_indices` (such as VOCDataModule) instead of bare data loaders."
         )
     table = np.full(256, IGNORE, dtype=np.uint8)

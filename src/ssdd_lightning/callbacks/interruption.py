@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run between two batches, with a status that says so."""
+"""SIGTERM and SIGINT end a run between two batches, with their own exit status."""
 
 import signal
 import threading
@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption(Callback):
-    """Ends the batch in work when SIGINT or SIGTERM comes, then raises `Interrupted`; a second signal raises at once.
+    """Finishes the current batch after SIGINT or SIGTERM, then raises `Interrupted`; a second signal raises at once.
 
     Lightning itself ends a fit that receives SIGTERM as if it were finished, and does not hear it in a prediction. In
     training with several processes all of them stop after the same batch, whichever received the signal.
@@ -100,5 +100,5 @@ def _keep_checkpoint(trainer: Trainer) -> None:
 def _how_to_go_on(trainer: Trainer) -> str:
     folder = getattr(trainer.checkpoint_callback, "dirpath", None)
     if _fits(trainer) and folder is not None and not (Path(folder) / "last.ckpt").is_file():
-        return "No checkpoint was written yet: the same command starts anew."
-    return "Run the same command again to go on."
+        return "No checkpoint was written yet; the same command starts from the beginning."
+    return "Run the same command again to continue."

@@ -22,7 +22,7 @@ TITLES = {
     "advice": "advice A",
     "d_advice": "d_A",
     "refined": "refined",
-    "truth": "truth",
+    "truth": "ground truth",
 }
 """What a row may hold, in the order of the columns, and the columns' headings."""
 DIFFERENCES = ("d_knowledge", "d_advice")
@@ -39,7 +39,7 @@ COLOURS = np.rint(255 * (VOC_PALETTE / 255) ** 0.6).astype(np.uint8)
 
 
 def panel(rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: int = 192) -> Picture:
-    """Draw images with their masks and difference maps, one row an image, with headings and a legend.
+    """Draw images with their masks and difference maps, one row per image, with headings and a legend.
 
     Args:
         rows: Each a dictionary with `image`, H x W x 3 uint8 RGB, and any of `knowledge`, `advice`,
@@ -90,7 +90,7 @@ def overlay(image: Picture, mask: Picture) -> Picture:
 
 
 def heat(values: npt.NDArray[np.floating]) -> Picture:
-    """Colour a map of values by matplotlib's inferno: 0 is black, 1/2 red, 1 pale yellow.
+    """Colour values by matplotlib's inferno: 0 is black, 1/2 red, 1 pale yellow.
 
     Args:
         values: Floats of any shape in [0, 1]; others are clipped, NaN counts as 0.

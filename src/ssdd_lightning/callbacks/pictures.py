@@ -1,4 +1,4 @@
-"""Pictures of the refinement during training, on whatever loggers there are."""
+"""Pictures of the refinement during training, for W&B, TensorBoard or files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ from ssdd_lightning.storage.files import atomic_write
 
 
 class RefinementPictures(Callback):
-    """Shows image, K, d_K, A, d_A, the refined mask and, in validation, the truth.
+    """Shows image, K, d_K, A, d_A, the refined mask and, in validation, the ground truth.
 
     After the last batch of a training epoch and after each validation it asks the stage for `pictures()`:
     None, or the last batch's tensors in a dictionary with `image`, B x 3 x H x W uint8, and any of
@@ -95,7 +95,7 @@ def send_picture(trainer: Trainer, key: str, picture: npt.NDArray[np.uint8], pat
         trainer: Whose loggers and global step count.
         key: Name of the picture for the loggers.
         picture: H x W x 3 uint8 RGB.
-        path: The file, should it come to that.
+        path: The file, if no logger takes pictures.
     """
     shown = False
     for logger in trainer.loggers:

@@ -23,7 +23,7 @@ CONTENTS = ("mask", "map", *DIFFERENCES)
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes every batch of predictions at once, so that nothing piles up in memory.
+    """Writes each batch of predictions immediately, so that memory does not grow.
 
     A prediction is a dictionary with `name`, a list of B names, and any of
     - `mask`: B masks, H x W long, network indices or 255; written to `<output_dir>/<name>.png`;
@@ -45,7 +45,7 @@ class PredictionWriter(BasePredictionWriter):
         self.output_dir = self._chosen or Path("predictions")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Fail before the work rather than after it: the folder must be one, and the classes known."""
+        """Fail before the work rather than after it if the folder cannot be written or the classes are unknown."""
         super().setup(trainer, pl_module, stage)
         if stage in {"predict", "test"}:
             dataset_indices(trainer)
@@ -57,11 +57,11 @@ class PredictionWriter(BasePredictionWriter):
         return self._chosen or Path(trainer.default_root_dir) / ("predictions" if command == "predict" else "test")
 
     def _refuse_untrained(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A network that was never trained replaces no masks."""
+        """Refuse to replace masks by those of an untrained network."""
         there = next((path for path in self.output_dir.glob("*.png") if not path.name.startswith(".")), None)
         if there is not None and not getattr(pl_module, "trained", True):
             raise InputError(
-                f"expected a trained {type(pl_module).__name__}, found random weights, whose files would replace those "
+                f"expected a trained {type(pl_module).__name__}, found random weights; their files would replace those "
                 f"in {self.output_dir}, such as {there.name}; give the trainer a ckpt_path, or another output_dir."
             )
 
@@ -124,14 +124,14 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def product_path(folder: Path, what: str, name: str) -> Path:
-    """Where a product of an image lies: its mask, map, or one of its difference maps."""
+    """Path of a product of an image: its mask, its score maps, or one of its difference maps."""
     if what == "map":
         return map_path(folder, name)
     return mask_path(folder if what == "mask" else folder / what, name)
 
 
 def write_difference(path: Path, difference: npt.NDArray[np.floating]) -> None:
-    """Write a difference map as an 8-bit grey PNG, 255 = a difference for certain.
+    """Write a difference map as an 8-bit grey PNG, 255 = certainly a difference.
 
     Args:
         path: File to write, `.png`; it appears at once or not at all.

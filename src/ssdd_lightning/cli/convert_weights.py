@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "out",
         type=Path,
         metavar="OUT",
-        help="file to write: .pth for a state dict (of resnet38 under PSA's names), .ckpt for a checkpoint that "
+        help="file to write: .pth for a state dict (resnet38 with PSA's names), .ckpt for a checkpoint that "
         "--ckpt_path of `ssdd predict` and `ssdd test` takes",
     )
-    parser.add_argument("--arch", default="resnet38", help="backbone: resnet38 or timm's name (default: resnet38)")
+    parser.add_argument("--arch", default="resnet38", help="backbone: resnet38 or a timm name (default: resnet38)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,5 +33,5 @@ def run(args: argparse.Namespace) -> int:
     from ssdd_lightning.weights.conversion import convert_weights
 
     print(convert_weights(args.sources, args.out, args.arch))
-    print(f"wrote {args.out}")
+    print(f"{args.out} was written.")
     return 0

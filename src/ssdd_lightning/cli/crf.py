@@ -1,4 +1,4 @@
-"""`ssdd crf`: refine a folder of score maps by the dense CRF."""
+"""`ssdd crf`: refine a folder of score maps with the dense CRF."""
 
 import argparse
 from pathlib import Path
@@ -30,13 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--background_alpha",
         type=float,
         metavar="ALPHA",
-        help="first score the background anew, as (1 - largest class score) ** ALPHA (default: as the maps have it)",
+        help="first replace the background score by (1 - largest class score) ** ALPHA (default: keep it)",
     )
     parser.add_argument(
         "--write",
         choices=("maps", "masks", "both"),
         default="maps",
-        help="score maps, masks or both (default: maps)",
+        help="what to write: score maps, masks or both (default: maps)",
     )
     parser.add_argument("--num_workers", type=int, help="processes or threads (default: all cores)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")

@@ -10,12 +10,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd doctor`."""
     add = parser.add_argument
     add("root", type=Path, help="folder that holds VOCdevkit/VOC2012 or VOC2012, or a devkit itself")
-    add("--labels", type=Path, metavar="FILE", help="label file (default: labels.csv or .json there, or Annotations)")
     add(
-        "--truth", nargs="+", metavar="NAME", help="folders of masks (default: SegmentationClass, SegmentationClassAug)"
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="label file (default: the devkit's labels.csv or .json, else Annotations)",
     )
-    add("--classes", metavar="FILE|N", help="class names, or how many (default: classes.txt there, or the 21 of VOC)")
-    add("--subset", action="store_true", help="a selection on purpose: sizes of splits are no findings")
+    add(
+        "--truth",
+        nargs="+",
+        metavar="NAME",
+        help="folders of ground truth masks (default: SegmentationClass, SegmentationClassAug)",
+    )
+    add(
+        "--classes",
+        metavar="FILE|N",
+        help="file of class names, or their number (default: classes.txt of the devkit, else VOC's)",
+    )
+    add("--subset", action="store_true", help="the devkit is a selection: do not report the sizes of its splits")
     add("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
     add("--num_workers", type=int, help="threads (default: all cores)")
 

@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of indexed PNG masks <name>.png (255 = no label) or score maps <name>.map.png (arg max)",
     )
-    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of true masks <name>.png")
+    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of ground truth masks")
     parser.add_argument(
         "--split",
         type=Path,
         metavar="FILE",
-        help="list of the images to score, one name a line, such as ImageSets/Segmentation/val.txt; "
-        "without it every prediction found is scored and a missing one goes unnoticed",
+        help="list of the images to score, one name per line, such as ImageSets/Segmentation/val.txt "
+        "(default: every prediction found, so that a missing one goes unnoticed)",
     )
     parser.add_argument(
         "--advice",
@@ -39,32 +39,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=Path,
         metavar="FILE",
-        help="class names of the dataset, one a line, background first, or a JSON object of index to name; "
-        "default: those of PASCAL VOC",
+        help="class names of the dataset, one per line, background first, or a JSON object of index to name "
+        "(default: those of PASCAL VOC)",
     )
     parser.add_argument(
         "--boundary",
         action="store_true",
-        help="measure boundary IoU, and the mIoU within bands of a few pixels around true contours, too",
+        help="also measure boundary IoU, and the mIoU within narrow bands around ground truth contours",
     )
     parser.add_argument(
         "--curves",
         action="store_true",
-        help="measure the mIoU of score maps by background too: a constant, and (1 - max) ** alpha",
+        help="also measure the mIoU of score maps for each background: constants, and (1 - max) ** alpha",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all scores, as fractions, to this file")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write the scores of the classes to this file")
-    parser.add_argument("--png", type=Path, metavar="FILE", help="also draw bars of the classes, and the curves")
+    parser.add_argument(
+        "--png", type=Path, metavar="FILE", help="also draw bars of the classes and the curves to this file"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score, print the table and write the files that are asked for.
+    """Score, print the table and write the requested files.
 
     Returns:
         The exit status, 0.
 
     Raises:
-        InputError: A folder, file or value is wrong; nothing has been written then.
+        InputError: A folder, file or value is wrong; then nothing is written.
     """
     names = None
     if args.split is not None:

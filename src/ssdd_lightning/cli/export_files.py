@@ -1,4 +1,4 @@
-"""`ssdd export`: our maps as files of PSA or IRN."""
+"""`ssdd export`: our score maps as files of PSA or IRN."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="format",
         choices=sorted(WRITERS),
         required=True,
-        help="psa-cam (out_cam: without background), psa-aff (out_aff: 0 = background) or irn",
+        help="psa-cam (out_cam, without background), psa-aff (out_aff, 0 = background) or irn",
     )
     parser.add_argument("--num_workers", type=int, help="threads (default: all cores)")
 
@@ -27,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
         The exit status, 0.
     """
     written = export_folder(**vars(args))
-    print(f"{written} files written to {args.out}")
+    print(f"{args.out}: {written} files written.")
     return 0

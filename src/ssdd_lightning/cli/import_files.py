@@ -1,4 +1,4 @@
-"""`ssdd import`: other projects' files into our map and mask folders."""
+"""`ssdd import`: other projects' files into our folders of score maps and masks."""
 
 import argparse
 from pathlib import Path
@@ -15,23 +15,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="format",
         choices=FORMATS,
         help="psa-cam (out_cam), psa-aff (out_aff, out_aff_crf), irn (and CLIP-ES), arrays (.npy, .npz or .pt of "
-        "C x H x W) or masks (.png); default: what the files look like",
+        "C x H x W) or masks (.png) (default: what the files look like)",
     )
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the photos")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="image-level labels (.npy, .csv, .json): keep only their classes"
     )
-    parser.add_argument("--classes", metavar="FILE|N", help="class names, or how many (default: VOC's)")
+    parser.add_argument(
+        "--classes", metavar="FILE|N", help="file of class names, or their number (default: those of VOC)"
+    )
     parser.add_argument(
         "--alpha", type=float, default=4.0, help="background of files without one: (1 - max) ** alpha (default: 4)"
     )
     parser.add_argument("--logits", action="store_true", help="the scores are logits: apply a softmax")
     parser.add_argument(
-        "--channels", choices=CHANNELS, help="what the channels of plain arrays are; default: what their number says"
+        "--channels", choices=CHANNELS, help="what the channels of plain arrays are (default: by their number)"
     )
     parser.add_argument("--key", help="name of the scores in files that hold several arrays")
-    parser.add_argument("--stretch", action="store_true", help="accept scores of another aspect ratio than the image's")
+    parser.add_argument("--stretch", action="store_true", help="accept scores with another aspect ratio than the image")
     parser.add_argument("--num_workers", type=int, help="threads (default: all cores)")
 
 
@@ -46,5 +48,5 @@ def run(args: argparse.Namespace) -> int:
     options = vars(args)
     source, images, out, workers = (options.pop(name) for name in ("source", "images", "out", "num_workers"))
     written = import_folder(source, images, out, ImportOptions(**options), workers)
-    print(f"{written} files written to {out}")
+    print(f"{out}: {written} files written.")
     return 0

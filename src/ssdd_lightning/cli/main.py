@@ -1,4 +1,4 @@
-"""The command `ssdd`: Lightning's fit, validate, test and predict, and the commands that turn files into files."""
+"""The command `ssdd`: Lightning's fit, validate, test and predict, and the commands that work on files."""
 
 import argparse
 import importlib
@@ -15,22 +15,22 @@ STAGE_COMMANDS = {
     "fit": "train a stage from a YAML file",
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint under the testing protocol and write its masks",
-    "predict": "write a stage's product: activation maps, seed masks or masks for retraining",
+    "predict": "write what a stage makes: score maps, seed masks or masks for retraining",
 }
 FILE_COMMANDS = {
-    "prepare": ("ssdd_lightning.cli.prepare", "make VOC 2012, COCO 2014 or your own photos ready for the stages"),
+    "prepare": ("ssdd_lightning.cli.prepare", "prepare VOC 2012, COCO 2014 or your own photos for the stages"),
     "doctor": ("ssdd_lightning.cli.doctor", "check a devkit: counts, images, masks, labels, splits"),
-    "run": ("ssdd_lightning.cli.run", "run all stages of an experiment folder, in order; resumes where it stopped"),
-    "segment": ("ssdd_lightning.cli.segment", "segment any photos by a checkpoint, without a dataset"),
-    "crf": ("ssdd_lightning.cli.crf", "refine a folder of score maps by the dense CRF"),
-    "merge": ("ssdd_lightning.cli.merge", "merge two folders of masks by their difference maps"),
+    "run": ("ssdd_lightning.cli.run", "run all stages of an experiment folder in order; an interrupted run continues"),
+    "segment": ("ssdd_lightning.cli.segment", "segment any photos with a checkpoint, without a dataset"),
+    "crf": ("ssdd_lightning.cli.crf", "refine a folder of score maps with the dense CRF"),
+    "merge": ("ssdd_lightning.cli.merge", "merge two folders of masks with their difference maps"),
     "sweep": ("ssdd_lightning.cli.sweep", "score that merge for a grid of biases"),
-    "evaluate": ("ssdd_lightning.cli.evaluate", "score a folder of masks against the truth"),
+    "evaluate": ("ssdd_lightning.cli.evaluate", "score a folder of masks against the ground truth"),
     "submit": ("ssdd_lightning.cli.submit", "build or check an archive for the VOC server"),
     "convert-weights": ("ssdd_lightning.cli.convert_weights", "convert weights of MXNet, PSA, IRN or SSDD"),
     "import": ("ssdd_lightning.cli.import_files", "read other projects' files (PSA, IRN, arrays, masks)"),
     "export": ("ssdd_lightning.cli.export_files", "write score maps as files of PSA or IRN"),
-    "refine": ("ssdd_lightning.cli.refine", "refine any two folders of masks or maps by SSDD"),
+    "refine": ("ssdd_lightning.cli.refine", "refine any two folders of masks or score maps with SSDD"),
     "devkit": ("ssdd_lightning.cli.devkit", "write the synthetic VOC devkit"),
 }
 
@@ -39,7 +39,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        args: the words after `ssdd`; None means the process's own.
+        args: the words after `ssdd`; None means those of the process.
 
     Returns:
         Exit status: 0 on success.
@@ -113,7 +113,7 @@ def entry_point() -> None:
     except PermissionError as error:
         end_progress_bars()
         print(
-            f"ssdd: error: no permission for {error.filename or error}; change its rights or name another.",
+            f"ssdd: error: no permission for {error.filename or error}; change its permissions or name another.",
             file=sys.stderr,
         )
         sys.exit(2)

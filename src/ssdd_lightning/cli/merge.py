@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
-    """Declare where the parts of a merge lie."""
+    """Declare the folders of the parts of a merge."""
     parser.add_argument("--knowledge", type=Path, required=True, metavar="DIR", help="folder of K, masks or score maps")
     parser.add_argument("--advice", type=Path, required=True, metavar="DIR", help="folder of A, masks or score maps")
     parser.add_argument(
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the merged masks")
     parser.add_argument("--dd_bias", type=float, default=0.4, help="b_dd, lean towards the advice (default: 0.4)")
     parser.add_argument("--class_bias", type=float, default=1.0, help="b_class, keep a vanishing class (default: 1)")
-    parser.add_argument("--background_bias", type=float, default=0.0, help="lean towards background (default: 0)")
+    parser.add_argument("--background_bias", type=float, default=0.0, help="b_bg, lean towards background (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:

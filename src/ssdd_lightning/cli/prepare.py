@@ -1,4 +1,4 @@
-"""`ssdd prepare`: datasets as they are handed out, or one's own photos, made ready for the stages."""
+"""`ssdd prepare`: published datasets, or your own photos, for the stages."""
 
 import argparse
 import importlib

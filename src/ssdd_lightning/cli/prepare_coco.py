@@ -15,13 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--coco",
         type=Path,
         metavar="DIR",
-        help="folder of train2014.zip, val2014.zip and annotations_trainval2014.zip, or of what is in them, unpacked",
+        help="folder of train2014.zip, val2014.zip and annotations_trainval2014.zip, or of their unpacked content",
     )
     Obtaining.add_arguments(parser, "20 GB in all")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare COCO and say what there is.
+    """Prepare COCO and print a summary.
 
     Returns:
         The exit status, 0.
@@ -34,6 +34,6 @@ def run(args: argparse.Namespace) -> int:
         [split, str(count), str(COCO_COUNTS[split]), str(made.left_out[split])] for split, count in made.splits.items()
     ]
     print(text_table(["split", "images", "usual", "without an object"], rows))
-    print(f"images without an object are left out: {made.devkit / REPORT}")
-    print(f"{made.classes} classes: {made.devkit / 'classes.txt'}")
+    print(f"{made.devkit / REPORT} lists the images without an object, which are left out.")
+    print(f"{made.devkit / 'classes.txt'} names the {made.classes} classes.")
     return 0

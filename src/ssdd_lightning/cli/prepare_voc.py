@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare VOC and say what there is.
+    """Prepare VOC and print a summary.
 
     Returns:
         The exit status, 0.
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     made = prepare_voc(args.out, Obtaining.of(args), args.voc, args.sbd, args.num_workers)
     rows = [[split, str(count), str(VOC_COUNTS[split])] for split, count in made.splits.items()]
     print(text_table(["split", "images", "official"], rows))
-    print(f"labels of {made.labelled} images: {made.devkit / LABEL_FILE}")
+    print(f"{made.devkit / LABEL_FILE} holds the labels of {made.labelled} images.")
     if "trainaug" not in made.splits:
-        print("no trainaug and no SegmentationClassAug: give SBD with `--sbd` or `--download`")
+        print("There is no trainaug and no SegmentationClassAug; give SBD with `--sbd` or `--download`.")
     return 0

@@ -11,12 +11,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "experiment",
         type=Path,
-        help="folder with classification.yaml, static.yaml, baseline.yaml, dynamic.yaml; for random_walk affinity.yaml",
+        help="folder with classification.yaml, static.yaml, baseline.yaml, dynamic.yaml (random_walk: affinity.yaml)",
     )
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder that holds VOCdevkit/VOC2012")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for everything the run writes")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="image-level labels (default: Annotations/*.xml)")
-    parser.add_argument("--truth", default="SegmentationClass", help="folder of true masks, for scoring only")
+    parser.add_argument(
+        "--truth",
+        default="SegmentationClass",
+        help="folder of ground truth masks, for scoring only (default: SegmentationClass)",
+    )
     parser.add_argument("--seed_split", default="train", help="split on which seed masks are scored (default: train)")
     parser.add_argument(
         "--baselines",
@@ -29,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--knowledge",
         choices=sorted(SOURCES),
         default="cam",
-        help="what is refined: activation maps, or their random walk (needs affinity.yaml) (default: cam)",
+        help="what to refine: activation maps, or their random walk, which needs affinity.yaml (default: cam)",
     )
     parser.add_argument(
         "--classifier_weights",
-        help="weights the classifier starts from, as backbone_weights of the stages (default: YAML)",
+        help="weights the classifier starts from, as backbone_weights of the stages (default: the YAML's)",
     )
     parser.add_argument("--pictures", type=int, default=12, help="images to draw (default: 12)")
     parser.add_argument(
@@ -43,14 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="an option for every stage, such as trainer.max_epochs=1; may be repeated",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and why, and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be done, and why")
     parser.add_argument(
         "--keep",
         action="append",
         default=[],
         metavar="STEP",
-        help="leave the product of a step as it is, although what it was made from changed: static, dynamic/test, ..., "
-        "as --dry-run names them; may be repeated",
+        help="keep the result of a step although its inputs changed; --dry-run lists the names of the steps (static, "
+        "dynamic/test, ...); may be repeated",
     )
 
 

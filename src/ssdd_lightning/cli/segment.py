@@ -15,37 +15,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="image-level labels (.csv, .json, .npy): only an image's own classes can be predicted; default: all can",
+        help="image-level labels (.csv, .json, .npy): predict only an image's own classes (default: all classes)",
     )
-    parser.add_argument("--overlays", action="store_true", help="write the photos coloured by their masks, too")
+    parser.add_argument(
+        "--overlays", action="store_true", help="also write the photos with their masks drawn over them"
+    )
     parser.add_argument(
         "--scales", type=float, nargs="+", metavar="X", help="scales to average over (default: the checkpoint's)"
     )
     parser.add_argument(
         "--flip",
         action=argparse.BooleanOptionalAction,
-        help="average over the mirrored image too (default: as the checkpoint says)",
+        help="also average over the mirrored image (default: the checkpoint's)",
     )
     parser.add_argument(
         "--crf",
         action=argparse.BooleanOptionalAction,
-        help="dense CRF after the average (default: as the checkpoint says)",
+        help="dense CRF after the average (default: the checkpoint's)",
     )
     parser.add_argument(
         "--crf_preset",
         choices=sorted(PRESETS),
-        help="dense CRF with these published widths and weights (default: as the checkpoint says)",
+        help="dense CRF with these published widths and weights (default: the checkpoint's)",
     )
     parser.add_argument(
         "--max_side",
         type=int,
         metavar="N",
-        help="segment photos with a longer side at this size; masks have the photo's own (default: never)",
+        help="segment photos with a longer side at this size; masks keep the photo's size (default: no limit)",
     )
     parser.add_argument(
         "--classes",
         metavar="FILE|N",
-        help="class names, or how many, for checkpoints that do not keep their classes",
+        help="file of class names, or their number, for checkpoints that do not store their classes",
     )
     parser.add_argument(
         "--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
@@ -81,6 +83,6 @@ def run(args: argparse.Namespace) -> int:
     job = SegmentJob(stage, classes, args.out, labels, args.overlays, args.max_side)
     written = job.run(photos, settings, {"the checkpoint": fingerprint(args.checkpoint)})
     used = "not used" if labels is None else f"used: only the classes that {args.labels} names could be predicted"
-    print(f"{len(photos)} masks in {args.out}, {len(photos) - written} of them from before")
-    print(f"image-level labels were {used}; checkpoint and settings are in {args.out / NAME}.json")
+    print(f"{args.out} holds {len(photos)} masks, {len(photos) - written} of them from an earlier run.")
+    print(f"Image-level labels were {used}. {args.out / NAME}.json names the checkpoint and the settings.")
     return 0

@@ -18,10 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--root", type=Path, required=True, metavar="DIR", help="folder that holds VOCdevkit/VOC2012, with test images")
     add("--split", default="test", help="name of a split, or its list (default: test)")
-    add("--predictions", type=Path, metavar="DIR", help="masks <name>.png or maps <name>.map.png to pack")
+    add(
+        "--predictions",
+        type=Path,
+        metavar="DIR",
+        help="folder of masks <name>.png or score maps <name>.map.png to pack",
+    )
     add("--out", type=Path, metavar="FILE", help="archive to write, .tgz")
-    add("--competition", choices=COMPETITIONS, default=COMPETITIONS[0], help="comp5: trained on VOC's data alone")
-    add("--check", type=Path, metavar="FILE", help="instead: check this archive")
+    add(
+        "--competition",
+        choices=COMPETITIONS,
+        default=COMPETITIONS[0],
+        help="comp5 means trained on VOC's data alone (default: comp6)",
+    )
+    add("--check", type=Path, metavar="FILE", help="check this archive instead of building one")
     add("--num_workers", type=int, help="threads (default: all cores)")
 
 
@@ -42,13 +52,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         if building:
             build_submission(args.predictions, expected, args.out, args.competition, args.num_workers)
-            print(f"{count} masks for {args.competition} in {args.out}")
+            print(f"{args.out} holds {count} masks for {args.competition}.")
         else:
             print(
-                f"{args.check} is right: {count} masks for {check_submission(args.check, expected, args.num_workers)}"
+                f"{args.check} is right: {count} masks for {check_submission(args.check, expected, args.num_workers)}."
             )
     except SubmissionError as error:
-        print("\n".join(error.problems))
-        print(f"problems: {len(error.problems)}" + ("; nothing was written" if building else ""))
+        print("\n".join(f"{problem}." for problem in error.problems))
+        print(f"Problems: {len(error.problems)}." + (" Nothing was written." if building else ""))
         return 1
     return 0

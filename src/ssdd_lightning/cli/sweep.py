@@ -14,7 +14,7 @@ from ssdd_lightning.storage.score_maps import mask_path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd sweep`."""
     add_parts(parser)
-    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of true masks")
+    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of ground truth masks")
     parser.add_argument("--split", type=Path, metavar="FILE", help="list of the images to score (default: all found)")
     _add_values(parser, "dd_bias", [-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5], "b_dd")
     _add_values(parser, "class_bias", [0.0, 1.0], "b_class")
@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=Path,
         metavar="FILE",
-        help="class names of the dataset, one a line, background first, or a JSON object of index to name; "
-        "default: those of PASCAL VOC",
+        help="class names of the dataset, one per line, background first, or a JSON object of index to name "
+        "(default: those of PASCAL VOC)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all scores, as fractions, to this file")
 

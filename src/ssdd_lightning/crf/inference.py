@@ -59,7 +59,7 @@ def dense_crf(
     Args:
         image: B x 3 x H x W uint8 RGB, or a sequence of 3 x H x W whose sizes may differ.
         probabilities: B x C x H x W float in [0, 1], or a sequence of C x H x W, on the image's device.
-        present: B x C bool, the classes that take part; the others count as if they did not exist and come
+        present: B x C bool, the classes to use; the others count as if they did not exist and come
             out as 0. None means all.
         iterations: Mean-field steps, 0 or more; 0 gives the clipped probabilities, summing to one.
         preset: Published widths and weights, see `ssdd_lightning.crf.settings.PRESETS`.

@@ -13,7 +13,7 @@ def refine_lattice(
     Args:
         images: 3 x H x W uint8 RGB each.
         probabilities: C x H x W float in [0, 1] each, all on the images' device.
-        present: B x C bool, classes that take part, at least one an image.
+        present: B x C bool, classes to use, at least one an image.
         settings: Widths and weights.
         iterations: Mean-field steps, 0 or more.
 

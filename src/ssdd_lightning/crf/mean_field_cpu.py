@@ -1,4 +1,4 @@
-"""Mean field of the dense CRF on the CPU: one image a thread, one sweep over its pixels an iteration.
+"""Mean field of the dense CRF on the CPU: one image per thread, one sweep over its pixels per iteration.
 
 A sweep reads both kernels' blurred lattices at a pixel, takes the softmax, and adds the new probabilities to
 the next lattices at once, so the probabilities of an iteration never travel through memory.

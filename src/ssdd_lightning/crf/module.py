@@ -72,7 +72,7 @@ class DenseCRF(nn.Module):
         Args:
             image: B x 3 x H x W uint8 RGB, or a sequence of 3 x H x W.
             probabilities: B x C x H x W float in [0, 1], or a sequence of C x H x W.
-            present: B x C bool, the classes that take part; None means all.
+            present: B x C bool, the classes to use; None means all.
 
         Returns:
             B x C x H x W float32, or a list of C x H x W; absent classes are 0.

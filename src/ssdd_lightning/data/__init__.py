@@ -1,4 +1,4 @@
-"""Data on disk: images, labels, masks and maps, and the data modules that feed them to a stage.
+"""Datasets: labels, splits, augmentation, and the data modules that feed the stages.
 
 Nothing is imported here on purpose: the file commands read masks without loading torch or albumentations.
 """

@@ -1,4 +1,4 @@
-"""What is drawn anew each time a training image is seen."""
+"""Random augmentation of training images."""
 
 from dataclasses import dataclass
 
@@ -12,8 +12,8 @@ class Augmentation:
     Args:
         crop_size: Side of the square crop in pixels.
         resize: Smallest and largest longest side in pixels, drawn uniformly; None keeps the image's size.
-        keep_aspect: Keep the aspect ratio in that; false makes squares, as the authors' code does.
-        flip: Mirror half of the images left to right.
+        keep_aspect: Keep the aspect ratio when resizing; false makes squares, as the authors' code does.
+        flip: Mirror half of the images horizontally.
         color_jitter: Strengths of brightness, contrast, saturation and hue jitter.
 
     Raises:

@@ -110,7 +110,7 @@ class ClassTable:
 
 
 def read_classes(path: Path) -> dict[int, str]:
-    """Read class names: one a line, background first, or a JSON object {"0": "background", "8": "cat"}.
+    """Read class names: one per line, background first, or a JSON object {"0": "background", "8": "cat"}.
 
     Raises:
         InputError: The file is missing or is neither of the two.
@@ -121,13 +121,13 @@ def read_classes(path: Path) -> dict[int, str]:
             return {int(index): str(name) for index, name in json.loads(text).items()}
     except (OSError, ValueError) as error:
         raise InputError(
-            f'cannot read class list {path} ({error}); expected a name a line or {{"0": "background", ...}}.'
+            f'cannot read class list {path} ({error}); expected one name per line or {{"0": "background", ...}}.'
         ) from error
     return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
 
 
 def class_table(source: str | Path) -> ClassTable:
-    """Name the classes of a dataset of one's own.
+    """Name the classes of your own dataset.
 
     Args:
         source: A file as `read_classes` reads it, or the number of classes, background included: these are then

@@ -11,7 +11,7 @@ from ssdd_lightning.errors import InputError
 
 
 class COCODataModule(DevkitDataModule):
-    """Photos of COCO 2014 with image-level labels; ground-truth masks reach scoring only.
+    """Photos of COCO 2014 with image-level labels; ground truth masks are used for scoring only.
 
     Args:
         root: The folder COCO2014, with JPEGImages, SegmentationClass, ImageSets, labels.json and classes.txt.
@@ -22,9 +22,9 @@ class COCODataModule(DevkitDataModule):
         knowledge: Folder of knowledge for training and prediction, <name>.map.png or <name>.png.
         advice: Folder of advice for training and prediction, <name>.map.png or <name>.png.
         maps: Folder of score maps that reach prediction as scores, <name>.map.png (for the affinity stage).
-        truth: Folder of ground-truth masks inside COCO2014, for scoring only.
+        truth: Folder of ground truth masks inside COCO2014, for scoring only.
         augmentation: Resize, crop, flip and colour jitter of training images.
-        batch_size: Training images a batch; evaluation and prediction take whole images, one a batch.
+        batch_size: Training images per batch; evaluation and prediction take whole images, one per batch.
         num_workers: Loader processes; 0 loads in the main process.
     """
 

@@ -42,14 +42,14 @@ class WeakDataModule(LightningDataModule, ABC):
     """Base of the data modules; a dataset adds how its files are found (`find_records`).
 
     Ground truth reaches validation and test batches only. Knowledge and advice reach training and prediction
-    batches only. Evaluation and prediction go through whole images at their own size, one a batch.
+    batches only. Evaluation and prediction go through whole images at their own size, one per batch.
 
     Args:
         table: The dataset's classes and the network's choice of them.
         splits: Split of each phase, as `find_records` understands it.
         guides: `knowledge` and `advice` -> folder; leave out what there is none of.
         train_transform: Augmentation of training samples.
-        batch_size: Training images a batch.
+        batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
         maps: Folder of score maps that reach prediction batches as scores (`maps`); None for none.
     """
@@ -140,8 +140,8 @@ class WeakDataModule(LightningDataModule, ABC):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled augmented crops; an incomplete last batch is dropped, unless it is the only one.
 
-        Order and augmentation are functions of (seed, epoch, image) alone: no number of workers changes them, and a
-        resumed fit goes on with the next batch.
+        Order and augmentation are functions of (seed, epoch, image) alone. No number of workers changes them, and a
+        resumed fit continues with the next batch.
         """
         dataset = self.datasets["train"]
         dataset.seed = self.seed = run_seed() if self.seed is None else self.seed
@@ -149,7 +149,7 @@ class WeakDataModule(LightningDataModule, ABC):
         return self._loader(dataset, TrainSampler(dataset, self.batch_size, self.seed, epoch, done), self.batch_size)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps of the data: the seed, the epoch, and how many of its batches are finished."""
+        """What a checkpoint stores of the data: the seed, the epoch, and how many of its batches are finished."""
         if self.trainer is None:
             return {}
         loop: Any = self.trainer.fit_loop  # its trackers are typed as their bases
@@ -161,7 +161,7 @@ class WeakDataModule(LightningDataModule, ABC):
         return {"seed": self.seed, "epoch": epoch, "batches": done, "processes": self.trainer.world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where the checkpoint was written; checkpoints from before this was kept begin an epoch."""
+        """Continue where the checkpoint was written; older checkpoints, which do not say, begin an epoch."""
         if state_dict.get("seed") is not None:
             processes = 1 if self.trainer is None else self.trainer.world_size
             if state_dict["batches"] and state_dict["processes"] != processes:
@@ -173,15 +173,15 @@ class WeakDataModule(LightningDataModule, ABC):
             self._resumed_at = int(state_dict["epoch"]), int(state_dict["batches"])
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        """Whole images with their truth."""
+        """Whole images with their ground truth."""
         return self._loader(self.datasets["val"])
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        """Whole images with their truth."""
+        """Whole images with their ground truth."""
         return self._loader(self.datasets["test"])
 
     def predict_dataloader(self) -> DataLoader[Sample]:
-        """Whole images with knowledge and advice, if folders are given, and without truth."""
+        """Whole images with knowledge and advice, if folders are given; no ground truth."""
         return self._loader(self.datasets["predict"])
 
     def _build(self, phase: Phase) -> FolderDataset:
@@ -234,8 +234,8 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 def _add_maps(records: list[Record], folder: Path) -> list[Record]:
     if not folder.is_dir():
-        raise InputError(f"maps folder {folder} does not exist; run the stage that writes it first.")
+        raise InputError(f"folder of score maps {folder} does not exist; run the stage that writes it first.")
     records = [replace(record, maps=map_path(folder, record.name)) for record in records]
     paths = [record.maps for record in records if record.maps is not None]
-    check_exist(paths, "map", f"expected the score maps <name>.map.png of every image in {folder}")
+    check_exist(paths, "score map", f"expected the score maps <name>.map.png of every image in {folder}")
     return records

@@ -68,7 +68,7 @@ class FolderDataset(Dataset[Sample]):
     transformed.
 
     Args:
-        records: One entry an image.
+        records: One entry per image.
         table: The dataset's classes and the network's choice of them.
         transform: Makes the view.
     """
@@ -138,7 +138,7 @@ def select_records(records: Sequence[Record], table: ClassTable, source: str) ->
     """
     empty = next((record for record in records if not record.labels), None)
     if empty is not None:
-        raise InputError(f"image {empty.image} has no label in {source}; label it or take it out of the split's list.")
+        raise InputError(f"image {empty.image} has no label in {source}; label it or remove it from the split's list.")
     chosen = set(table.indices)
     kept = [record for record in records if chosen.issuperset(record.labels)]
     if not kept:

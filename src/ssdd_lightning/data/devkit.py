@@ -12,17 +12,17 @@ from ssdd_lightning.errors import InputError
 
 
 class DevkitDataModule(WeakDataModule):
-    """Photos of a devkit; ground-truth masks reach scoring only.
+    """Photos of a devkit; ground truth masks are used for scoring only.
 
     Args:
         table: The dataset's classes and the network's choice of them.
         root: See `find_devkit`.
         labels: File of image-level labels; None reads Annotations/*.xml.
-        truth: Folder of ground-truth masks inside the devkit.
+        truth: Folder of ground truth masks inside the devkit.
         splits: Names in ImageSets/Segmentation or paths of .txt lists.
         guides: `knowledge` and `advice` -> folder, or None.
         train_transform: Augmentation of training samples.
-        batch_size: Training images a batch.
+        batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
         maps: Folder of score maps for prediction; None for none.
     """
@@ -60,7 +60,7 @@ class DevkitDataModule(WeakDataModule):
         labels, source = self._read_labels(devkit, names)
         folder = devkit / self.truth
         if truth and not folder.is_dir():
-            raise InputError(f"truth folder {folder} does not exist; name another one with `truth`.")
+            raise InputError(f"folder of ground truth masks {folder} does not exist; name another one with `truth`.")
         records = [
             Record(
                 name=name,

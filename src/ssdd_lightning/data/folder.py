@@ -1,4 +1,4 @@
-"""Photos of one's own: plain folders of any names, any number of classes, no pixel truth required."""
+"""Your own photos: plain folders, any file names, any number of classes, no ground truth masks required."""
 
 from pathlib import Path
 
@@ -18,23 +18,23 @@ from ssdd_lightning.storage.score_maps import mask_path
 
 
 class FolderDataModule(WeakDataModule):
-    """Photos of a plain folder with image-level labels from a file; ground-truth masks reach scoring only.
+    """Photos of a plain folder with image-level labels from a file; ground truth masks are used for scoring only.
 
     Args:
         images: Folder of .jpg, .jpeg, .bmp or .png photos of any names.
         labels: File of image-level labels: .csv, .json or .npy.
-        class_names: File of the names, one a line, background first, or JSON of index -> name; or the number of
+        class_names: File of the names, one per line, background first, or JSON of index -> name; or the number of
             classes. None takes them from the labels: see `table_of_labels`.
         classes: Names of the classes to learn: images stay whose labels name only these, and at least one.
             None learns all.
-        splits: Text files that name the images to train on, to validate (if there is a folder of truth), to test and
-            to predict, one a line; None takes all that are labelled.
+        splits: Text files that name the images to train on, to validate (if there is ground truth), to test and
+            to predict, one per line; None takes all that are labelled.
         knowledge: Folder of knowledge for training and prediction, <name>.map.png or <name>.png.
         advice: Folder of advice for training and prediction, <name>.map.png or <name>.png.
         maps: Folder of score maps that reach prediction as scores, <name>.map.png (for the affinity stage).
-        truth: Folder of ground-truth masks <name>.png, for scoring only.
+        truth: Folder of ground truth masks <name>.png, for scoring only.
         augmentation: Resize, crop, flip and colour jitter of training images.
-        batch_size: Training images a batch; evaluation and prediction take whole images, one a batch.
+        batch_size: Training images per batch; evaluation and prediction take whole images, one per batch.
         num_workers: Loader processes; 0 loads in the main process.
     """
 
@@ -72,14 +72,14 @@ class FolderDataModule(WeakDataModule):
         """Find all files; see `WeakDataModule.setup`.
 
         Raises:
-            InputError: Something is missing, be it the truth where there is nothing to do without it.
+            InputError: Something is missing, such as the ground truth that scoring needs.
         """
         if self.truth is None and stage in ("validate", "test"):
             raise InputError("scoring needs ground truth: give a folder of masks with `truth`.")
         super().setup(stage)
 
     def val_dataloader(self) -> DataLoader[Sample] | list[Sample]:  # type: ignore[override]
-        """Whole images with their truth; empty without truth, so that a fit goes without validation."""
+        """Whole images with their ground truth; empty without it, so that a fit skips validation."""
         return [] if self.truth is None else super().val_dataloader()
 
     def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
@@ -90,7 +90,7 @@ class FolderDataModule(WeakDataModule):
         if missing:
             raise InputError(
                 f"label file {self.labels} does not name image {missing[0]} ({len(missing)} of {len(names)} are "
-                f"missing); add them or take them out of {split}."
+                f"missing); add them or remove them from {split}."
             )
         images = find_images(self.images)
         masks = self.truth if truth else None
@@ -107,7 +107,7 @@ class FolderDataModule(WeakDataModule):
 
 
 def read_names(path: Path) -> list[str]:
-    """Read a list of image names, one a line; unlike VOC's lists they may hold spaces.
+    """Read a list of image names, one per line; unlike VOC's lists they may hold spaces.
 
     Raises:
         InputError: The file is missing, no text, or empty.
@@ -115,7 +115,7 @@ def read_names(path: Path) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read split list {path} ({error}); expected a name a line.") from error
+        raise InputError(f"cannot read split list {path} ({error}); expected one name per line.") from error
     names = [line.rstrip("\r") for line in lines if line.strip()]
     if not names:
         raise InputError(f"split list {path} is empty; expected one image name a line.")

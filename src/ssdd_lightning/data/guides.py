@@ -1,7 +1,7 @@
 """Knowledge and advice of one image: read, checked against the labels, turned into masks.
 
 A *guide* is either kind of file: score maps or a mask. In memory a mask is H x W uint8 in network indices;
-maps are H x W x n float32 with one channel for background and each of the image's own classes, ascending.
+score maps are H x W x n float32 with one channel for background and each of the image's own classes, ascending.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def find_guide(folder: Path, name: str, what: str) -> Path:
     maps, mask = map_path(folder, name), mask_path(folder, name)
     if maps.exists() and mask.exists():
         raise InputError(
-            f"{what}: both {maps} and {mask.name} exist; keep maps and masks in separate folders and name one."
+            f"{what}: both {maps} and {mask.name} exist; keep score maps and masks in separate folders and name one."
         )
     return maps if maps.exists() else mask
 
@@ -136,13 +136,13 @@ def _present_channels(
 ) -> npt.NDArray[np.float32]:
     if classes[-1] >= len(table.names):
         raise InputError(
-            f"map {path} holds class {classes[-1]}, the dataset has 0..{len(table.names) - 1}; "
+            f"score map {path} holds class {classes[-1]}, the dataset has 0..{len(table.names) - 1}; "
             "the file belongs to another dataset."
         )
     lacking = [table.names[index] for index in present if index not in classes]
     if lacking:
         raise InputError(
-            f"map {path} holds the classes {classes} and lacks {', '.join(lacking)}, which its image is "
+            f"score map {path} holds the classes {classes} and lacks {', '.join(lacking)}, which its image is "
             "labelled with; write it again with the same labels."
         )
     channels = [classes.index(index) for index in present]

@@ -42,7 +42,7 @@ def read_label_file(path: Path, table: ClassTable) -> dict[str, Labels]:
         path: One of three kinds.
             `.npy`: the field's `cls_labels.npy`, a pickled dict of image name -> vector of 0 and 1, one entry
             a foreground class; integer names such as 2007000032 are read as 2007_000032.
-            `.csv`: a header line `name,labels`, then one line an image, its labels separated by spaces, or by
+            `.csv`: a header line `name,labels`, then one line per image, its labels separated by spaces, or by
             semicolons where names hold spaces; blanks around names do not count.
             `.json`: an object of image name -> list of labels. Labels are class names or dataset indices.
         table: The dataset's classes.

@@ -1,4 +1,4 @@
-"""Where VOC's folders lie."""
+"""The folders of VOC."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How many images the splits of public datasets have."""
+"""Numbers of images in the splits of public datasets."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ COCO_COUNTS = {"train": 82081, "val": 40137}
 
 
 def official_counts(names: Sequence[str]) -> dict[str, int]:
-    """Sizes of the splits of the dataset that has these classes; nothing for one that nobody knows.
+    """Sizes of the splits of the dataset that has these classes; empty for an unknown dataset.
 
     Args:
         names: Class names, background first.

@@ -1,4 +1,4 @@
-"""Which images come when, and where: one order for any number of loader workers, resumed or not."""
+"""The order of the images: the same for any number of loader workers, resumed or not."""
 
 import os
 from collections.abc import Iterator, Sized
@@ -44,7 +44,7 @@ class TrainSampler(DistributedSampler[Draw]):
 
     Args:
         dataset: What is sampled.
-        batch_size: Images a batch of one process.
+        batch_size: Images per batch of one process.
         seed: Seed of the run.
         epoch: Epoch to begin with.
         done: Batches of that epoch that an interrupted run finished; they are left out, once.
@@ -62,7 +62,7 @@ class TrainSampler(DistributedSampler[Draw]):
         self.total_size = self.num_samples * world
 
     def __iter__(self) -> Iterator[Draw]:
-        """Draws of this process in this epoch; in a loop of one's own, which sets no epoch, the next one is another."""
+        """Draws of this process in this epoch; in a loop that sets no epoch, the next call is the next epoch."""
         epoch, self.epoch = self.epoch, self.epoch + 1
         order = np.random.default_rng(np.random.SeedSequence((self.run_seed, epoch))).permutation(len(self.dataset))  # type: ignore[arg-type]
         order = np.resize(order, self.total_size)  # fewer images than processes: some are seen twice
@@ -89,7 +89,7 @@ class UnrepeatedSampler(DistributedSampler[int]):
         count = len(dataset)
         if count < world:
             raise InputError(
-                f"expected at least one image a process, found {count} for {world} processes; use fewer "
+                f"expected at least one image per process, found {count} for {world} processes; use fewer "
                 "(`--trainer.devices`)."
             )
         self.total_size = count

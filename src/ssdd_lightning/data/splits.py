@@ -1,4 +1,4 @@
-"""Split lists: text files that name the images of a split, one a line."""
+"""Split lists: text files that name the images of a split, one per line."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ class Splits:
 
     Args:
         train: Split to train on: a name in ImageSets/Segmentation or the path of a .txt list. For plain folders the
-            path of a list, one name a line; None means all images that are labelled there.
+            path of a list, one name per line; None means all images that are labelled there.
         val: The same for validation.
         test: The same for testing.
         predict: The same for prediction.
@@ -45,7 +45,7 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
     """Read a split's list.
 
     Args:
-        path: Text file, one image a line; of several columns (`image mask`) the first one counts.
+        path: Text file, one image per line; of several columns (`image mask`) the first one counts.
         exists: Whether there is an image of a bare name. With it names may hold spaces: the longest beginning of a line
             that is an image counts, or else the first column.
 
@@ -58,7 +58,7 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read split list {path} ({error}); expected a name a line.") from error
+        raise InputError(f"cannot read split list {path} ({error}); expected one name per line.") from error
     names = [_first_name(line, exists) for line in lines if line.strip()]
     if not names:
         raise InputError(f"split list {path} is empty; expected one image name a line.")

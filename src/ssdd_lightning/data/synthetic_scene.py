@@ -1,4 +1,4 @@
-"""Scenes of the synthetic devkit: background, clutter, animals, light and camera, with the true mask."""
+"""Scenes of the synthetic devkit: background, clutter, animals, light and camera, with the ground truth mask."""
 
 import math
 from collections.abc import Sequence

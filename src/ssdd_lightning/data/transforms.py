@@ -26,7 +26,7 @@ also `valid`, H x W uint8, 0 on padding and 1 on the photo."""
 class TrainTransform:
     """Random resize, flip, crop and colour jitter; image, un-jittered image and guides stay aligned.
 
-    Maps are warped as scores (bilinear) and decided by argmax after the crop; masks are warped by the nearest
+    Score maps are warped as scores (bilinear) and decided by argmax after the crop; masks are warped by the nearest
     pixel, centre to centre. Where the image is smaller than the crop it lies at a random place on a canvas of
     `PAD_COLOUR`, and every mask is 255 there. All draws of a view come from one seed.
 

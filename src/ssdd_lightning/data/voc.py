@@ -10,7 +10,7 @@ from ssdd_lightning.data.transforms import TrainTransform
 
 
 class VOCDataModule(DevkitDataModule):
-    """Photos of PASCAL VOC 2012 with image-level labels; ground-truth masks reach scoring only.
+    """Photos of PASCAL VOC 2012 with image-level labels; ground truth masks are used for scoring only.
 
     Args:
         root: Folder that holds VOCdevkit/VOC2012 or VOC2012, or VOC2012 itself.
@@ -21,9 +21,9 @@ class VOCDataModule(DevkitDataModule):
         knowledge: Folder of knowledge for training and prediction, <name>.map.png or <name>.png.
         advice: Folder of advice for training and prediction, <name>.map.png or <name>.png.
         maps: Folder of score maps for prediction alone, <name>.map.png, handed on as scores (affinity stage).
-        truth: Folder of ground-truth masks inside VOC2012 (SegmentationClassAug for SBD's), for scoring only.
+        truth: Folder of ground truth masks inside VOC2012 (SegmentationClassAug for SBD's), for scoring only.
         augmentation: Resize, crop, flip and colour jitter of training images.
-        batch_size: Training images a batch; evaluation and prediction take whole images, one a batch.
+        batch_size: Training images per batch; evaluation and prediction take whole images, one per batch.
         num_workers: Loader processes; 0 loads in the main process.
     """
 

@@ -1,1 +1,1 @@
-"""What is wrong with a devkit, before a training finds out."""
+"""Checks of a devkit, before training."""

@@ -41,10 +41,11 @@ def examine(
     Args:
         root: See `find_devkit`.
         labels: Label file; None takes `labels.csv` or `labels.json` in the devkit, else Annotations.
-        truths: Folders of masks in the devkit; None takes SegmentationClass and SegmentationClassAug, as there are.
+        truths: Folders of ground truth masks in the devkit; None takes SegmentationClass and SegmentationClassAug, if
+            they exist.
         classes: File of class names or their number; None takes `classes.txt` in the devkit, else VOC's.
-        subset: The devkit is a selection on purpose: sizes of its splits are no findings.
-        num_workers: Threads; None means one a core.
+        subset: The devkit is a selection; the sizes of its splits are not checked.
+        num_workers: Threads; None means one per core.
         progress: Whether to show a bar.
 
     Raises:
@@ -190,7 +191,7 @@ def _pairs(lists: Mapping[str, list[str]]) -> list[tuple[str, str]]:
 
 
 def _shared(split: str, lists: Mapping[str, list[str]], digests: Mapping[str, str]) -> str:
-    """Photos, under any names, that a list has in common with the splits whose relation to it nobody knows."""
+    """Photos, under any names, that a list shares with splits whose relation to it is unknown."""
     photos = {other: {digests[name] or name for name in names} for other, names in lists.items()}
     common = {other: len(some & photos[split]) for other, some in photos.items() if other != split}
     listed = ", ".join(f"{count} with {other}" for other, count in common.items() if count)
@@ -205,7 +206,7 @@ def _notes(
     if not labelled:
         notes.append("no labels were found that can be read, so none were checked: give a file with `--labels`")
     if not folders:
-        notes.append("no folder of masks was found, so none were checked: name one with `--truth`")
+        notes.append("no folder of ground truth masks was found, so none were checked; name one with `--truth`")
     if augmented and not own:
         notes.append(
             "there is no SegmentationClass, on which the stages score by default: name another with `data.truth`"

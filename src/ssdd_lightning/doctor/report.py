@@ -35,9 +35,9 @@ class Report:
     Args:
         devkit: Folder examined.
         splits: Split -> number of images.
-        official: Split -> how many it should have; empty if nobody knows.
+        official: Split -> how many it should have; empty if unknown.
         labels: Where the labels come from.
-        findings: Check -> what is wrong, one entry a file, name or list.
+        findings: Check -> what is wrong, one entry per file, name or list.
         notes: What else to know; no fault.
     """
 

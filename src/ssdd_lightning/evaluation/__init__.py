@@ -1,1 +1,1 @@
-"""Scoring: pooled confusions, scorecards, folders of predictions, and the same measure during validation."""
+"""Scoring of folders of predictions: scorecards, tables, charts, and archives for the VOC server."""

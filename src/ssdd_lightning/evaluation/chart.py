@@ -1,4 +1,4 @@
-"""The scorecard as a picture: bars a class, and curves over bands and backgrounds."""
+"""The scorecard as a picture: bars for each class, and curves over bands and backgrounds."""
 
 import math
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def write_chart(path: Path, card: Scorecard, title: str) -> None:
 def draw_chart(card: Scorecard, title: str) -> "Figure":
     """Draw a scorecard.
 
-    Bars show the IoU of every class, one bar a card; below follow those of the trimap and background curves that were
+    Bars show the IoU of every class, one bar per card; below follow those of the trimap and background curves that were
     measured. All scores are in percent.
 
     Args:
@@ -73,7 +73,7 @@ def _curves(cards: Mapping[str, Scorecard]) -> list[tuple[str, str, Lines]]:
     curves: list[tuple[str, str, Lines]] = []
     if card.trimap_curve:
         bands = {name: {float(x): y for x, y in one.trimap_curve.items()} for name, one in cards.items()}
-        curves.append(("mIoU within bands around true contours", "width of the band (pixels)", bands))
+        curves.append(("mIoU within bands around ground truth contours", "width of the band (pixels)", bands))
     if card.curves is not None:
         constant, alpha = card.curves.constant(), card.curves.alpha()
         curves.append(("mIoU by constant background score", "score", {_best(constant): constant}))
@@ -87,7 +87,7 @@ def _best(curve: dict[float, float]) -> str:
 
 
 def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) -> None:
-    """A group of bars a name, the first one, which is the mean, apart."""
+    """One group of bars per name, the first one, which is the mean, apart."""
     places = [0.0, *(row + 0.3 for row in range(1, len(names)))]
     height = 1 / (len(bars) + 1)
     for number, (title, values), colour in zip(range(len(bars)), bars.items(), cycle(COLOURS)):
@@ -104,7 +104,7 @@ def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) 
 
 
 def _draw_lines(axes: "Axes", what: str, across: str, lines: Lines) -> None:
-    """A line a curve with its points, or only the best one where there are too many."""
+    """One line per curve with its points, or only the best one where there are too many."""
     for (title, curve), colour, marker in zip(lines.items(), cycle(COLOURS), cycle("os^D"), strict=False):
         best = [list(curve).index(best_point(curve)[0])] if len(curve) > 10 else None
         values = [100 * value for value in curve.values()]

@@ -1,4 +1,4 @@
-"""Scoring folders of predictions against folders of true masks, on all cores and in constant memory."""
+"""Scoring folders of predictions against folders of ground truth masks, on all cores and in constant memory."""
 
 import multiprocessing
 import os
@@ -46,14 +46,14 @@ def evaluate_folders(
 
     Args:
         predictions: Folder of predictions, by the dataset's own class indices.
-        truth: Folder of true masks `<name>.png`; pixels of 255 are not counted.
+        truth: Folder of ground truth masks `<name>.png`; pixels of 255 are not counted.
         names: Images of the split. None scores every prediction found, and the scorecard says so.
         classes: Name of every class by its index, background included. None: those of PASCAL VOC.
         advice: A second folder of predictions. Its scores and those of the oracle merge (the better
             of the two in each pixel) become the scorecard's companions "advice" and "oracle".
-        workers: Number of processes; None: one a core, fewer for few images, one where none can fork.
+        workers: Number of processes; None: one per core, fewer for few images, one where none can fork.
         progress: Whether to show a bar.
-        boundary: Measure the boundary IoU and the mIoU in bands around true contours too (of advice and oracle too).
+        boundary: Also measure the boundary IoU and the mIoU in bands around ground truth contours, of all three.
         curves: Measure the mIoU by background too, which needs score maps in `predictions`.
 
     Returns:
@@ -165,20 +165,20 @@ class _Job:
         if size != truth.shape:
             raise InputError(
                 f"{path} is {_size(size)} but {mask_path(self.truth, name)} is {_size(truth.shape)}; "
-                "predictions must have the size of the true mask."
+                "predictions must have the size of the ground truth mask."
             )
 
     def _check_values(self, counts: npt.NDArray[np.int64], path: Path) -> None:
         strange = [value for value in np.flatnonzero(counts) if value not in (*self.classes, IGNORE)]
         if strange:
             raise InputError(
-                f"{path} holds the value {strange[0]}, which is none of the {len(self.classes)} classes and "
-                f"not {IGNORE}; use the dataset's own class indices or name the classes."
+                f"{path} holds the value {strange[0]}, which is neither one of the {len(self.classes)} classes "
+                f"nor {IGNORE}; use the dataset's own class indices or name the classes."
             )
 
 
 def prediction_path(folder: Path, name: str) -> Path:
-    """Where the mask of an image lies, or its maps if there is no mask."""
+    """Path of an image's mask, or of its score maps if there is no mask."""
     mask = mask_path(folder, name)
     return mask if mask.is_file() else map_path(folder, name)
 
@@ -210,7 +210,7 @@ def _check_complete(job: _Job, names: Sequence[str]) -> None:
         if missing:
             raise InputError(
                 f"folder {folder} lacks {len(missing)} of {len(names)} images: {', '.join(missing[:5])}"
-                f"{', ...' if len(missing) > 5 else ''}; write them or give the split that they belong to."
+                f"{', ...' if len(missing) > 5 else ''}; write them or name the split with --split."
             )
     masks = [name for name in names if not map_path(job.predictions, name).is_file()] if job.curves else []
     if masks:

@@ -47,12 +47,12 @@ class Scorecard:
 
     @property
     def iou(self) -> npt.NDArray[np.float64]:
-        """C float64 in [0, 1]: TP / (GT + Pred - TP) by class index; NaN where nobody shows the class."""
+        """C float64 in [0, 1]: TP / (GT + Pred - TP) by class index; NaN where the class does not occur."""
         return self.rates.iou
 
     @property
     def miou(self) -> float:
-        """Mean IoU in [0, 1] over the classes that truth or predictions show; NaN if there is none."""
+        """Mean IoU in [0, 1] over the classes that occur in ground truth or predictions; NaN if there is none."""
         return shown_mean(self.iou)
 
     @cached_property
@@ -63,12 +63,12 @@ class Scorecard:
 
     @cached_property
     def means(self) -> dict[str, float]:
-        """Means of `columns` over the classes that truth or predictions show."""
+        """Means of `columns` over the classes that occur in the ground truth or the predictions."""
         return {name: shown_mean(values) for name, values in self.columns.items()}
 
     @cached_property
     def trimap_curve(self) -> dict[int, float]:
-        """Width of a band around the true contours in pixels -> mIoU within it; empty where not measured."""
+        """Width of a band around the ground truth contours in pixels -> mIoU within it; empty where not measured."""
         if self.trimap is None:
             return {}
         mious = [shown_mean(class_rates(confusion).iou) for confusion in self.trimap]
@@ -76,12 +76,12 @@ class Scorecard:
 
     @property
     def absent(self) -> list[str]:
-        """Names of the classes left out of the mean: neither truth nor predictions show them."""
+        """Names of the classes left out of the mean: they occur in neither the ground truth nor the predictions."""
         return [name for index, name in sorted(self.classes.items()) if np.isnan(self.iou[index])]
 
     @property
     def pixels(self) -> int:
-        """Number of pixels scored: those whose truth is a class."""
+        """Number of pixels scored: those with a class in the ground truth."""
         return int(self.confusion.sum())
 
     @property
@@ -90,7 +90,7 @@ class Scorecard:
         return 1 - float(self.confusion[:, -1].sum()) / self.pixels if self.pixels else math.nan
 
     def class_rows(self) -> list[dict[str, Any]]:
-        """One row a class, by index: index, name, `columns` as fractions or None, and pixel counts."""
+        """One row per class, by index: index, name, `columns` as fractions or None, and pixel counts."""
         truth, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         return [
             {
@@ -123,7 +123,7 @@ class Scorecard:
         return content | {title: card.to_dict() for title, card in self.companions.items()}
 
     def to_json(self) -> str:
-        """`to_dict` as JSON text, one line an entry: indenting would spread the confusion over pages."""
+        """`to_dict` as JSON text, one line per entry: indenting would spread the confusion over pages."""
         entries = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.to_dict().items())
         return "{\n" + ",\n".join(entries) + "\n}\n"
 

@@ -1,4 +1,4 @@
-"""Archives for PASCAL VOC's evaluation server: building them, and finding what is wrong with any.
+"""Archives for PASCAL VOC's evaluation server: building and checking them.
 
 The server wants `results/VOC2012/Segmentation/comp6_test_cls/<name>.png` for every image of the split: mode P with the
 VOC palette, values 0..20, the image's own size, packed as .tgz. comp5 is for training on VOC's own data alone.
@@ -106,11 +106,11 @@ def build_submission(
     """Pack a folder of predictions; the same predictions give the same bytes.
 
     Args:
-        predictions: Folder of masks `<name>.png` or maps `<name>.map.png`.
+        predictions: Folder of masks `<name>.png` or score maps `<name>.map.png`.
         expected: Split and photos.
         out: The archive, `.tgz`.
         competition: comp6 or comp5.
-        num_workers: Threads; None means one a core.
+        num_workers: Threads; None means one per core.
         progress: Whether to show a bar.
 
     Raises:
@@ -149,7 +149,7 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
     Args:
         path: The archive.
         expected: Split and photos.
-        num_workers: Threads; None means one a core.
+        num_workers: Threads; None means one per core.
         progress: Whether to show a bar.
 
     Returns:

@@ -42,7 +42,7 @@ def scores_table(card: "Scorecard", title: str) -> str:
 
 
 def scores_csv(card: "Scorecard", title: str) -> str:
-    """Write the scores as CSV: one line a class and one for the means (index empty), fractions, empty for no value.
+    """Write the scores as CSV: one line per class and one for the means (index empty), fractions, empty for no value.
 
     Args:
         card: The scores.
@@ -95,15 +95,15 @@ def _footer(card: "Scorecard", title: str) -> list[str]:
     absent = _absent_everywhere([card, *card.companions.values()])
     if absent:
         more = f" and {len(absent) - _LISTED} more" if len(absent) > _LISTED else ""
-        lines.append(f"not in the mean, nobody shows them: {', '.join(absent[:_LISTED])}{more}")
+        lines.append(f"not in the mean, because they occur nowhere: {', '.join(absent[:_LISTED])}{more}")
     cards = {title if card.companions else "": card, **card.companions}
     if len({tuple(one.absent) for one in cards.values()}) > 1:
         counts = ", ".join(f"{what} {len(one.classes) - len(one.absent)}" for what, one in cards.items())
-        lines.append(f"each mean is over the classes that truth or its column shows: {counts}")
+        lines.append(f"each mean is over the classes that occur in the ground truth or in its column: {counts}")
     for what, one in cards.items():
         if one.trimap_curve:
             points = ", ".join(f"{width} px {percent(miou)}" for width, miou in one.trimap_curve.items())
-            lines.append(f"{what} mIoU within bands around true contours: {points}".strip())
+            lines.append(f"{what} mIoU within bands around ground truth contours: {points}".strip())
     if card.curves is not None:
         for kind, curve in (("constant", card.curves.constant()), ("(1 - max) ** alpha, alpha", card.curves.alpha())):
             value, miou = best_point(curve)

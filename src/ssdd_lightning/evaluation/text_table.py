@@ -18,8 +18,8 @@ def text_table(
     """Lay out a table in ASCII lines, without colours and with every cell complete.
 
     Args:
-        headings: One a column.
-        rows: A cell a column.
+        headings: One per column.
+        rows: One cell per column.
         totals: Further rows, below a rule.
         left: Columns that are aligned left; others are aligned right.
 

@@ -27,7 +27,7 @@ WRITES = ("maps", "masks", "both")
 class CRFJob:
     """A folder of score maps, what the dense CRF makes of each, and where it goes.
 
-    A map's channels are divided by their sum first; a pixel where all are 0 counts as undecided (all equal).
+    The channels of a score map are divided by their sum first; a pixel where all are 0 counts as undecided (all equal).
 
     Args:
         images: Folder of `<name>.jpg`, `.jpeg`, `.bmp` or `.png`.
@@ -84,15 +84,15 @@ class CRFJob:
         return Ledger(self.out, "crf", Recipe({**asdict(self.crf.settings), **chosen}), items)
 
     def run(self, num_workers: int | None = None, progress: bool = True, keep: bool = False) -> int:
-        """Refine what is not finished; an interrupted run goes on where it stopped.
+        """Refine what is not finished; an interrupted run continues where it stopped.
 
         Args:
-            num_workers: Threads, one image each; None means one a core.
+            num_workers: Threads, one image each; None means one per core.
             progress: Whether to show a bar.
-            keep: Accept what is there, although what it was made from changed.
+            keep: Accept finished score maps although their inputs changed.
 
         Returns:
-            How many maps were refined, those from before not counted.
+            How many score maps were refined, those of earlier runs not counted.
 
         Raises:
             InputError: A folder, map or image is missing or damaged, sizes differ, or another run works in `out`.
@@ -115,12 +115,12 @@ class CRFJob:
 
 
 def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:
-    """Path of every name's image; complains before hours of work, not after."""
+    """Path of every name's image; fails before hours of work, not after."""
     found = find_images(images)
     missing = [name for name in names if name not in found]
     if missing:
         raise InputError(
-            f"{len(missing)} of {len(names)} maps have no image: {images / missing[0]}{IMAGE_SUFFIXES[0]} "
+            f"{len(missing)} of {len(names)} score maps have no image: {images / missing[0]}{IMAGE_SUFFIXES[0]} "
             f"does not exist (nor {', '.join(IMAGE_SUFFIXES[1:])}); check the image folder."
         )
     return found
@@ -134,14 +134,14 @@ def _check_device(device: str) -> None:
 
 
 def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> str:
-    """Refine one map; return its name."""
+    """Refine the score maps of one image; return its name."""
     source, photo = sources
     classes, scores = read_map(source)
     image = read_image(photo)
     if image.shape[:2] != scores.shape[1:]:
         raise InputError(
-            f"map {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photo} "
-            f"{image.shape[1]} x {image.shape[0]}; write the map at the image's size."
+            f"score map {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photo} "
+            f"{image.shape[1]} x {image.shape[0]}; write it at the image's size."
         )
     if job.background_alpha is not None:
         classes, scores = _with_background(classes, scores, job.background_alpha, source)
@@ -158,10 +158,10 @@ def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> str:
 def _with_background(
     classes: list[int], scores: npt.NDArray[np.float32], alpha: float, source: Path
 ) -> tuple[list[int], npt.NDArray[np.float32]]:
-    """Maps whose background is made from the classes' scores; one is put in front where there was none."""
+    """Score maps with a background computed from the classes' scores, inserted in front if there was none."""
     foreground = scores[classes[0] == 0 :]
     if not len(foreground):
-        raise InputError(f"map {source} holds the background alone, so there is nothing to score it by.")
+        raise InputError(f"score map {source} holds only background, so there is no class score to compute it from.")
     background = cam_background(torch.from_numpy(foreground)[None], alpha)[0].numpy()
     return [0, *classes[classes[0] == 0 :]], np.concatenate((background, foreground))
 

@@ -28,7 +28,7 @@ class MergeInput(NamedTuple):
         advice: 1 x H x W long, 255 = ignore.
         d_knowledge: 1 x H x W float in [0, 1].
         d_advice: 1 x H x W float in [0, 1].
-        image_labels: 1 x C bool: the classes that either mask shows. Others take no part in a merge.
+        image_labels: 1 x C bool: the classes that either mask shows; a merge ignores the others.
     """
 
     knowledge: Tensor
@@ -44,7 +44,7 @@ class MergeInput(NamedTuple):
 
 @dataclass(frozen=True)
 class MergeFolders:
-    """Where the parts of a merge lie.
+    """The folders of the parts of a merge.
 
     Args:
         knowledge: Folder of masks `<name>.png` or score maps `<name>.map.png` (arg max).

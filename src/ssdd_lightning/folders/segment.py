@@ -71,7 +71,7 @@ class SegmentJob:
             How many masks were written, those that were there not counted.
 
         Raises:
-            InputError: A photo is damaged or without label, `out` holds masks of another origin or is the photos' own
+            InputError: A photo is damaged or has no label, `out` holds masks from elsewhere or is the photos' own
                 folder.
         """
         self._check(photos)
@@ -127,7 +127,7 @@ class SegmentJob:
         inside = next((path for path in photos.values() if path.parent.resolve() == self.out.resolve()), None)
         if inside is not None:
             raise InputError(
-                f"the masks would lie among the photos, beside {inside}; choose another folder with --out."
+                f"the masks would be written among the photos, beside {inside}; choose another folder with --out."
             )
         if self.labels is not None:
             missing = [name for name in photos if name not in self.labels]
@@ -138,10 +138,10 @@ class SegmentJob:
                 )
             unknown = [name for name in photos if not set(self.classes.indices).issuperset(self.labels[name])]
             if unknown:
-                print(f"{len(unknown)} photos, such as {unknown[0]}, have labels that this network did not learn")
+                print(f"{len(unknown)} photos, such as {unknown[0]}, have labels that this network did not learn.")
 
     def _check_free(self, photos: Mapping[str, Path]) -> None:
-        """Masks of another origin, be they the truth, are neither taken for ours nor overwritten."""
+        """Masks from elsewhere, such as ground truth, are neither taken for ours nor overwritten."""
         there = [name for name in photos if mask_path(self.out, name).exists()]
         if there:
             raise InputError(

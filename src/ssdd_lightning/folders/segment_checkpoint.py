@@ -45,7 +45,7 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
         InputError: The file is no such checkpoint, or its classes are unknown, or others than those given.
     """
     if not path.is_file():
-        raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct it.")
+        raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct the path.")
     try:
         content = _read(path)
         check_finite(content["state_dict"], str(path))
@@ -68,7 +68,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot load {path}: {error}") from error
     if not isinstance(content, dict) or "hyper_parameters" not in content:
         raise InputError(
-            f"cannot load {path}, which does not say what stage it is of; expected a checkpoint that `ssdd fit` wrote "
+            f"cannot load {path}, which does not name its stage; expected a checkpoint that `ssdd fit` wrote "
             "(converted weights need a YAML: `ssdd predict --config`)."
         )
     return content
@@ -125,7 +125,7 @@ def _classes(stage: SegmentationStage, path: Path, given: str | None) -> ClassTa
     if given is None:
         if stage.classes is None:
             raise InputError(
-                f"{path} was written before checkpoints kept their classes; say which they are with --classes, a file "
+                f"{path} was written before checkpoints stored their classes; name them with --classes, a file "
                 "of names (JSON of index -> name where indices have gaps) or their number."
             )
         return stage.classes

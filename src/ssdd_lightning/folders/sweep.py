@@ -105,7 +105,7 @@ def sweep_biases(
 
     Args:
         folders: The parts of the merge.
-        truth: Folder of true masks; pixels of 255 are not counted.
+        truth: Folder of ground truth masks; pixels of 255 are not counted.
         names: Images to score.
         dd: Values of b_dd to try.
         class_: Values of b_class.

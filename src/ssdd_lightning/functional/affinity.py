@@ -1,4 +1,4 @@
-"""Pixel affinities of PSA (Ahn & Kwak, CVPR 2018): which neighbours belong together, and what teaches it.
+"""Pixel affinities of PSA (Ahn & Kwak, CVPR 2018): which neighbours belong together, and how this is learnt.
 
 A *pair* is a pixel and its neighbour at one of the half-plane offsets. Whatever belongs to pairs is B x P x H x W and
 stands at the pixel that comes first in reading order; P is 34 for radius 5. A pair whose second pixel lies outside the

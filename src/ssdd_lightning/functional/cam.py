@@ -1,4 +1,4 @@
-"""Class activation maps: from classifier scores to maps in [0, 1], and the background that goes with them."""
+"""Class activation maps: from classifier scores to score maps in [0, 1], and the background that goes with them."""
 
 from collections.abc import Sequence
 

@@ -24,15 +24,15 @@ def difference_loss(
     Args:
         logits: B x 1 x H x W or B x H x W float, before the sigmoid.
         target: B x H x W float, 1 where the masks differ.
-        keep: B bool, images that take part (None: all); the others are bad training samples (Eq. 16).
-        valid: B x H x W bool, pixels that take part (None: all).
+        keep: B bool, images to use (None: all); the others are bad training samples (Eq. 16).
+        valid: B x H x W bool, pixels to use (None: all).
         balanced: mean over difference pixels and mean over agreement pixels, averaged (the authors' code; a side
             without pixels leaves the mean to the other one). Otherwise the plain mean over pixels (the paper).
         per_image: reduce within each image, then over the kept images that have valid pixels; otherwise pool the
             pixels of the whole batch.
 
     Returns:
-        Scalar. If nothing takes part it is 0 and still connected to `logits`, so that every rank of a distributed
+        Scalar. If nothing is left it is 0 and still connected to `logits`, so that every rank of a distributed
         run has a backward pass.
 
     Raises:

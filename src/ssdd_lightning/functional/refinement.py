@@ -49,7 +49,7 @@ def present_argmax(scores: Tensor, image_labels: Tensor) -> Tensor:
 
 
 def valid_pixels(knowledge: Tensor, advice: Tensor) -> Tensor:
-    """Say where both masks carry a label; only there do they take part in losses, counts and decisions.
+    """Say where both masks carry a label; only there are they used in losses, counts and decisions.
 
     Args:
         knowledge: B x H x W long, 255 = ignore.

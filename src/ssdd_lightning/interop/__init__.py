@@ -1,1 +1,1 @@
-"""Other people's masks: files of PSA, IRN and others in and out, and SSDD between any two folders."""
+"""Other projects' masks: import and export of the files of PSA, IRN and others."""

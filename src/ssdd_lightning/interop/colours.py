@@ -29,7 +29,7 @@ def read_any_mask(path: Path) -> npt.NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise InputError(f"mask {path} does not exist; check the folder.") from error
     except DECODE_ERRORS as error:
-        raise InputError(f"cannot read mask {path} ({error}); expected a PNG: write it again.") from error
+        raise InputError(f"cannot read mask {path} ({error}); expected a PNG; write it again.") from error
     if pixels is not None:
         return _indices_of(pixels, path)
     mask = read_mask(path)
@@ -39,7 +39,7 @@ def read_any_mask(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _codes(colours: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """One number a colour."""
+    """One number per colour."""
     return colours.astype(np.int64) @ np.array([65536, 256, 1])
 
 
@@ -69,5 +69,5 @@ def _check_order(mask: npt.NDArray[np.uint8], palette: npt.NDArray[np.int64], pa
     value, index = next((v, c) for v, c in zip(used, classes, strict=True) if v != c)
     raise InputError(
         f"mask {path} gives the value {value} the VOC colour of {index}: some tool has re-ordered its palette, so its "
-        "values are no class indices; convert it to RGB and import that."
+        "values are not class indices; convert it to RGB and import that."
     )

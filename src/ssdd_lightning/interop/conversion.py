@@ -1,4 +1,4 @@
-"""From another project's scores to our maps: range, labels, size, background."""
+"""From another project's scores to our score maps: range, labels, size, background."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ _ROUNDING = 1e-3
 
 
 class Conversion(NamedTuple):
-    """How scores become maps.
+    """How scores become score maps.
 
     Attributes:
         alpha: Exponent of the background that files without one get, (1 - max) ** alpha.
@@ -72,8 +72,8 @@ def _checked_values(values: npt.NDArray[np.generic], logits: bool, path: Path) -
         raise InputError(f"{path} holds NaN or infinite values; write it again.")
     if not logits and (low < -_ROUNDING or high > 1 + _ROUNDING):
         raise InputError(
-            f"{path}: expected scores in [0, 1], found {low:.4g} to {high:.4g}; if they are logits say so with "
-            "`--logits`, else scale them."
+            f"{path}: expected scores in [0, 1], found {low:.4g} to {high:.4g}; if they are logits, add "
+            "`--logits`; else scale them."
         )
     if logits and low >= 0 and np.abs(numbers.sum(axis=0) - 1).max() < _ROUNDING:
         raise InputError(f"{path} holds probabilities, which add up to 1, not logits; leave out `--logits`.")
@@ -86,8 +86,8 @@ def _check_aspect(found: tuple[int, ...], size: tuple[int, int], stretch: bool, 
     highest = min((cells + 1) / pixels for cells, pixels in zip(found, size, strict=True))
     if lowest > highest and not stretch:
         raise InputError(
-            f"{path}: the scores are {found[1]} x {found[0]}, the image {size[1]} x {size[0]}, which is another "
-            "aspect ratio; if the image was squashed to this size, say `--stretch`."
+            f"{path}: the scores are {found[1]} x {found[0]}, the image {size[1]} x {size[0]}, a different "
+            "aspect ratio; if the image was squashed to this size, add `--stretch`."
         )
 
 
@@ -103,6 +103,6 @@ def _channels(classes: list[int], labels: tuple[int, ...] | None, path: Path) ->
         )
     kept = set(classes) if labels is None else {0, *labels}
     if not kept.intersection(classes):
-        raise InputError(f"{path} belongs to an image without any labelled class; take it out or label the image.")
+        raise InputError(f"{path} belongs to an image without any labelled class; remove it or label the image.")
     order = sorted((index, channel) for channel, index in enumerate(classes) if index in kept)
     return [channel for _, channel in order]

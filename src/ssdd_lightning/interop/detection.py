@@ -55,14 +55,14 @@ def detect_format(folder: Path) -> str:
     suffixes = {path.suffix for path in folder.iterdir() if not is_map(path)} if folder.is_dir() else set()
     arrays = suffixes.intersection(ARRAY_SUFFIXES)
     if arrays and ".png" in suffixes:
-        raise InputError(f"{folder} holds both .png and {', '.join(sorted(arrays))} files; say which with `--from`.")
+        raise InputError(f"{folder} holds both .png and {', '.join(sorted(arrays))} files; choose with `--from`.")
     if not arrays:
         return MASKS if find_sources(folder, MASKS) else ""
     paths = list(find_sources(folder, "arrays").values())[:_LOOKED_AT]
     contents = {path: load_arrays(path) for path in paths}
     kinds = {_kind(content, path) for path, content in contents.items()}
     if len(kinds) > 1:
-        raise InputError(f"{folder} mixes the formats {', '.join(sorted(kinds))}; say which with `--from`.")
+        raise InputError(f"{folder} mixes the formats {', '.join(sorted(kinds))}; choose with `--from`.")
     return _which_psa(folder, contents) if kinds == {"psa"} else kinds.pop()
 
 
@@ -72,13 +72,13 @@ def _kind(content: Any, path: Path) -> str:  # noqa: ANN401
     if "keys" in content:
         return "irn"
     if not content:
-        raise InputError(f"{path} holds an empty dict; expected class index -> map, or arrays by name.")
+        raise InputError(f"{path} holds an empty dict; expected class index -> score map, or arrays by name.")
     indices = [key for key in content if isinstance(key, (int, np.integer))]
     if len(indices) == len(content):
         return "psa"
     if indices or all(np.ndim(values) == 2 for values in content.values()):
         odd = next(key for key in content if not isinstance(key, (int, np.integer)))
-        raise InputError(f"{path}: {odd!r} is no class index; expected a dict of class index -> map H x W.")
+        raise InputError(f"{path}: {odd!r} is no class index; expected a dict of class index -> H x W array.")
     return "arrays"
 
 
@@ -89,10 +89,12 @@ def _which_psa(folder: Path, contents: Mapping[Path, Mapping[int, Any]]) -> str:
     try:
         sums = [np.sum([np.asarray(values) for values in content.values()], axis=0) for content in contents.values()]
     except ValueError as error:
-        raise InputError(f"the dicts in {folder} hold maps of several sizes or no maps at all ({error}).") from error
+        raise InputError(
+            f"the dicts in {folder} hold arrays of several sizes or no arrays at all ({error})."
+        ) from error
     if all(np.allclose(total, 1, atol=1e-2) for total in sums):
         return "psa-aff"
     raise InputError(
         f"the dicts in {folder} all have a class 0, which is background in PSA's out_aff and the first foreground "
-        "class in its out_cam; say which with `--from psa-aff` or `--from psa-cam`."
+        "class in its out_cam; choose with `--from psa-aff` or `--from psa-cam`."
     )

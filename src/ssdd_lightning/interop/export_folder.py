@@ -1,4 +1,4 @@
-"""Our maps as other projects' files."""
+"""Our score maps as other projects' files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -43,17 +43,17 @@ def to_irn(classes: Sequence[int], scores: npt.NDArray[np.float32]) -> dict[Any,
 
 
 WRITERS: dict[str, Writer] = {"psa-cam": to_psa_cam, "psa-aff": to_psa_aff, "irn": to_irn}
-"""How maps become the content of a file, by the name of the format."""
+"""How score maps become the content of a file, by the name of the format."""
 
 
 def export_folder(source: Path, out: Path, format: str, num_workers: int | None = None, progress: bool = True) -> int:
     """Write `<name>.npy` for every `<name>.map.png` of a folder; what the ledger calls finished stays.
 
     Args:
-        source: Folder of maps.
+        source: Folder of score maps.
         out: Folder to write, created if need be.
         format: One of `WRITERS`.
-        num_workers: Threads, one image each; None means one a core.
+        num_workers: Threads, one image each; None means one per core.
         progress: Whether to show a bar.
 
     Returns:
@@ -71,7 +71,7 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
         (path,), (target,) = items[name].sources, items[name].products
         classes, scores = read_map(path)
         if classes == [0]:
-            raise InputError(f"map {path} holds background alone, which {format} files cannot; remove it.")
+            raise InputError(f"score map {path} holds only background, which {format} files cannot store; remove it.")
         content: Any = WRITERS[format](classes, scores)
         with atomic_write(target) as stream:
             np.save(stream, content, allow_pickle=True)

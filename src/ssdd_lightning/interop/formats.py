@@ -143,9 +143,9 @@ def _channel_classes(count: int, channels: str | None, context: Context) -> list
     counts = ", ".join(f"{len(classes)} ({name})" for name, classes in meanings.items())
     raise InputError(
         f"{context.path} has {count} channels, which "
-        + ("may mean several things; " if fitting else "fits nothing; ")
+        + ("fits several meanings; " if fitting else "fits no meaning; ")
         + f"expected {counts}{'' if labels else ', or the labelled classes alone with `--labels`'}. "
-        "Say which with `--channels`, or give the dataset's `--classes`."
+        "Choose with `--channels`, or give the dataset's `--classes`."
     )
 
 

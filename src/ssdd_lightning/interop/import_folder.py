@@ -1,4 +1,4 @@
-"""A folder of another project's files into our maps and masks: streaming, on all cores, resumable."""
+"""A folder of another project's files becomes our score maps or masks: streaming, on all cores, resumable."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -65,15 +65,15 @@ def import_folder(
 ) -> int:
     """Turn every file of a folder into `<name>.map.png`, or every mask into an indexed `<name>.png`.
 
-    What the ledger in `out/import.json` calls finished is left as it is, so an interrupted run goes on where it stopped
-    and another file, photo or option makes anew what depends on it.
+    What the ledger in `out/import.json` calls finished is kept, so an interrupted run continues where it stopped. A
+    changed file, photo or option redoes what depends on it.
 
     Args:
         source: Folder of files of one format, named like the images.
-        images: Folder of the photos: maps are written at their size.
+        images: Folder of the photos: score maps are written at their size.
         out: Folder to write, created if need be.
         options: How to read the files.
-        num_workers: Threads, one image each; None means one a core.
+        num_workers: Threads, one image each; None means one per core.
         progress: Whether to show a bar.
 
     Returns:
@@ -84,7 +84,9 @@ def import_folder(
     """
     options = options or ImportOptions()
     if out.resolve() in (source.resolve(), images.resolve()):
-        raise InputError(f"the import would write into {out}, which it reads; choose another output folder.")
+        raise InputError(
+            f"the import would write into {out}, which is one of its inputs; choose another output folder."
+        )
     kind = options.format or detect_format(source)
     sources = find_sources(source, kind)
     table = ClassTable.select(VOC_CLASSES, None) if options.classes is None else class_table(options.classes)

@@ -37,8 +37,8 @@ def foreground_counts(
 
     Returns:
         2 x C x 256 int64, by class and level of the strongest foreground score. Entry (1, c): pixels where c is the
-        strongest; (0, c): those of them that are c in truth. Class 0 stands for all pixels: (1, 0) counts all, (0, 0)
-        those that are background in truth.
+        strongest; (0, c): those of them that are c in the ground truth. Class 0 stands for all pixels: (1, 0) counts
+        all, (0, 0) those that are background in the ground truth.
 
     Example:
         >>> scores = np.array([[[1.0, 0.36, 0.0]]], np.float32)
@@ -71,7 +71,7 @@ class BackgroundCurves:
 
     Args:
         counts: 2 x C x 256, see `foreground_counts`, pooled over the split.
-        truth: C int64, pixels of every class in the truth.
+        truth: C int64, pixels of every class in the ground truth.
 
     Example:
         >>> scores, ground_truth = np.array([[[1.0, 0.36, 0.0]]], np.float32), np.array([[1, 0, 0]], np.uint8)

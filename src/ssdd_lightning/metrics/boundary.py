@@ -1,4 +1,4 @@
-"""How good a mask is near contours: boundary IoU, and the trimap curve of IoU within bands around true contours.
+"""Quality of a mask near contours: boundary IoU, and the trimap curve of IoU within bands around ground truth contours.
 
 Both count distance as chessboard distance: what lies within w of a pixel is the square of 2w + 1 around it.
 """
@@ -23,8 +23,8 @@ def boundary_counts(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
 
     The boundary region of a class is that part of it that lies within d pixels of its contour, on its inner side, with
     d = round(0.02 x diagonal), at least 1. The border of the image is a contour, as in the paper. Pixels of 255 in the
-    truth are taken out of both masks first, so that they have contours in the same places and a prediction that is
-    right wherever it is scored reaches 1.
+    ground truth are taken out of both masks first, so that they have contours in the same places, and a prediction
+    that is right wherever it is scored reaches 1.
 
     Args:
         prediction: H x W uint8, 0..num_classes-1 or 255.
@@ -32,7 +32,7 @@ def boundary_counts(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
         num_classes: C, background included.
 
     Returns:
-        3 x C int64: pixels in both boundary regions of a class, in the truth's, in the prediction's.
+        3 x C int64: pixels in both boundary regions of a class, in the ground truth's, in the prediction's.
 
     Example:
         >>> ground_truth = np.zeros((5, 5), np.uint8)
@@ -84,7 +84,7 @@ def trimap_counts(
     num_classes: int,
     widths: Sequence[int] = TRIMAP_WIDTHS,
 ) -> Counts:
-    """Count confusions within bands around the true contours (Kohli et al., IJCV 2009); add them up over a split.
+    """Count confusions within bands around ground truth contours (Kohli et al., IJCV 2009); add them up over a split.
 
     A pixel is in the band of width w if a pixel of another value lies within w of it. 255 is a value of its own, so
     that in VOC, where objects are surrounded by it, the band begins where that ends, as in DeepLab's evaluation.

@@ -1,4 +1,4 @@
-"""Confusion counts between predicted and true masks; the sum over a split is all that scoring needs."""
+"""Confusion counts between predicted and ground truth masks; the sum over a split is all that scoring needs."""
 
 from typing import NamedTuple
 
@@ -29,7 +29,9 @@ def joint_histogram(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
         (array([1, 1]), array([0, 1]))
     """
     if prediction.shape != truth.shape:
-        raise InputError(f"prediction has shape {prediction.shape} but truth {truth.shape}; they must agree.")
+        raise InputError(
+            f"prediction has shape {prediction.shape} but the ground truth {truth.shape}; they must agree."
+        )
     if prediction.dtype != np.uint8 or truth.dtype != np.uint8:
         raise InputError(f"masks must be uint8, found {prediction.dtype} and {truth.dtype}.")
     pairs = truth.astype(np.uint16) << 8 | prediction
@@ -41,7 +43,7 @@ def confusion_matrix(
 ) -> npt.NDArray[np.int64]:
     """Confusion of one pair of masks; add them up over a split.
 
-    Pixels that are 255 in the truth are not counted. A 255 in the prediction is an error and has a column.
+    Pixels that are 255 in the ground truth are not counted. A 255 in the prediction is an error and has a column.
 
     Args:
         prediction: H x W uint8, values 0..num_classes-1 or 255.
@@ -62,7 +64,7 @@ def confusion_matrix(
     """
     pairs = joint_histogram(prediction, truth)
     unknown = np.arange(num_classes, IGNORE)
-    for what, counts in (("prediction", pairs.sum(axis=0)), ("truth", pairs.sum(axis=1))):
+    for what, counts in (("prediction", pairs.sum(axis=0)), ("ground truth", pairs.sum(axis=1))):
         found = unknown[counts[unknown] > 0]
         if found.size:
             raise InputError(
@@ -73,10 +75,10 @@ def confusion_matrix(
 
 
 class ClassRates(NamedTuple):
-    """What one pooled confusion says of every class, from TP, T (pixels of the truth) and P (of the prediction).
+    """What one pooled confusion says of every class, from TP, T (pixels of the ground truth) and P (of the prediction).
 
-    All are C float64 in [0, 1], NaN where neither truth nor prediction shows the class. Where only one of them does,
-    precision or recall, else 0 / 0, is 0.
+    All are C float64 in [0, 1], NaN where the class occurs in neither the ground truth nor the prediction. Where it
+    occurs in one of them only, precision or recall, else 0 / 0, is 0.
 
     Attributes:
         iou: TP / (T + P - TP), as the VOC devkit counts it.
@@ -136,7 +138,7 @@ def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[n
 
 
 def shown_mean(values: npt.NDArray[np.float64]) -> float:
-    """Mean over the classes that truth or prediction show, those that are not NaN; NaN if there is none.
+    """Mean over the classes that occur in ground truth or prediction, which are not NaN; NaN if there is none.
 
     Example:
         >>> shown_mean(np.array([0.75, 0.25, np.nan]))
@@ -157,7 +159,7 @@ def best_of_both(
         truth: H x W uint8.
 
     Returns:
-        H x W uint8: the truth where K or A is right, else K.
+        H x W uint8: the ground truth where K or A is right, else K.
 
     Example:
         >>> knowledge, advice = np.array([[0, 8, 8]], np.uint8), np.array([[8, 0, 0]], np.uint8)

@@ -13,7 +13,7 @@ class SegmentationIoU(Metric):
     """Pooled IoU of masks inside a LightningModule; the same counting as `ssdd evaluate`.
 
     torchmetrics counts, with one class more than there are: it holds predictions of 255, which torchmetrics
-    itself refuses and which count as errors here. Pixels that are 255 in the truth are left out.
+    itself refuses and which count as errors here. Pixels that are 255 in the ground truth are left out.
 
     Args:
         num_classes: C, background included.
@@ -48,9 +48,9 @@ class SegmentationIoU(Metric):
             InputError: The masks differ in shape or hold another value.
         """
         if prediction.shape != truth.shape:
-            raise InputError(f"prediction is {list(prediction.shape)} but truth is {list(truth.shape)}.")
+            raise InputError(f"prediction is {list(prediction.shape)} but the ground truth is {list(truth.shape)}.")
         self._check_values("prediction", prediction)
-        self._check_values("truth", truth)
+        self._check_values("ground truth", truth)
         self.confusion += multiclass_confusion_matrix(
             prediction.masked_fill(prediction == IGNORE, self.num_classes),
             truth,
@@ -63,13 +63,13 @@ class SegmentationIoU(Metric):
         """Scores of everything counted since the last reset, over all processes.
 
         Returns:
-            "miou": scalar in [0, 1], the mean over the classes that truth or predictions show (NaN if none);
+            "miou": scalar in [0, 1], the mean over the classes in ground truth or predictions (NaN if none);
             "iou": C floats, NaN for the other classes.
         """
         counts = self.confusion[: self.num_classes]
         hits = counts.diagonal()
         union = counts.sum(dim=1) + counts[:, : self.num_classes].sum(dim=0) - hits
-        iou = hits / union  # 0 / 0 is the NaN of a class that nobody shows
+        iou = hits / union  # 0 / 0 is the NaN of a class that does not occur
         return {"miou": iou.nanmean(), "iou": iou}
 
     def _check_values(self, what: str, mask: Tensor) -> None:

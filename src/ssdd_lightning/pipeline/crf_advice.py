@@ -85,7 +85,7 @@ def unary_of(path: Path, labels: Labels) -> npt.NDArray[np.float32]:
         classes, scores = read_map(path)
         lacking = [index for index in present if index not in classes]
         if lacking:
-            raise InputError(f"map {path} lacks the classes {lacking} which its image is labelled with.")
+            raise InputError(f"score map {path} lacks the classes {lacking}, with which its image is labelled.")
         return scores[[classes.index(index) for index in present]]
     mask = read_mask(path)
     known = np.isin(mask, present)

@@ -57,9 +57,9 @@ class SSDDCommandLine(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the number of classes; add the callbacks every run has, all under `trainer.default_root_dir`.
 
-        `checkpoints/last.ckpt` is the end of the last epoch: choosing a best one would need pixel truth.
+        `checkpoints/last.ckpt` is the end of the last epoch: choosing the best one would need ground truth masks.
         """
-        help_text = "dataset: voc, coco, or folder for your own photos; decides the options of `data`"
+        help_text = "dataset: voc, coco, or folder for your own photos; decides the options of data"
         parser.add_argument(OPTION, type=str | None, default=dataset_name(self.datamodule_class), help=help_text)
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
@@ -94,7 +94,7 @@ class SSDDCommandLine(LightningCLI):
             checkpoint = self.config[subcommand].ckpt_path = _last_checkpoint(self.config[subcommand])
         if checkpoint is not None and not Path(checkpoint).is_file():
             raise InputError(
-                f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct it."
+                f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct the path."
             )
         if checkpoint is not None:
             _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
@@ -152,12 +152,12 @@ class SSDDCommandLine(LightningCLI):
             if self.keep and last.is_file():
                 ledger.accept()
             if ckpt_path is None and ledger.finished and last.is_file():
-                rank_zero_info(f"fit: finished in {root}, nothing to do.")
+                rank_zero_info(f"fit: {root} is finished, nothing to do.")
                 return
             if ckpt_path is None and ledger.begun and last.is_file():
                 _check_checkpoint(last, resumed=True)
                 ckpt_path = str(last)
-                rank_zero_info(f"fit: going on at {last}.")
+                rank_zero_info(f"fit: continuing from {last}.")
             goes_on = ckpt_path is not None and Path(ckpt_path).resolve() == last.resolve()
             stale = last if last.is_file() and not goes_on and not ledger.begun else None
             self.trainer.callbacks.append(FitBookkeeping(ledger, stale))  # type: ignore[attr-defined]
@@ -229,7 +229,7 @@ def _check_checkpoint(path: Path, resumed: bool) -> None:
         raise InputError(f"{path} is no checkpoint; expected a file that `ssdd fit` or `ssdd convert-weights` wrote.")
     if resumed and "optimizer_states" not in content:
         raise InputError(
-            f"{path} holds weights, but no training to go on with; give it as backbone_weights of the model."
+            f"{path} holds weights, but no training state to continue from; give it as backbone_weights of the model."
         )
 
 

@@ -54,10 +54,10 @@ def complete_names(parts: Mapping[str, Collection[str]], guides: Sequence[str], 
     listed = "; ".join(f"{len(some)} without {part} ({_first(some)})" for part, some in lacking.items() if some)
     text = f"{len(incomplete)} of {len(names)} images are incomplete: {listed}"
     if not complete:
-        raise InputError(f"{text}; none is left: check that the folders belong together and name files alike.")
+        raise InputError(f"{text}; none is left; check that the folders belong together and use the same file names.")
     if not skip_missing:
-        raise InputError(f"{text}; complete the folders, or go on without them with `--skip-missing`.")
-    print(f"{text}; going on with the other {len(complete)}")
+        raise InputError(f"{text}; complete the folders, or leave these images out with `--skip-missing`.")
+    print(f"{text}; continuing with the other {len(complete)}.")
     return complete
 
 

@@ -135,11 +135,15 @@ class _Refinement:
         inputs = (self.options.images, self.options.knowledge, self.options.advice, truth)
         written = {folder.resolve() for folder in (out, out / "advice", self.refined)}
         if read := [folder for folder in inputs if isinstance(folder, Path) and folder.resolve() in written]:
-            raise InputError(f"the refinement would write into {read[0]}, which it reads; choose another --out.")
+            raise InputError(
+                f"the refinement would write into {read[0]}, which is one of its inputs; choose another --out."
+            )
         if truth is not None and not truth.is_dir():
-            raise InputError(f"truth folder {truth} does not exist; check the path.")
+            raise InputError(f"folder of ground truth masks {truth} does not exist; check the path.")
         if truth is not None and not self.scored_names:
-            raise InputError(f"folder {truth} holds a true mask <name>.png of none of the {len(self.names)} images.")
+            raise InputError(
+                f"folder {truth} holds a ground truth mask <name>.png for none of the {len(self.names)} images."
+            )
 
     def prepare(self) -> None:
         """Write labels and classes."""
@@ -192,7 +196,7 @@ class _Refinement:
         merged = evaluate_folders(self.refined, truth, self.scored_names, classes)
         companions = {"knowledge": Scorecard(given.confusion, classes, given.images), **given.companions}
         without = len(self.names) - len(self.scored_names)
-        notes = (f"{without} refined images have no true mask and are not scored",) if without else ()
+        notes = (f"{without} refined images have no ground truth mask and are not scored",) if without else ()
         card = Scorecard(merged.confusion, classes, merged.images, companions, notes)
         _write(self.out / "scores.json", card.to_json())
         return card
@@ -239,14 +243,14 @@ class _Refinement:
     ) -> tuple[ClassTable, dict[str, Labels]]:
         options = self.options
         names = complete_names(parts, guides, options.skip_missing)
-        print("no --labels: an image's labels are the classes that its knowledge shows")
+        print("There are no --labels, so an image's labels are the classes that its knowledge shows.")
         shown = shown_labels(options.knowledge, names)
         labels = {name: classes for name, classes in shown.items() if classes}
         if len(labels) < len(names):
-            print(f"{len(names) - len(labels)} images show background alone; nothing to refine there")
+            print(f"{len(names) - len(labels)} images show only background, so there is nothing to refine.")
         highest = max(np.concatenate([[0], *labels.values()]).astype(int).tolist())
         if not highest:
-            raise InputError(f"folder {options.knowledge} shows no class but background; give masks with objects.")
+            raise InputError(f"folder {options.knowledge} shows only background; give masks with objects.")
         return class_table(str(highest + 1) if options.classes is None else options.classes), labels
 
 

@@ -80,7 +80,7 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
         if not options.keep and pipeline.ledger().finished:
             rows: list[dict[str, Any]] = json.loads(results.read_text())
             print(f"run: finished in {options.out}, nothing to do.\n{results_table(rows)}")
-            print(f"pictures: {pipeline.refined / 'pictures'}")
+            print(f"{pipeline.refined / 'pictures'} holds the pictures.")
             return rows
         for step in pipeline.steps:
             print(f"== {step.command} {step.name}", flush=True)
@@ -91,7 +91,7 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
         rows = pipeline.scores()
         write_text(results, json.dumps(rows, indent=2))
         print(results_table(rows))
-        print(f"pictures: {pipeline.draw()}")
+        print(f"{pipeline.draw()} holds the pictures.")
         pipeline.ledger().settle()
     return rows
 

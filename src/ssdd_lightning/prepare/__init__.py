@@ -1,1 +1,1 @@
-"""Datasets as they are handed out, made ready for the stages: VOC 2012 with SBD, COCO 2014, one's own photos."""
+"""Published datasets, prepared for the stages: VOC 2012 with SBD, COCO 2014, your own photos."""

@@ -90,7 +90,7 @@ def prepare_coco(
         obtaining: How archives are come by.
         source: Folder of the archives, or of what was unpacked from them (train2014, val2014, annotations); photos of
             folders are linked, not copied.
-        num_workers: Threads; None means one a core.
+        num_workers: Threads; None means one per core.
 
     Raises:
         InputError: An archive is missing, damaged, dangerous or incomplete, the target cannot be written, or

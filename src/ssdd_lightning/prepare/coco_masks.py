@@ -84,7 +84,7 @@ def read_split(content: bytes, where: str) -> Split:
             raise InputError(f"{where}: {error}") from error
         raise InputError(
             f"cannot read {where} ({type(error).__name__}: {error}); expected COCO's JSON of images, annotations and "
-            "categories: download it again."
+            "categories; download it again."
         ) from error
     if not 1 <= len(categories) < IGNORE or len(set(index)) != len(categories):
         raise InputError(f"{where} holds {len(categories)} categories, expected 1 to {IGNORE - 1} different ones.")

@@ -1,6 +1,6 @@
-"""Archives given, downloaded before, or downloaded now: with progress, resume and checksum.
+"""Archives: given, already downloaded, or downloaded now, with progress, resume and checksum.
 
-The downloads of torch.hub, torchvision and pooch begin anew after an interruption, which is too dear for 20 GB of COCO.
+The downloads of torch.hub, torchvision and pooch restart after an interruption, which costs too much for COCO's 20 GB.
 """
 
 import argparse
@@ -57,9 +57,9 @@ class Obtaining:
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser, size: str) -> None:
         """Declare the options that `of` reads, and the number of threads; `size` says how much a download is."""
-        parser.add_argument("--download", action="store_true", help=f"download what is not given: {size}")
+        parser.add_argument("--download", action="store_true", help=f"download what is not given ({size})")
         parser.add_argument(
-            "--no-checksum", dest="checksum", action="store_false", help="accept given archives of any checksum"
+            "--no-checksum", dest="checksum", action="store_false", help="accept given archives with any checksum"
         )
         parser.add_argument("--num_workers", type=int, help="threads (default: all cores)")
 
@@ -103,7 +103,7 @@ class Obtaining:
             if found != remote.md5:
                 raise InputError(
                     f"{path} has the MD5 {found}, expected {remote.md5} of {remote.name}: it is truncated, damaged or "
-                    "another file; get it again, or accept it as it is with `--no-checksum`."
+                    "a different file; get it again, or accept it with `--no-checksum`."
                 )
         return path
 
@@ -126,7 +126,7 @@ def md5_of(path: Path, progress: bool = True) -> str:
 
 
 def fetch(remote: Remote, folder: Path, progress: bool = True) -> Path:
-    """Download a file; an interrupted download goes on where it stopped.
+    """Download a file; an interrupted download continues where it stopped.
 
     Args:
         remote: What to download.
@@ -153,7 +153,7 @@ def fetch(remote: Remote, folder: Path, progress: bool = True) -> Path:
     if found != remote.md5:
         part.unlink()
         raise InputError(
-            f"what {remote.url} sent has the MD5 {found}, expected {remote.md5}; it was removed: run the same command "
+            f"what {remote.url} sent has the MD5 {found}, expected {remote.md5}; it was removed; run the same command "
             "again, or get the file elsewhere."
         )
     os.replace(part, target)  # noqa: PTH105 - in one step
@@ -190,7 +190,9 @@ def _receive(url: str, part: Path, progress: bool) -> bool:
     if done > start:
         return False
     of = "" if total is None else f" of {total}"
-    raise InputError(f"download of {url} stopped at {done}{of} bytes ({reason}); run the same command again to go on.")
+    raise InputError(
+        f"download of {url} stopped at {done}{of} bytes ({reason}); run the same command again to continue."
+    )
 
 
 def _append(part: Path, chunk: bytes, fresh: bool) -> None:

@@ -1,4 +1,4 @@
-"""Photos of one's own and a file of labels, checked and made ready for `FolderDataModule`."""
+"""Your own photos and a file of labels, checked and prepared for `FolderDataModule`."""
 
 import json
 import warnings
@@ -40,7 +40,7 @@ class FolderOptions:
         labels: Label file, see `read_label_file`.
         out: Folder for lists, labels and class names.
         classes: File of class names, background first, or their number; None takes them from the labels.
-        truth: Folder of true masks `<name>.png`, of all or some photos, for scoring only.
+        truth: Folder of ground truth masks `<name>.png`, of all or some photos, for scoring only.
         val: Share of the photos to keep out of training.
         seed: Another seed, another choice of them.
         skip_missing: Go on without photos that have no labels, and labels that have no photo.
@@ -59,7 +59,9 @@ class FolderOptions:
         if not 0 <= self.val < 1:
             raise InputError(f"val: expected a share of the photos in 0..1, found {self.val}.")
         if self.truth is not None and not self.truth.is_dir():
-            raise InputError(f"folder of true masks {self.truth} does not exist; correct `--truth` or leave it out.")
+            raise InputError(
+                f"folder of ground truth masks {self.truth} does not exist; correct `--truth` or leave it out."
+            )
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
 
     Args:
         options: What to prepare.
-        num_workers: Threads; None means one a core.
+        num_workers: Threads; None means one per core.
         progress: Whether to show a bar.
 
     Raises:
@@ -107,7 +109,9 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     names, left_out = _labelled(photos, labels, options)
     masks = {name for name in names if options.truth is not None and mask_path(options.truth, name).is_file()}
     if options.truth is not None and not masks:
-        raise InputError(f"folder {options.truth} holds a true mask <name>.png of none of the {len(names)} photos.")
+        raise InputError(
+            f"folder {options.truth} holds a ground truth mask <name>.png for none of the {len(names)} photos."
+        )
     chosen = {name: labels[name] for name in names}
     train, val = split_names(chosen, options.val, options.seed, masks)
     texts = _texts(options.out, table, chosen, train, val)
@@ -240,9 +244,9 @@ def _labelled(
     listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in lacking.items() if names)
     names = [name for name in photos if labels.get(name)]
     if listed and not options.skip_missing:
-        raise InputError(f"{listed} in {options.images} and {options.labels}; complete them, or give `--skip-missing`.")
+        raise InputError(f"{listed} in {options.images} and {options.labels}; complete them, or add `--skip-missing`.")
     if not names:
-        raise InputError(f"no photo in {options.images} has a label in {options.labels}; do they name files alike?")
+        raise InputError(f"no photo in {options.images} has a label in {options.labels}; do both use the same names?")
     return names, sorted({name for some in lacking.values() for name in some})
 
 

@@ -74,7 +74,7 @@ def read_mat(content: bytes, where: str) -> npt.NDArray[np.uint8]:
     except Exception as error:  # scipy promises nothing about what it raises on damaged files
         raise InputError(
             f"cannot read {where} of SBD ({type(error).__name__}: {error}); expected a .mat file with "
-            "GTcls.Segmentation: get SBD again."
+            "GTcls.Segmentation; get SBD again."
         ) from error
     mask = np.asarray(found)
     if mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0 or mask.max() >= len(VOC_CLASSES):

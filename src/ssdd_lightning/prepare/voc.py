@@ -62,7 +62,7 @@ class Prepared:
 def prepare_voc(
     out: Path, obtaining: Obtaining, voc: Path | None = None, sbd: Path | None = None, num_workers: int | None = None
 ) -> Prepared:
-    """Make `VOCdevkit/VOC2012` from VOC's and SBD's archives; what is there already stays, or moves aside.
+    """Make `VOCdevkit/VOC2012` from VOC's and SBD's archives; existing files stay or are renamed.
 
     Everything appears when it is complete: `VOC2012` with all of VOC, in it `SegmentationClassAug` with a mask for each
     image of VOC or SBD (VOC's own where both have one), `labels.csv`, and last `trainaug.txt`, which lists VOC's train
@@ -74,7 +74,7 @@ def prepare_voc(
         obtaining: How archives are come by.
         voc: VOCtrainval_11-May-2012.tar, or what was unpacked from it: its files are linked, not copied.
         sbd: benchmark.tgz, or what was unpacked from it.
-        num_workers: Threads; None means one a core.
+        num_workers: Threads; None means one per core.
 
     Returns:
         What there is now.
@@ -182,8 +182,8 @@ def check_complete(devkit: Path) -> dict[str, list[str]]:
         missing = [name for name in names if not (devkit / folder / f"{name}{suffix}").is_file()]
         if missing:
             raise InputError(
-                f"{devkit / folder} lacks {len(missing)} of {len(names)} files, such as {missing[0]}{suffix}: what it "
-                f"comes from is incomplete; remove {devkit} and prepare it from {VOC_ARCHIVE.name}."
+                f"{devkit / folder} lacks {len(missing)} of {len(names)} files, such as {missing[0]}{suffix}: its "
+                f"source is incomplete; remove {devkit} and prepare it from {VOC_ARCHIVE.name}."
             )
     return own
 

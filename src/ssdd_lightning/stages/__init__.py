@@ -1,4 +1,4 @@
-"""LightningModules, one a stage, in pipeline order."""
+"""LightningModules, one per stage, in pipeline order."""
 
 from ssdd_lightning.stages.affinity import AffinityModule
 from ssdd_lightning.stages.base import Stage

@@ -19,15 +19,15 @@ from ssdd_lightning.stages.values import PSA, Optimization
 
 
 class AffinityModule(Stage):
-    """Train AffinityNet on confident labels; `predict` writes random-walked maps (PSA, Ahn & Kwak, CVPR 2018).
+    """Train AffinityNet on confident labels; `predict` writes random-walked score maps (PSA, Ahn & Kwak, CVPR 2018).
 
-    The data is three folders, all made from one folder CAM of class activation maps:
+    The data are three folders, all derived from one folder CAM of class activation maps:
 
     - `data.knowledge`: CRF with a low background exponent, `ssdd crf --maps CAM --background_alpha 4`; what is still
       foreground there is confident foreground;
     - `data.advice`: CRF with a high one, `ssdd crf --maps CAM --background_alpha 32`; what is background even there is
-      confident background, and the rest teaches nothing;
-    - `data.maps`: CAM itself, for `predict`, which makes its background anew.
+      confident background; the rest is ignored;
+    - `data.maps`: CAM itself, for `predict`, which replaces its background.
 
     Args:
         num_classes: C, background included; comes from the data, as in every stage, though affinities know no classes.
@@ -71,7 +71,7 @@ class AffinityModule(Stage):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The same loss on the pairs of the truth."""
+        """The same loss on the pairs of the ground truth."""
         self.val_loss.update(self.loss(batch["image"], batch["mask"]), weight=len(batch["name"]))
         # a metric: Lightning's own mean over processes is wrong where they have different numbers of images
         self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))

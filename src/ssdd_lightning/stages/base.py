@@ -89,7 +89,7 @@ class Stage(LightningModule):
         self.classes: ClassTable | None = None
         """The dataset's classes and which of them the outputs are; None where the checkpoint does not say."""
         self.trained = False
-        """Whether the weights were learnt: here, or by whoever wrote the checkpoint."""
+        """Whether the weights were trained: here, or before the checkpoint was written."""
         self._names: list[str] = []
         self.seed: int | None = None
         """Seed of what is random in a training step; None until the first one."""
@@ -104,9 +104,9 @@ class Stage(LightningModule):
             rank_zero_info(str(load_backbone_weights(self.network.backbone, self.backbone_weights)))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Remember whose loss is about to be computed, and draw what is random in the step from the step's own seed.
+        """Remember the images of the step, and seed whatever is random in it with the step's own seed.
 
-        So dropout in a resumed fit is that of an uninterrupted one.
+        A resumed fit therefore has the dropout of an uninterrupted one.
         """
         self._names = list(batch["name"])
         self.seed = run_seed() if self.seed is None else self.seed
@@ -136,17 +136,17 @@ class Stage(LightningModule):
         self.trained = True
 
     def _kept(self) -> str:
-        """What there is to go on from."""
+        """Say which checkpoint is kept."""
         folders = self._checkpoint_folders()
         last = next((path for folder in folders for path in folder.glob("last.ckpt")), None)
         return "no checkpoint was written yet" if last is None else f"the last good checkpoint {last} is kept"
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        """Take note that the network is not a random one any more."""
+        """Note that the network is no longer random."""
         self.trained = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep which classes the outputs stand for, so that masks can be written without the data module.
+        """Store which classes the outputs stand for, so that masks can be written without the data module.
 
         Raises:
             InputError: A tensor is not finite; the checkpoint of the last good epoch must not be replaced by that.
@@ -201,7 +201,7 @@ class Stage(LightningModule):
         return f" {self.trainer.ckpt_path}" if self._trainer is not None and self.trainer.ckpt_path else ""
 
     def protocol(self) -> dict[str, Any]:
-        """Settings of `test` and `predict` that the record beside their files should name, as plain values."""
+        """Settings of `test` and `predict` for the ledger entry of their files, as plain values."""
         return {}
 
     def guide(self, batch: Batch, what: Guide) -> Tensor:
@@ -257,10 +257,10 @@ _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 def drop_foreign_paths(checkpoint: dict[str, Any], folders: Sequence[Path]) -> None:
-    """Take out of the callbacks' state what does not lie in the run's own checkpoint folders.
+    """Remove paths outside the run's own checkpoint folders from the state of the callbacks.
 
-    ModelCheckpoint deletes, with all that is in it, what its state calls an outdated checkpoint, so a stranger's
-    checkpoint could name any folder.
+    ModelCheckpoint deletes whatever its state calls an outdated checkpoint, even a folder with all its content, so a
+    foreign checkpoint could name any folder.
 
     Args:
         checkpoint: A loaded checkpoint; its callbacks' states are changed in place.

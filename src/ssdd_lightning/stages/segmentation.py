@@ -29,7 +29,7 @@ class SegmentationStage(Stage):
     Args:
         num_classes: C, background included.
         network: the segmentation network.
-        mask_stride: the network's output, the masks and DD-Net meet at 1/mask_stride of the input (4 in the paper).
+        mask_stride: masks, logits and DD-Net are compared at 1/mask_stride of the input (4 in the paper).
         testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of the dense CRF.
         static_checkpoint: checkpoint of a static stage that a fit starts from, instead of from the backbone's weights.
@@ -77,7 +77,7 @@ class SegmentationStage(Stage):
         return [load_tensors(own, _part(weights, name), source, f"the {name}") for own, name in self.static_parts()]
 
     def static_parts(self) -> list[tuple[nn.Module, str]]:
-        """Modules that start from a static stage, and what stands before their tensors' names there."""
+        """Modules that start from a static stage, and the prefix of their tensors' names there."""
         return [(self.network, "network.")]
 
     def mask_size(self, image: Tensor) -> tuple[int, int]:
@@ -147,8 +147,8 @@ class SegmentationModule(SegmentationStage):
     Args:
         num_classes: C, background included; comes from the data.
         network: the segmentation network; called with the number of classes.
-        mask_stride: logits and masks meet at 1/mask_stride of the input (4 in the paper).
-        losses: how L_seg is read (`per_class`); the others are of the stages with DD-Nets.
+        mask_stride: logits and masks are compared at 1/mask_stride of the input (4 in the paper).
+        losses: how L_seg is read (`per_class`); the other fields are for the stages with DD-Nets.
         testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of the CRF after the average, such as
             {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.

@@ -1,4 +1,4 @@
-"""What the stages have in common in their settings, as values: each default stands here or in one stage."""
+"""Settings that the stages share, as frozen values: each default is written here or in one stage."""
 
 import inspect
 import math
@@ -22,10 +22,10 @@ class Optimization:
         momentum: Of SGD, the paper's optimizer (0.9 in the authors' configuration, 0 in effect in their code).
         weight_decay: Of SGD.
         optimizer: In place of SGD any optimizer of torch, by class_path in a YAML. Its learning rates are the two
-            above, everything else are its own arguments.
+            above, everything else is given in its init_args.
         lr_scheduler: "cosine" (SSDD: a ramp-down towards 1.2 times the length of the run, so that the rate never
-            reaches 0) or "poly" (PSA: power 0.9), both step by step; or any scheduler of torch, by class_path, which
-            counts epochs.
+            reaches 0) or "poly" (PSA: power 0.9), both updated at each step; or any scheduler of torch, by
+            class_path, updated once per epoch.
         double_bias_rate: Biases learn at twice the rate and without weight decay, as in PSA's code.
     """
 
@@ -68,14 +68,14 @@ class TestProtocol:
 
     Args:
         scales: Scales whose probabilities are averaged.
-        flip: Average over the horizontal flip too.
+        flip: Also average over the horizontal flip.
         crf: Pass the average through the dense CRF, 10 iterations at image size.
 
     Raises:
         InputError: A scale is not above 0.
     """
 
-    __test__ = False  # no test of pytest's
+    __test__ = False  # pytest should not collect it
 
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5)
     flip: bool = True
@@ -97,7 +97,7 @@ class Losses:
     Args:
         per_class: L_seg is the mean within each class, then over classes (Eq. 8 as printed); false is the plain mean
             over pixels (authors' code), which leans to background while training is short.
-        bad_sample_rule: An image takes no part in a difference loss if "any" (authors' code) or "all" (paper) of its
+        bad_sample_rule: An image is left out of a difference loss if "any" (authors' code) or "all" (paper) of its
             classes failed (Eq. 16).
         exclude_bad_from_diff2: Leave bad samples out of L_diff2 of the dynamic stage as well (paper), not only out of
             L_diff1.

@@ -1,1 +1,1 @@
-"""What a run keeps: fingerprints of files, and the ledger of what is finished and of what it was made."""
+"""Files on disk: the ledger, fingerprints, locks, images, masks, score maps, and safe readers of foreign files."""

@@ -1,7 +1,7 @@
-"""Files out of archives that nobody vouches for: nothing is extracted, bytes of wanted files are handed out.
+"""Reading files from untrusted archives: nothing is extracted; the bytes of wanted files are returned.
 
-Whoever writes them chooses the path. So links and devices cannot lead anywhere; where a wanted file should be they are
-refused, as is any archive with an entry that points outside of its folder.
+The caller chooses the path to write to, so links and devices cannot lead anywhere. A wanted file that is a link or a
+device is refused, and so is any archive with an entry that points outside its folder.
 """
 
 import bz2
@@ -95,13 +95,13 @@ def safe_name(name: str, path: Path) -> PurePosixPath:
     """
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
-        raise InputError(f"archive {path} holds an entry {name!r} outside of its own folder; do not trust this file.")
+        raise InputError(f"archive {path} holds an entry {name!r} outside its own folder; do not trust this file.")
     return pure
 
 
 @contextmanager
 def open_tar(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
-    """Open a tar archive that nobody vouches for, to go through its entries once.
+    """Open an untrusted tar archive, to go through its entries once.
 
     Args:
         stream: The archive, not compressed, or decompressed on the way.
@@ -224,5 +224,5 @@ def _bar(path: Path, progress: bool) -> dict[str, Any]:
 
 def _damaged(path: Path, error: Exception) -> InputError:
     return InputError(
-        f"cannot read archive {path} ({error}): it is truncated, damaged or none; copy or download it again."
+        f"cannot read archive {path} ({error}): it is truncated, damaged or not an archive; copy or download it again."
     )

@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Writing files atomically, so that no reader sees half of one."""
 
 import errno
 import os

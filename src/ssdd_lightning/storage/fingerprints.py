@@ -1,4 +1,4 @@
-"""Fingerprints of files: size and time first, bytes where these are new."""
+"""Fingerprints of files: size and time first, then bytes if these are new."""
 
 import hashlib
 import os

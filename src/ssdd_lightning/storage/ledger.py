@@ -1,10 +1,11 @@
-"""The ledger: what every product was made from, which of its items are finished, and how long that took.
+"""The ledger: the inputs of every product, which of its items are finished, and how long they took.
 
-A product is what a command makes: the checkpoint of a fit, a folder of masks. Its entry `<name>.json` lies beside it
-and keeps the settings that decide it and a fingerprint of each input. Products of many images have a journal too,
-`<name>.items.jsonl`, with a line for each finished image: fingerprints of what it was made from, size and time of its
-files. Anything that changed makes the product, or the image, pending again; nothing else does. Images that were made
-once and are not asked for any more stand in the entry: their files stay, and whoever reads the folder leaves them out.
+A product is what a command makes: the checkpoint of a fit, or a folder of masks. Its entry `<name>.json` lies beside it
+and holds the settings that decide it and a fingerprint of each input. A product of many images also has a journal,
+`<name>.items.jsonl`, with one line per finished image: a fingerprint of its inputs, and the size and time of its files.
+If any of these changes, the product or the image is pending again. Nothing else makes it pending.
+Images that were made once and are no longer asked for are named in the entry: their files stay, and whoever reads the
+folder leaves them out.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write, remove_leftovers
+from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 
 FORMAT = 1
@@ -29,7 +30,7 @@ _SHOWN = 3
 
 
 Line = tuple[str, list[list[int]]]
-"""What a line of the journal says of an item: fingerprint of what it was made from, size and time of its files."""
+"""A line of the journal for an item: the fingerprint of its inputs, and the size and time of its files."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Item:
     """One image of a product.
 
     Args:
-        sources: Files that it is made from.
-        products: Files that are made.
-        values: What else decides it, as text: its labels.
+        sources: Its input files.
+        products: Its output files.
+        values: Whatever else decides it, as text: its labels.
     """
 
     sources: tuple[Path, ...]
@@ -53,14 +54,14 @@ class Recipe:
 
     Args:
         settings: Plain values, nested; no paths, no workers, no devices, nothing that cannot change the product.
-        inputs: Name -> fingerprint of what it is made from.
+        inputs: Name -> fingerprint of each input.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     def difference(self, entry: Mapping[str, Any]) -> str | None:
-        """Say what an entry was made from that is otherwise now; None if nothing is."""
+        """Say which setting or input of an entry has changed; None if none has."""
         now, then = _flat(_plain(self.settings)), _flat(entry["settings"])
         changed = [
             f"{key} was {_text(then.get(key))} and is {_text(now.get(key))}"
@@ -109,7 +110,7 @@ class Ledger:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a part of the product, made from what it would be made from now."""
+        """Whether a part of the product exists and was made with the current settings and inputs."""
         return self.earlier is not None and self.difference is None
 
     @property
@@ -118,7 +119,7 @@ class Ledger:
         return self._finished and self.left_over == _left_over(self.earlier) and not self.pending()
 
     def pending(self, names: Iterable[str] | None = None) -> list[str]:
-        """Names of the items that are not finished, or are not any more, in their order."""
+        """Names of the items that are not finished, or no longer are, in their order."""
         return [name for name in (self.items if names is None else names) if not self._is_finished(name)]
 
     def wrote(self, name: str) -> bool:
@@ -154,7 +155,7 @@ class Ledger:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Do the work: the entry is written before it, and again after it, whatever becomes of it."""
+        """Do the work; the entry is written before it and after it, also if it fails."""
         self.begin()
         try:
             yield
@@ -162,7 +163,7 @@ class Ledger:
             self._write()
 
     def begin(self) -> None:
-        """Say that the work begins, and why what there is does not count, if that is so."""
+        """Start the work, and say why an earlier product does not count, if there is one."""
         self._ticked = time.monotonic()
         if self.rank:
             return
@@ -175,14 +176,9 @@ class Ledger:
             for path in self.folder.glob(f"{self.name}.items*.jsonl"):
                 path.unlink()
         elif again := [name for name in self.pending() if name in self._journal]:
-            reason = "what they are made from, or their files, changed"
-            print(f"{self.name}: {len(again)} made again in {self.folder} ({_shown(again)}): {reason}.", flush=True)
-        if there := [name for name in self.left_over if any(map(Path.is_file, self._products_of(name)))]:
-            said = "their files stay, and what reads the folder leaves them out"
-            count = f"{len(there)} images in {self.folder}"
-            print(f"{self.name}: {count} are not asked for ({_shown(there)}): {said}.", flush=True)
-        for folder in {self.folder, *(path.parent for item in self.items.values() for path in item.products)}:
-            remove_leftovers(folder)
+            shown = ", ".join(again[:_SHOWN]) + (", ..." if len(again) > _SHOWN else "")
+            reason = "their inputs or their files changed"
+            print(f"{self.name}: {len(again)} made again in {self.folder} ({shown}): {reason}.", flush=True)
         self.difference, self._finished = None, False
         self._write()
 
@@ -203,7 +199,7 @@ class Ledger:
         self.tick()
 
     def tick(self, least: float = TICK) -> None:
-        """Keep the seconds up to now, if there are at least so many, and the work has begun."""
+        """Store the seconds up to now, if there are at least `least` of them and the work has begun."""
         if self.begun and time.monotonic() - self._ticked >= least:
             self._write()
 
@@ -220,7 +216,7 @@ class Ledger:
         self.close()
 
     def accept(self) -> None:
-        """Take the product for one of what it would be made from now, as far as its files are there.
+        """Accept the product as current, as far as its files exist.
 
         Without an entry there is nothing to accept.
         """
@@ -238,10 +234,10 @@ class Ledger:
         self._write()
 
     def close(self, results: Mapping[str, Any] | None = None) -> None:
-        """Say that the product is finished.
+        """Mark the product as finished.
 
         Args:
-            results: What is known of it now, such as scores.
+            results: Results to store, such as scores.
         """
         self._finished = True
         self._write(results)
@@ -275,13 +271,45 @@ class Ledger:
         with atomic_write(self.path) as stream:
             stream.write(json.dumps(entry, indent=2).encode())
 
-    def _products_of(self, name: str) -> list[Path]:
-        """Where the files of an image that is not among the items would lie: as those of one that is."""
-        known, item = next(iter(self.items.items()), (name, Item((), ())))
-        return [path.with_name(name + path.name.removeprefix(known)) for path in item.products]
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"cannot read {self.path} ({error}); remove it to redo its product.") from error
+        try:
+            entry = json.loads(text)
+            float(entry["seconds"]), str(entry["started"])
+            dictionaries = all(isinstance(entry[part], dict) for part in ("settings", "inputs", "results"))
+            if entry["ledger"] == FORMAT and dictionaries and isinstance(entry["finished"], bool):
+                return dict(entry)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            pass
+        raise InputError(
+            f"expected an entry of the ledger (format {FORMAT}) in {self.path}, found something else; remove it to "
+            "redo its product."
+        )
+
+    def _read_journal(self) -> dict[str, list["Line"]]:
+        """Every line of every process: any of an item's lines may be the one that holds now."""
+        found: dict[str, list[Line]] = {}
+        for path in self.folder.glob(f"{self.name}.items*.jsonl"):
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise InputError(f"cannot read {path} ({error.strerror or error}); remove it.") from error
+            for line in text.split("\n"):
+                try:
+                    name, sources, products = json.loads(line)
+                    states = [list(map(int, state)) for state in products]
+                    found.setdefault(str(name), []).append((str(sources), states))
+                except (ValueError, TypeError, OverflowError, RecursionError):
+                    continue  # a killed process left half a line: that item is pending
+        return found
 
     def _fingerprints(self) -> dict[str, str]:
-        """What the finished items would be made from now; those that lack a file are pending."""
+        """Fingerprints of the current inputs of the finished items; items that lack a file are pending."""
         names = [name for name in self.items if name in self._journal]
         names = [name for name in names if all(path.is_file() for path in self.items[name].sources)]
         found = iter(fingerprints([path for name in names for path in self.items[name].sources]))

@@ -18,7 +18,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder. The system gives the lock back when the process ends, however it ends.
+    """Lock a folder. The system releases the lock when the process ends, however it ends.
 
     Args:
         folder: The folder, created if need be.
@@ -48,7 +48,7 @@ def _take(path: Path) -> IO[str]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.close()
-            raise InputError(f"another run works in {path.parent}{_owner(path)}; wait for it, or end it.") from None
+            raise InputError(f"another run works in {path.parent}{_owner(path)}; wait for it, or stop it.") from None
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise

@@ -13,7 +13,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.files import atomic_write
 
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises on files that are truncated, damaged or something else than their name says."""
+"""What Pillow raises on files that are truncated, damaged or not what their name says."""
 
 
 def _voc_palette() -> npt.NDArray[np.uint8]:
@@ -50,7 +50,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         raise InputError(f"image {path} does not exist; check the list and the image folder.") from error
     except DECODE_ERRORS as error:
         raise InputError(
-            f"cannot read image {path} ({error}); the file is damaged or no image: copy or download it again."
+            f"cannot read image {path} ({error}); the file is damaged or not an image; copy or download it again."
         ) from error
 
 
@@ -76,7 +76,7 @@ def read_mask(path: Path) -> npt.NDArray[np.uint8]:
         raise InputError(f"mask {path} does not exist; check the split's list and the mask folder.") from error
     except DECODE_ERRORS as error:
         raise InputError(
-            f"cannot read mask {path} ({error}); expected an indexed PNG: write or download it again."
+            f"cannot read mask {path} ({error}); expected an indexed PNG; write or download it again."
         ) from error
 
 

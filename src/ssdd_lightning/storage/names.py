@@ -1,4 +1,4 @@
-"""What an image and a class may be called: one rule each, wherever a name comes from."""
+"""Valid names of images and classes: one rule each, wherever a name comes from."""
 
 import re
 from pathlib import Path
@@ -13,8 +13,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 def name_problem(name: str) -> str | None:
     """Say why a text cannot name an image; None if it can.
 
-    An image's name becomes the name of its masks and maps and an entry of lists and label files. So it must stay in the
-    folder that it is put in and on its line.
+    An image's name becomes the name of its masks and score maps, and an entry of lists and label files. So it must not
+    lead out of its folder or its line.
 
     Args:
         name: The name, without folder and without the image's suffix.

@@ -4,7 +4,7 @@ Format, version 1: `<folder>/<name>.map.png` is an 8-bit grey PNG that holds the
 other (n*H x W). The value q stands for the score (q/255)^2: square-root companding spends the levels where
 scores are small (the smallest above zero is 1.5e-5), so that background powers and CRF tails survive. A tEXt
 chunk `ssdd-map` holds JSON: `{"version": 1, "classes": [0, 8, 12]}`, the dataset's own class index of each
-channel, top to bottom. Any image viewer shows the maps; any PNG reader reads them.
+channel, top to bottom. Any image viewer shows the score maps; any PNG reader reads them.
 """
 
 import json
@@ -81,13 +81,15 @@ def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
             header = image.info.get(CHUNK)
             levels = np.array(image)
     except FileNotFoundError as error:
-        raise InputError(f"map {path} does not exist; run the stage that writes it or check the folder.") from error
+        raise InputError(
+            f"score map {path} does not exist; run the stage that writes it or check the folder."
+        ) from error
     except DECODE_ERRORS as error:
-        raise InputError(f"cannot read map {path} ({error}); the file is damaged: write it again.") from error
+        raise InputError(f"cannot read score map {path} ({error}); the file is damaged; write it again.") from error
     classes = _parse_header(header, path)
     if levels.ndim != 2 or levels.dtype != np.uint8 or levels.shape[0] % len(classes):
         raise InputError(
-            f"map {path} should stack {len(classes)} channels in 8-bit grey, found shape {levels.shape} of "
+            f"score map {path} should stack {len(classes)} channels in 8-bit grey, found shape {levels.shape} of "
             f"{levels.dtype}; write it again."
         )
     return classes, _SCORES[levels.reshape(len(classes), -1, levels.shape[1])]
@@ -96,16 +98,16 @@ def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
 def _parse_header(header: object, path: Path) -> list[int]:
     if not isinstance(header, str):
         raise InputError(
-            f"{path} is a PNG without the text chunk {CHUNK!r}, so it holds no score maps; a mask should be "
+            f"{path} is a PNG without the text chunk {CHUNK!r}, so it holds no score maps; a mask must be "
             "named <name>.png."
         )
     try:
         content = json.loads(header)
         version, classes = content["version"], content["classes"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"map {path} has a damaged text chunk {CHUNK!r}; write it again.") from error
+        raise InputError(f"score map {path} has a damaged text chunk {CHUNK!r}; write it again.") from error
     if version != VERSION:
-        raise InputError(f"map {path} has format version {version!r}, this release reads version {VERSION}.")
+        raise InputError(f"score map {path} has format version {version!r}, this release reads version {VERSION}.")
     return _checked_classes(classes, path)
 
 
@@ -119,14 +121,14 @@ def _checked_classes(classes: object, path: Path) -> list[int]:
         and classes[-1] < 255
     ):
         return classes
-    raise InputError(f"map {path} should list class indices, ascending, unique and in 0..254, found {classes!r}.")
+    raise InputError(f"score map {path} should list class indices, ascending, unique and in 0..254, found {classes!r}.")
 
 
 def _check_scores(scores: npt.NDArray[np.floating], channels: int, path: Path) -> None:
     if scores.ndim != 3 or scores.shape[0] != channels or scores.size == 0:
-        raise InputError(f"cannot write map {path}: expected {channels} x height x width, found {scores.shape}.")
+        raise InputError(f"cannot write score map {path}: expected {channels} x height x width, found {scores.shape}.")
     if not np.issubdtype(scores.dtype, np.floating):
-        raise InputError(f"cannot write map {path}: expected floats in [0, 1], found {scores.dtype}.")
+        raise InputError(f"cannot write score map {path}: expected floats in [0, 1], found {scores.dtype}.")
     low, high = float(scores.min()), float(scores.max())
     if not (low >= 0 and high <= 1):  # false for NaN too
-        raise InputError(f"cannot write map {path}: expected scores in [0, 1], found {low}..{high}.")
+        raise InputError(f"cannot write score map {path}: expected scores in [0, 1], found {low}..{high}.")

@@ -1,4 +1,4 @@
-"""One task an image, on all cores, in constant memory."""
+"""One task per image, on all cores, in constant memory."""
 
 import os
 from collections import deque
@@ -18,7 +18,7 @@ def cores() -> int:
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results in the order of the items, with at most two a thread under way, so memory stays constant.
+    """Results in the order of the items, with at most two per thread under way, so memory stays constant.
 
     Args:
         work: What to do with an item; its first exception ends everything.

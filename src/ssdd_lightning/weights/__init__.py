@@ -1,4 +1,4 @@
-"""Weight files: MXNet's container, the names of published checkpoints, and loading that says what it did."""
+"""Weight files: MXNet's container, the names of published checkpoints, and loading with a report."""
 
 from ssdd_lightning.weights.backbone import load_backbone_weights
 from ssdd_lightning.weights.loading import LoadReport, load_weights

@@ -30,7 +30,7 @@ def load_backbone_weights(backbone: Backbone, source: str) -> LoadReport:
     """
     if source == "imagenet" and backbone.name == "resnet38":
         raise InputError(
-            "the ImageNet weights of resnet38 are on no hub: give a file, res38_cls.pth of PSA or "
+            "no hub hosts the ImageNet weights of resnet38; give a file, res38_cls.pth of PSA or "
             "ilsvrc-cls_rna-a1_cls1000_ep-0001.params, as backbone_weights (`--weights` of `ssdd refine`)."
         )
     if source == "imagenet":

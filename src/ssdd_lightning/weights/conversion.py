@@ -59,7 +59,7 @@ def _joined(sources: Sequence[Path], published: Sequence[dict[str, Tensor]]) -> 
         weights = stage_names(tensors)
         if twice := sorted(joined.keys() & weights.keys()):
             raise InputError(
-                f"{source} holds {len(twice)} tensors that a file before it holds too, the first is {twice[0]}; join "
+                f"{source} holds {len(twice)} tensors that an earlier file holds too, the first is {twice[0]}; join "
                 "only files of different parts."
             )
         joined.update(weights)
@@ -84,8 +84,8 @@ def _sorted(
     if fit.missing and (has_backbone or not heads):
         raise InputError(
             f"{source} does not hold the weights of {backbone.name}: {len(fit.missing)} of its tensors are missing or "
-            f"of another shape, the first is {fit.missing[0]}; the file's first tensor is {first}. Say which backbone "
-            "it is with --arch."
+            f"of another shape, the first is {fit.missing[0]}; the file's first tensor is {first}. Name the "
+            "backbone with --arch."
         )
     kept = {prefix(backbone) + name: named[name] for name in fit.loaded} | {name: named[name] for name in heads}
     check_finite(kept, source)

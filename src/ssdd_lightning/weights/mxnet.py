@@ -60,7 +60,7 @@ class _Reader:
         if magic != _FILE_MAGIC:
             found = "a shorter file" if magic is None else f"{magic:#x}"
             raise InputError(
-                f"{self.path} is no parameter file of MXNet: expected the magic number {_FILE_MAGIC:#x} at its start, "
+                f"{self.path} is not an MXNet parameter file: expected the magic number {_FILE_MAGIC:#x} at its start, "
                 f"found {found}."
             )
         self.number("<Q", "the header")
@@ -75,7 +75,7 @@ class _Reader:
             )
         if self.left:
             raise InputError(
-                f"{self.path} goes on for {self.left} bytes after its names; the file is damaged or not of MXNet."
+                f"{self.path} has {self.left} bytes after its names; the file is damaged or not from MXNet."
             )
         return dict(zip(names, arrays, strict=True))
 
@@ -109,12 +109,12 @@ class _Reader:
             return None
         if not 0 <= dimensions <= _MAX_DIMENSIONS:
             raise InputError(
-                f"{what} of {self.path} claims {dimensions} dimensions; the file is damaged or not of MXNet."
+                f"{what} of {self.path} claims {dimensions} dimensions; the file is damaged or not from MXNet."
             )
         code = f"<{dimensions}{'q' if modern else 'I'}"
         shape: tuple[int, ...] = struct.unpack(code, self.take(struct.calcsize(code), what))
         if any(side < 0 for side in shape):
-            raise InputError(f"{what} of {self.path} has the shape {shape}; the file is damaged or not of MXNet.")
+            raise InputError(f"{what} of {self.path} has the shape {shape}; the file is damaged or not from MXNet.")
         return shape
 
     def name(self) -> str:
@@ -122,7 +122,7 @@ class _Reader:
         try:
             return self.take(length, "a name").decode()
         except UnicodeDecodeError as error:
-            raise InputError(f"a name in {self.path} is no text; the file is damaged or not of MXNet.") from error
+            raise InputError(f"a name in {self.path} is not text; the file is damaged or not from MXNet.") from error
 
     def count(self, code: str, smallest: int, what: str) -> int:
         """Read a number of items that take at least `smallest` bytes each."""

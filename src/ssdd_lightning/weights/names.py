@@ -1,4 +1,4 @@
-"""The names of published weights, and what a stage of this package calls the same tensors.
+"""The names of published weights, and the names of the same tensors in this package's stages.
 
 | project | its names | a stage's |
 | --- | --- | --- |
