@@ -134,7 +134,7 @@ def test_another_setting_makes_all_anew_and_says_so(folders, capsys):
 
 def test_missing_image_is_found_before_any_work(folders):
     (folders[0] / "im3.jpg").unlink()
-    with pytest.raises(InputError, match=r"1 of 5 maps have no image: .*im3.jpg does not exist"):
+    with pytest.raises(InputError, match=r"1 of 5 score maps have no image: .*im3.jpg does not exist"):
         refine(folders)
     assert not folders[2].exists()
 

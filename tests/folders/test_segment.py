@@ -115,7 +115,7 @@ def test_resumes(segment, photos, tmp_path, calls, capsys):
     Image.fromarray(255 - read_image(photo)).save(photo)
     segment(photos)
     assert len(calls) == 4 + 3
-    assert "4 masks in" in capsys.readouterr().out.splitlines()[-2]
+    assert "holds 4 masks" in capsys.readouterr().out.splitlines()[-2]
     assert (tmp_path / "out" / "segment.json").is_file()
 
 

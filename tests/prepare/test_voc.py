@@ -221,7 +221,7 @@ def test_what_is_given_and_not_needed_is_said(archives, obtaining, tmp_path, cap
     prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert capsys.readouterr().out == ""
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
-    devkit, changed = tmp_path / "out" / VOC_TOP, "what they are made from, or their files, changed"
+    devkit, changed = tmp_path / "out" / VOC_TOP, "their inputs or their files changed"
     assert capsys.readouterr().out.splitlines() == [
         f"{devkit} is there already: --voc {archives.voc} is not read",
         f"lists: 1 made again in {devkit} (labels.csv): {changed}.",

@@ -70,7 +70,7 @@ class CRFJob:
             InputError: A folder or an image is missing.
         """
         if not self.maps.is_dir():
-            raise InputError(f"folder of maps {self.maps} does not exist; check the path.")
+            raise InputError(f"folder of score maps {self.maps} does not exist; check the path.")
         if self.out.resolve() == self.maps.resolve():
             raise InputError(f"the CRF would overwrite its own input in {self.maps}; choose another output folder.")
         names = map_names(self.maps, say)

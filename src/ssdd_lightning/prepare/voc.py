@@ -145,7 +145,7 @@ def _write_lists(devkit: Path, own: Mapping[str, list[str]]) -> Prepared:
                 if path.is_file() and not holds(path, text) and not ledger.wrote(path.name):
                     asides = (path.with_name(f"{path.name}.before{n or ''}") for n in count())
                     path.rename(kept := next(aside for aside in asides if not aside.exists()))
-                    print(f"{path} was another file, which is now {kept.name}")
+                    print(f"{path} was a different file, which is now {kept.name}.")
                 write_text(path, text)
                 yield path.name
 
