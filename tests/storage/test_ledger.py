@@ -182,7 +182,7 @@ WRONG_SECONDS = (
 def test_a_damaged_entry_is_a_sentence(open_ledger, content):
     ledger = open_ledger()
     ledger.path.write_text(content)
-    with pytest.raises(InputError, match=r"expected an entry of the ledger .*masks\.json.*; remove it to make"):
+    with pytest.raises(InputError, match=r"expected an entry of the ledger .*masks\.json.*; remove it to redo"):
         open_ledger()
 
 

@@ -158,7 +158,7 @@ def wrong(res38_cls, psa_weights, mxnet, tmp_path):
         (["cut"], "o.pth", "resnet38", r"cut\.params is truncated"),
         (["res38"], "o.pth", "resnet99", r"unknown backbone 'resnet99'.*resnet38"),
         (["res38"], "o.npz", "resnet38", r"expected an output file \.pth or \.ckpt, found .*o\.npz"),
-        (["res38", "res38"], "o.pth", "resnet38", r"holds 192 tensors that a file before it holds too"),
+        (["res38", "res38"], "o.pth", "resnet38", r"holds 192 tensors that an earlier file holds too"),
     ],
 )
 def test_wrong_sources_are_one_sentence_and_leave_no_file(wrong, tmp_path, sources, out, arch, message):

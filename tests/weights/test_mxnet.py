@@ -113,11 +113,11 @@ HOSTILE = {
     ),
     "more behind the names": (
         header() + dense(1) + bytes(4) + struct.pack("<QQ", 1, 1) + b"a" + bytes(7),
-        "goes on for 7 bytes after its names",
+        "has 7 bytes after its names",
     ),
-    "a name that is no text": (
+    "a name that is not text": (
         header() + dense(1) + bytes(4) + struct.pack("<QQ", 1, 2) + b"\xff\xfe",
-        r"a name in .* is no text",
+        r"a name in .* is not text",
     ),
 }
 
