@@ -66,7 +66,9 @@ def test_links_and_devices_are_no_files(tmp_path, write_tar, kind):
 def test_truncated(tmp_path, write_tar, mode):
     path = write_tar(tmp_path / "x.tar", FILES, mode)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(InputError, match=r"cannot read archive .*x\.tar .*: it is truncated, damaged or not an archive"):
+    with pytest.raises(
+        InputError, match=r"cannot read archive .*x\.tar .*: it is truncated, damaged or not an archive"
+    ):
         read(path)
 
 
