@@ -3,7 +3,7 @@ import torch
 
 from ssdd_lightning.functional import losses
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
-from ssdd_lightning.stages.values import Losses, SubBranch
+from ssdd_lightning.stages.values import LabelRefinement, Losses, SubBranch
 
 KEEP, TAKE = -10.0, 10.0  # a merge bias that always keeps the knowledge (d1 = K1, d2 = D0) or takes the advice
 PARTS = ("main", "sub", "diff1", "diff2")
@@ -255,6 +255,54 @@ def test_an_option_changes_its_own_losses_only(build, step, batch, option, chang
         assert off[part] != on[part]
     for part in same:
         torch.testing.assert_close(off[part], on[part])
+
+
+@pytest.mark.parametrize(("bias", "takes_advice"), [(KEEP, False), (TAKE, True)])
+def test_second_dd_bias_is_of_the_second_module_only(build, step, batch, ssdd_inputs, bias, takes_advice):
+    module = build(DynamicRefinementModule, bias=KEEP, refinement=LabelRefinement(second_dd_bias=bias))
+    inputs = ssdd_inputs(module)
+    step(module, batch)
+    knowledge, seeds = inputs["ssdd1"][0], inputs["ssdd2"][0]
+    torch.testing.assert_close(inputs["ssdd2"][1], knowledge)  # the first module keeps K1
+    assert not torch.equal(knowledge, seeds)
+    torch.testing.assert_close(module._pictures["refined"], knowledge if takes_advice else seeds)
+
+
+def test_log_shares_of_a_batch():
+    """Pooled over the batch, 255 left out; a class without pixels has a small share, not none."""
+    mask = torch.tensor([[[0, 0, 0, 255]], [[1, 0, 255, 255]]])
+    expected = torch.tensor([0.81, 0.21, 0.01]).log()
+    torch.testing.assert_close(dynamic.log_shares(mask, 3), expected[None, :, None, None])
+    assert dynamic.log_shares(torch.full((1, 2, 2), 255), 3).isfinite().all()
+
+
+def test_prior_moves_the_masks_to_what_is_common_in_the_seeds_and_leaves_the_losses_logits(build, batch):
+    """Logits that say nothing become the seeds' most common class, background; without a prior the logits decide."""
+    masks = {}
+    for prior in (0.0, 1.0):
+        module = build(DynamicRefinementModule, refinement=LabelRefinement(prior=prior))
+        for head in (module.network.head, module.sub_head):
+            head.forward = _undecided(head.forward, 1)
+        made = module.refine(batch)
+        masks[prior] = (made.knowledge, made.sub_mask)
+        assert (made.main[:, 1] - made.main[:, 0] > 0).all()
+    valid = batch["valid"][:, 2::4, 2::4]
+    for before, after in zip(masks[0.0], masks[1.0], strict=True):
+        assert (before[0][valid[0]] == 1).all()
+        assert (after[0][valid[0]] == 0).all()
+        assert (after[~valid] == 255).all()
+
+
+def _undecided(head, slightly):
+    """Make a head prefer one class by a little, everywhere."""
+
+    def forward(features):
+        high, logits = head(features)
+        opinion = torch.zeros_like(logits)
+        opinion[:, slightly] = 0.1
+        return high, opinion
+
+    return forward
 
 
 def test_mask_stride_sets_the_size_of_the_masks(build, step, batch):

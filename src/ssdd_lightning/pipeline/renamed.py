@@ -19,6 +19,7 @@ _MODEL = {
     "exclude_bad_from_diff2": "losses.exclude_bad_from_diff2",
     "balanced_difference_loss": "losses.balanced",
     "average_difference_loss": "losses.average",
+    "crf_iterations": "refinement.crf_iterations",
     "alpha": "sub_branch.alpha",
     "sub_target": "sub_branch.target",
     "diff2_target": "sub_branch.diff2_target",

@@ -1,7 +1,8 @@
 """Stage 3, dynamic region refinement (4.2): the labels are refined at every step while the network trains."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,54 @@ from torch.nn import functional as F
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
-from ssdd_lightning.functional.refinement import bad_samples, present_argmax
+from ssdd_lightning.functional.refinement import bad_samples, class_counts, present_argmax
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
-from ssdd_lightning.nn.ssdd import SSDD, resize_logits, resize_mask
+from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.stages.static import maps_of
-from ssdd_lightning.stages.values import Losses, Optimization, SubBranch, TestProtocol
+from ssdd_lightning.stages.values import LabelRefinement, Losses, Optimization, SubBranch, TestProtocol
+
+SMALLEST_SHARE = 0.01
+"""Added to each class's share of the pixels: a class that the seeds of a batch do not show is not ruled out."""
+
+
+def log_shares(mask: Tensor, num_classes: int) -> Tensor:
+    """Log of each class's share of the labelled pixels of a batch.
+
+    Args:
+        mask: B x H x W long, 255 = ignore.
+        num_classes: C.
+
+    Returns:
+        1 x C x 1 x 1 float.
+    """
+    counts = class_counts(mask, mask != IGNORE, num_classes).sum(0)
+    return (counts / counts.sum().clamp(min=1) + SMALLEST_SHARE).log()[None, :, None, None]
+
+
+class Refinement(NamedTuple):
+    """What one step makes before its losses; masks B x H x W long, 255 on padding.
+
+    Attributes:
+        main: B x C x H x W float, logits of the main branch at the masks' size.
+        sub: B x C x H x W float, logits of the sub branch.
+        knowledge: K1.
+        advice: A1.
+        first: SSDD_1(K1, A1); its mask is D1.
+        seeds: m_D0.
+        sub_mask: What the sub branch predicts, among the image's own classes.
+        second: SSDD_2(m_D0, D1); its mask is D2.
+    """
+
+    main: Tensor
+    sub: Tensor
+    knowledge: Tensor
+    advice: Tensor
+    first: SSDDOutput
+    seeds: Tensor
+    sub_mask: Tensor
+    second: SSDDOutput
 
 
 class DynamicRefinementModule(SegmentationStage):
@@ -28,7 +70,7 @@ class DynamicRefinementModule(SegmentationStage):
             head of the same design is the sub branch.
         ssdd: the SSDD modules; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks, CRF and DD-Nets work at 1/mask_stride of the input (4 in the paper).
-        crf_iterations: mean-field iterations of the CRF inside the training step.
+        refinement: how K1, A1 and D2 are made.
         sub_branch: what the sub branch learns from.
         losses: how the losses are read where the paper and the authors' code differ.
         testing: scales, flip and CRF of `test` and `predict`.
@@ -46,7 +88,7 @@ class DynamicRefinementModule(SegmentationStage):
         network: Callable[[int], SegmentationNetwork] = SegmentationNetwork,
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
-        crf_iterations: int = 3,
+        refinement: LabelRefinement = LabelRefinement(),
         sub_branch: SubBranch = SubBranch(),
         losses: Losses = Losses(),
         testing: TestProtocol = TestProtocol(),
@@ -70,7 +112,10 @@ class DynamicRefinementModule(SegmentationStage):
         self.sub_head = self.network.new_head()
         self.ssdd1 = ssdd(*channels)
         self.ssdd2 = ssdd(*channels)
-        self.crf = DenseCRF(iterations=crf_iterations, **asdict(crf))
+        if refinement.second_dd_bias is not None:
+            self.ssdd2.biases = replace(self.ssdd2.biases, dd_bias=refinement.second_dd_bias)
+        self.refinement = refinement
+        self.crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf))
         self.sub_branch = sub_branch
         self.losses = losses
 
@@ -79,8 +124,8 @@ class DynamicRefinementModule(SegmentationStage):
         branches = (self.network, "network."), (self.sub_head, "network.head.")
         return [*branches, (self.ssdd1, "ssdd."), (self.ssdd2, "ssdd.")]
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """L_dynamic = L_main + L_sub + L_diff1 + L_diff2 (Eq. 15)."""
+    def refine(self, batch: Batch) -> Refinement:
+        """Run the network and both SSDD modules on a batch; no loss yet."""
         labels, size = batch["image_labels"], self.mask_size(batch["image"])
         features = self.network.backbone(batch["image"])
         low = self.network.low(features)
@@ -90,14 +135,20 @@ class DynamicRefinementModule(SegmentationStage):
         valid = resize_mask(batch["valid"].long(), size).bool()
 
         m_d0 = resize_mask(self.guide(batch, "knowledge"), size)
+        prior = self.refinement.prior * log_shares(m_d0, main.shape[1])
         m_k1, m_a1 = (
-            m.masked_fill(~valid, IGNORE) for m in self.knowledge_and_advice(main, batch["image_raw"], labels)
+            m.masked_fill(~valid, IGNORE) for m in self.knowledge_and_advice(main + prior, batch["image_raw"], labels)
         )
         first = self.ssdd1(high, low, m_k1, m_a1, labels)
-        m_d1 = first.mask
-        second = self.ssdd2(sub_high, low, m_d0, m_d1, labels)
-        m_d2 = second.mask
-        m_sub = present_argmax(sub.detach(), labels).masked_fill(~valid, IGNORE)
+        second = self.ssdd2(sub_high, low, m_d0, first.mask, labels)
+        m_sub = present_argmax(sub.detach() + prior, labels).masked_fill(~valid, IGNORE)
+        return Refinement(main, sub, m_k1, m_a1, first, m_d0, m_sub, second)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """L_dynamic = L_main + L_sub + L_diff1 + L_diff2 (Eq. 15)."""
+        labels = batch["image_labels"]
+        main, sub, m_k1, m_a1, first, m_d0, m_sub, second = self.refine(batch)
+        m_d1, m_d2 = first.mask, second.mask
 
         # Eq. 11
         loss_main = self.segmentation_loss(main, m_d2)

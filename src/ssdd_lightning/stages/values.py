@@ -114,6 +114,24 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class LabelRefinement:
+    """How the dynamic stage makes K1, A1 and D2 in every step.
+
+    Args:
+        crf_iterations: Mean-field iterations of the CRF that makes A1 of K1.
+        second_dd_bias: b_dd of the second SSDD module, which merges D1 into m_D0; None is that of the first one, as in
+            the paper. Early in training D1 is worse than the seeds, and a lean towards it makes D2 worse than both.
+        prior: How much of the log of the classes' shares in the batch's m_D0 is added to the logits before K1, A1 and
+            the sub branch's mask are taken from them. 1 undoes the weights that the mean within each class
+            (`Losses.per_class`) gives the classes, 0 is the paper's.
+    """
+
+    crf_iterations: int = 3
+    second_dd_bias: float | None = None
+    prior: float = 0.0
+
+
+@dataclass(frozen=True)
 class SubBranch:
     """What the sub branch of the dynamic stage learns from.
 
