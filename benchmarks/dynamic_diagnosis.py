@@ -1,4 +1,4 @@
-r"""Where the dynamic stage wins and loses: its masks against true ones, at the training step's own crops and resolution.
+r"""Where the dynamic stage wins and loses: its masks against ground truth, at the crops and resolution of training.
 
     python benchmarks/dynamic_diagnosis.py --split look.txt --truth VOCdevkit/VOC2012/SegmentationClassAug \
         --checkpoints runs/x/static/checkpoints/last.ckpt runs/x/dynamic/checkpoints/last.ckpt \

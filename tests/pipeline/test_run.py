@@ -201,6 +201,62 @@ def test_a_change_makes_anew_what_depends_on_it_and_says_why(run, change, capsys
         assert run.state() == after, "what was made anew is finished"
 
 
+def plan(run, capsys, *more, **changed):
+    """What `--dry-run` says of each step."""
+    capsys.readouterr()
+    run.go("--dry-run", *more, **changed)
+    lines = [line for line in capsys.readouterr().out.splitlines() if ": " in line]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def test_the_same_command_again_is_finished_at_once(run, capsys):
+    run.go()  # the copy has other paths: its steps are asked, and the whole is noted
+    before = run.state()
+    capsys.readouterr()
+    run.go()
+    said = capsys.readouterr().out
+    assert "run: finished in" in said
+    assert "==" not in said, "no step was asked"
+    assert "static refinement m_D0" in said
+    assert run.state() == before
+    (run.out / "static" / "predictions" / f"{run.names()[0]}.png").unlink()
+    run.go()
+    assert "== predict static/predictions" in capsys.readouterr().out
+    assert (run.out / "static" / "predictions" / f"{run.names()[0]}.png").is_file()
+
+
+def test_a_dry_run_says_what_would_be_done_and_why(run, capsys):
+    steps = ["classification", "knowledge", "advice", "static", "static/predictions"]
+    steps += ["baseline_seeds", "baseline_seeds/test", "dynamic", "dynamic/test"]
+    assert plan(run, capsys) == dict.fromkeys(steps, "finished")
+    before = run.state()
+    run.edit("static", ssdd=SSDD)
+    found = plan(run, capsys)
+    assert list(found) == steps
+    assert [found[step] for step in steps[:3]] == ["finished"] * 3
+    assert found["static"].startswith("made again, because model.init_args.ssdd.init_args.biases.class_bias was")
+    assert found["static/predictions"] == "made again, because static is made again"
+    assert found["dynamic/test"] == "made again, because dynamic is made again"
+    (run.out / "knowledge" / f"{run.names()[0]}.map.png").unlink()
+    assert plan(run, capsys)["knowledge"].startswith("goes on: 1 of")
+    shutil.rmtree(run.out / "dynamic")
+    assert plan(run, capsys)["dynamic"].startswith("made, because")
+    assert {**run.state(), "dynamic": before["dynamic"], "knowledge": 0} == {**before, "knowledge": 0}
+
+
+def test_a_stale_product_is_kept_by_name(run, capsys):
+    before = run.state()
+    run.edit("static", ssdd=SSDD)
+    assert plan(run, capsys, "--keep=static")["static"] == "kept"
+    run.go("--keep=static")
+    assert "fit: kept in" in capsys.readouterr().out
+    assert run.state() == before
+    run.go()
+    assert run.state() == before, "it was accepted for good"
+    with pytest.raises(InputError, match=r"--keep: expected the name of a step .* found 'nothing'"):
+        run.go("--keep=nothing")
+
+
 def test_an_interrupted_fit_under_another_rate_starts_anew(run, capsys):
     entry = json.loads((run.out / "static" / "fit.json").read_text())
     (run.out / "static" / "fit.json").write_text(json.dumps({**entry, "finished": False}))
