@@ -4,6 +4,7 @@ from PIL import Image
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import evaluate_folders, read_prediction
+from ssdd_lightning.evaluation.table import scores_table
 from ssdd_lightning.metrics.confusion import best_of_both, confusion_matrix
 from ssdd_lightning.storage.listing import predicted_names
 from ssdd_lightning.storage.masks import write_mask
@@ -58,7 +59,7 @@ def test_a_split_scores_its_own_images_only(folders):
 def test_without_a_split_the_card_says_so(folders):
     card = evaluate_folders(*folders, progress=False)
     assert card.images == 4
-    assert "no split" in card.table()
+    assert "no split" in scores_table(card)
 
 
 def test_maps_are_scored_by_their_largest_channel(tmp_path):

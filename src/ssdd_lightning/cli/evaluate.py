@@ -7,7 +7,7 @@ from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.evaluation.chart import write_chart
 from ssdd_lightning.evaluation.folder import evaluate_folders
-from ssdd_lightning.evaluation.table import scores_csv
+from ssdd_lightning.evaluation.table import scores_csv, scores_table
 from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.score_maps import mask_path
 
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         curves=args.curves,
     )
     title = "knowledge" if args.advice else "predictions"
-    print(card.table(title))
+    print(scores_table(card, title))
     if args.json is not None:
         _write(args.json, card.to_json())
     if args.csv is not None:

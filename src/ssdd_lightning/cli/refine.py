@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit status, 0.
     """
+    from ssdd_lightning.evaluation.table import scores_table
     from ssdd_lightning.pipeline.config import parse_settings
     from ssdd_lightning.pipeline.refine import CRF, RefineOptions, refine
     from ssdd_lightning.pipeline.refine_options import Recipe
@@ -64,6 +65,6 @@ def run(args: argparse.Namespace) -> int:
     given["advice"] = given["advice"] if given["advice"] == CRF else Path(given["advice"])
     card = refine(RefineOptions(**given, recipe=recipe))
     if card is not None:
-        print(card.table("refined"))
+        print(scores_table(card, "refined"))
     print(f"{args.out / 'refined'} holds the merged masks, and the difference maps in d_knowledge and d_advice.")
     return 0

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.evaluation.table import scores_table
 from ssdd_lightning.metrics.background import BackgroundCurves
 from ssdd_lightning.metrics.boundary import TRIMAP_WIDTHS, boundary_iou
 from ssdd_lightning.metrics.confusion import ClassRates, class_rates, shown_mean
@@ -126,14 +125,6 @@ class Scorecard:
         """`to_dict` as JSON text, one line per entry: indenting would spread the confusion over pages."""
         entries = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in self.to_dict().items())
         return "{\n" + ",\n".join(entries) + "\n}\n"
-
-    def table(self, title: str = "IoU") -> str:
-        """The scores for a terminal, in percent with two decimals; see `table.scores_table`.
-
-        Args:
-            title: Heading of this card's own column where it has companions; they bring theirs.
-        """
-        return scores_table(self, title)
 
 
 def number(value: float) -> float | None:

@@ -4,13 +4,10 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.evaluation.text_table import text_table
 from ssdd_lightning.metrics.background import best_point
-
-if TYPE_CHECKING:
-    from ssdd_lightning.evaluation.scorecard import Scorecard
 
 HEADINGS = {
     "iou": "IoU",
@@ -26,7 +23,7 @@ _LISTED = 20
 Row = tuple[str, list[float]]
 
 
-def scores_table(card: "Scorecard", title: str) -> str:
+def scores_table(card: Scorecard, title: str = "IoU") -> str:
     """Write the scores for a terminal, in percent with two decimals.
 
     A card alone has a column for each measure. With companions there is a column a card: the classes' rows hold
@@ -41,7 +38,7 @@ def scores_table(card: "Scorecard", title: str) -> str:
     return "\n".join([text, "", *_footer(card, title)])
 
 
-def scores_csv(card: "Scorecard", title: str) -> str:
+def scores_csv(card: Scorecard, title: str) -> str:
     """Write the scores as CSV: one line per class and one for the means (index empty), fractions, empty for no value.
 
     Args:
@@ -60,13 +57,13 @@ def scores_csv(card: "Scorecard", title: str) -> str:
     return text.getvalue()
 
 
-def _alone(card: "Scorecard") -> tuple[list[str], list[Row], list[Row]]:
+def _alone(card: Scorecard) -> tuple[list[str], list[Row], list[Row]]:
     rows = [(name, [float(values[index]) for values in card.columns.values()]) for index, name in _shown(card, [card])]
     totals = [("mIoU, means", list(card.means.values())), ("coverage", [card.coverage])]
     return [HEADINGS[measure] for measure in card.columns], rows, totals
 
 
-def _beside(card: "Scorecard", title: str) -> tuple[list[str], list[Row], list[Row]]:
+def _beside(card: Scorecard, title: str) -> tuple[list[str], list[Row], list[Row]]:
     cards = {title: card, **card.companions}
     rows = [
         (name, [float(one.iou[index]) for one in cards.values()]) for index, name in _shown(card, list(cards.values()))
@@ -79,18 +76,18 @@ def _beside(card: "Scorecard", title: str) -> tuple[list[str], list[Row], list[R
     return list(cards), rows, [*totals, ("coverage", [one.coverage for one in cards.values()])]
 
 
-def _shown(card: "Scorecard", cards: Sequence["Scorecard"]) -> list[tuple[int, str]]:
+def _shown(card: Scorecard, cards: Sequence[Scorecard]) -> list[tuple[int, str]]:
     """Index and name of the classes that at least one of the cards shows."""
     absent = _absent_everywhere(cards)
     return [(index, name) for index, name in sorted(card.classes.items()) if name not in absent]
 
 
-def _absent_everywhere(cards: Sequence["Scorecard"]) -> list[str]:
+def _absent_everywhere(cards: Sequence[Scorecard]) -> list[str]:
     first, *others = cards
     return [name for name in first.absent if all(name in card.absent for card in others)]
 
 
-def _footer(card: "Scorecard", title: str) -> list[str]:
+def _footer(card: Scorecard, title: str) -> list[str]:
     lines = [f"percent; {card.images} images, {card.pixels} pixels; a predicted 255 counts as an error"]
     absent = _absent_everywhere([card, *card.companions.values()])
     if absent:
