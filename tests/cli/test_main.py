@@ -470,7 +470,7 @@ def test_without_a_checkpoint_the_last_one_of_the_run_is_meant(flow, tmp_path, c
     shutil.copytree(flow.out / "segmentation", out)
     with caplog.at_level("INFO"):
         done = flow.run(command, "segmentation", root)
-    assert f"The checkpoint of this run is {out / 'checkpoints' / 'last.ckpt'}" in caplog.text
+    assert f"The checkpoint is {out / 'checkpoints' / 'last.ckpt'}: SegmentationModule, epoch 1, step" in caplog.text
     assert same_weights(done.model.state_dict(), weights_of(flow.checkpoint("segmentation")))
 
 
@@ -630,7 +630,10 @@ def test_a_shorter_list_is_said_and_scored(flow, tmp_path, capsys, command):
     assert fewer["left_over"] == names[-1:]
     assert fewer["results"]["images"] == len(names) - 1
     assert (out / f"{names[-1]}.png").is_file()
-    assert f"{command}: 1 images in {out} are not asked for ({names[-1]}): their files stay" in capsys.readouterr().out
+    assert (
+        f"{command}: 1 images in {out} are no longer asked for ({names[-1]}): their files stay"
+        in capsys.readouterr().out
+    )
     if command == "test":
         assert fewer["results"]["scores"] != whole["results"]["scores"]
     else:
@@ -729,6 +732,26 @@ def test_help_lists_all_commands(capsys, words):
     text = capsys.readouterr().out
     listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
     assert listed == [*STAGE_COMMANDS, *FILE_COMMANDS]
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ssdd-lightning 0.")
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["train"], r"unknown command 'train': did you mean `ssdd fit`\?"),
+        (["evalute"], r"did you mean `ssdd evaluate`\?"),
+        (["xyzzy"], "expected one of fit, validate"),
+        (["fit"], r"`ssdd fit` needs a stage: give its YAML, `ssdd fit --config FILE\.yaml`\."),
+        (["fit", "dynamic.yaml"], r"did you mean `ssdd fit --config dynamic\.yaml`\?"),
+    ],
+)
+def test_a_likely_mistake_is_answered_at_once(words, answer):
+    with pytest.raises(InputError, match=answer):
+        main(words)
 
 
 def test_constructor_docstrings_are_the_help_texts(capsys):
@@ -855,10 +878,7 @@ def test_dashes_and_underscores_are_one_spelling(tmp_path, option):
 
 def test_unknown_command_is_bad_input(monkeypatch, capsys):
     assert as_process(monkeypatch, ["fitt"]) == 2
-    assert capsys.readouterr().err == (
-        "ssdd: error: unknown command 'fitt': expected one of fit, validate, test, predict, "
-        f"{', '.join(FILE_COMMANDS)}; `ssdd --help` explains them.\n"
-    )
+    assert capsys.readouterr().err == "ssdd: error: unknown command 'fitt': did you mean `ssdd fit`?\n"
 
 
 def truncate_a_photo(flow, tmp_path):

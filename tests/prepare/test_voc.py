@@ -354,7 +354,7 @@ def test_what_is_finished_is_not_made_again_of_a_touched_archive(archives, obtai
 def test_a_damaged_entry_is_a_sentence(archives, obtaining, tmp_path, where):
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
     (tmp_path / "out" / "VOCdevkit" / where / "prepare.json").write_text("{}")
-    with pytest.raises(InputError, match=r"expected an entry of the ledger .*prepare\.json.*; remove it to make"):
+    with pytest.raises(InputError, match=r"expected an entry of the ledger .*prepare\.json.*; remove it to redo"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
 
 

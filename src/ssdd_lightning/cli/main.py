@@ -1,11 +1,13 @@
 """The command `ssdd`: Lightning's fit, validate, test and predict, and the commands that work on files."""
 
 import argparse
+import difflib
 import importlib
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +19,8 @@ STAGE_COMMANDS = {
     "test": "score a checkpoint under the testing protocol and write its masks",
     "predict": "write what a stage makes: score maps, seed masks or masks for retraining",
 }
+OTHER_NAMES = {"train": "fit", "eval": "evaluate", "score": "evaluate", "infer": "segment", "val": "validate"}
+"""What other tools call these commands."""
 FILE_COMMANDS = {
     "prepare": ("ssdd_lightning.cli.prepare", "prepare VOC 2012, COCO 2014 or your own photos for the stages"),
     "doctor": ("ssdd_lightning.cli.doctor", "check a devkit: counts, images, masks, labels, splits"),
@@ -51,6 +55,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(help_text())
         return 0
+    if words[0] == "--version":
+        print(f"ssdd-lightning {version('ssdd-lightning')}")
+        return 0
     if words[0] in FILE_COMMANDS:
         module = importlib.import_module(FILE_COMMANDS[words[0]][0])
         parser = argparse.ArgumentParser(
@@ -60,12 +67,28 @@ def main(args: Sequence[str] | None = None) -> int:
         status: int = module.run(parser.parse_args(spelt_as_declared(words[1:], parser)))
         return status
     if words[0] not in STAGE_COMMANDS:
-        known = ", ".join([*STAGE_COMMANDS, *FILE_COMMANDS])
-        raise InputError(f"unknown command {words[0]!r}: expected one of {known}; `ssdd --help` explains them.")
+        raise InputError(_unknown_command(words[0]))
+    _check_stage_words(words)
     from ssdd_lightning.pipeline.lightning import run_command
 
     run_command(words)
     return 0
+
+
+def _unknown_command(word: str) -> str:
+    known = [*STAGE_COMMANDS, *FILE_COMMANDS]
+    meant = OTHER_NAMES.get(word) or next(iter(difflib.get_close_matches(word, known, n=1)), None)
+    remedy = f"did you mean `ssdd {meant}`?" if meant else f"expected one of {', '.join(known)}; see `ssdd --help`."
+    return f"unknown command {word!r}: {remedy}"
+
+
+def _check_stage_words(words: Sequence[str]) -> None:
+    """Answer the commonest mistakes before torch is loaded, which takes seconds."""
+    command, first = words[0], words[1] if len(words) > 1 else None
+    if first is None:
+        raise InputError(f"`ssdd {command}` needs a stage: give its YAML, `ssdd {command} --config FILE.yaml`.")
+    if Path(first).suffix in (".yaml", ".yml") and not first.startswith("-"):
+        raise InputError(f"{first!r} is no option; did you mean `ssdd {command} --config {first}`?")
 
 
 def spelt_as_declared(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:

@@ -13,6 +13,7 @@ import torch
 from ssdd_lightning.crf import DenseCRF
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.storage.safe_torch import check_finite, load_torch
 
@@ -58,6 +59,7 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
             f"cannot load {path} ({_first_line(error)}); expected a checkpoint that `ssdd fit` wrote, of plain values "
             "and tensors."
         ) from error
+    print(describe_checkpoint(path, content))
     return stage.eval().to(device), _classes(stage, path, classes)
 
 

@@ -27,6 +27,7 @@ from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, with_con
 from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.stages import Stage
+from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.safe_torch import load_torch
@@ -97,7 +98,8 @@ class SSDDCommandLine(LightningCLI):
                 f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct the path."
             )
         if checkpoint is not None:
-            _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
+            content = _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
+            rank_zero_info(describe_checkpoint(Path(checkpoint), content))
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
@@ -215,7 +217,7 @@ class SSDDCommandLine(LightningCLI):
         return writer.folder_of(self.trainer, command)
 
 
-def _check_checkpoint(path: Path, resumed: bool) -> None:
+def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:
     """Open it once: Lightning answers a damaged one with a traceback."""
     try:
         content = load_torch(path, mmap=True)
@@ -231,6 +233,7 @@ def _check_checkpoint(path: Path, resumed: bool) -> None:
         raise InputError(
             f"{path} holds weights, but no training state to continue from; give it as backbone_weights of the model."
         )
+    return dict(content)
 
 
 def _rank() -> int:
@@ -246,7 +249,6 @@ def _last_checkpoint(config: Namespace) -> str:
             f"expected the checkpoint of a trained stage, found none at {path}; run `ssdd fit` first, or name one with "
             "--ckpt_path."
         )
-    rank_zero_info(f"The checkpoint of this run is {path}; another one is named by --ckpt_path.")
     return str(path)
 
 

@@ -1,6 +1,6 @@
 """What all stages share: optimiser, schedule, where the backbone's weights come from, and what a checkpoint keeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypedDict
 
@@ -57,6 +57,23 @@ CLASSES_KEY = "ssdd_classes"
 """Where a checkpoint keeps the names of the dataset's classes and the dataset's index of each network output."""
 SEED_KEY = "ssdd_seed"
 """Where a checkpoint keeps the seed of the training steps."""
+
+
+SCORES_KEY = "ssdd_scores"
+"""Where a checkpoint keeps the last validation's scores."""
+
+
+def describe_checkpoint(path: Path, content: Mapping[str, Any]) -> str:
+    """Say in a line what a checkpoint holds: its stage, how far it was trained, and its scores.
+
+    Args:
+        path: Where it lies.
+        content: What is in it.
+    """
+    stage = str((content.get("hyper_parameters") or {}).get("_class_path", "weights")).rpartition(".")[2]
+    parts = [f"epoch {content['epoch'] + 1}", f"step {content['global_step']}"] if "global_step" in content else []
+    parts += [f"{name} {value:.4g}" for name, value in (content.get(SCORES_KEY) or {}).items()]
+    return f"The checkpoint is {path}: {', '.join([stage, *parts])}."
 
 
 class Stage(LightningModule):
@@ -155,6 +172,8 @@ class Stage(LightningModule):
         if "hyper_parameters" in checkpoint:
             checkpoint["hyper_parameters"] = plain_hyperparameters(type(self), dict(checkpoint["hyper_parameters"]))
         checkpoint[SEED_KEY] = self.seed
+        scores = {} if self._trainer is None else self._trainer.callback_metrics
+        checkpoint[SCORES_KEY] = {name: float(v) for name, v in scores.items() if name.startswith("val/")}
         self.classes = self._data_classes() or self.classes
         if self.classes is not None:
             checkpoint[CLASSES_KEY] = {"names": list(self.classes.names), "indices": list(self.classes.indices)}

@@ -20,7 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 
 FORMAT = 1
@@ -102,7 +102,7 @@ class Ledger:
         """What changed since the product was made; None if nothing did or there is none."""
         known = read_journal(folder, name)
         self.left_over = sorted({*_left_over(self.earlier), *known}.difference(self.items))
-        """Names of images that were made once and are not asked for now."""
+        """Names of images that were made once and are no longer asked for."""
         self._journal = known if self.begun else {}
         self._now = self._fingerprints() if self._journal else {}
         self._finished = bool(self.begun and self.earlier and self.earlier["finished"])
@@ -176,9 +176,14 @@ class Ledger:
             for path in self.folder.glob(f"{self.name}.items*.jsonl"):
                 path.unlink()
         elif again := [name for name in self.pending() if name in self._journal]:
-            shown = ", ".join(again[:_SHOWN]) + (", ..." if len(again) > _SHOWN else "")
             reason = "their inputs or their files changed"
-            print(f"{self.name}: {len(again)} made again in {self.folder} ({shown}): {reason}.", flush=True)
+            print(f"{self.name}: {len(again)} made again in {self.folder} ({_shown(again)}): {reason}.", flush=True)
+        if there := [name for name in self.left_over if any(map(Path.is_file, self._products_of(name)))]:
+            said = "their files stay, and what reads the folder leaves them out"
+            count = f"{len(there)} images in {self.folder}"
+            print(f"{self.name}: {count} are no longer asked for ({_shown(there)}): {said}.", flush=True)
+        for folder in {path.parent for item in self.items.values() for path in item.products}:
+            remove_leftovers(folder)
         self.difference, self._finished = None, False
         self._write()
 
@@ -271,42 +276,10 @@ class Ledger:
         with atomic_write(self.path) as stream:
             stream.write(json.dumps(entry, indent=2).encode())
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read {self.path} ({error}); remove it to redo its product.") from error
-        try:
-            entry = json.loads(text)
-            float(entry["seconds"]), str(entry["started"])
-            dictionaries = all(isinstance(entry[part], dict) for part in ("settings", "inputs", "results"))
-            if entry["ledger"] == FORMAT and dictionaries and isinstance(entry["finished"], bool):
-                return dict(entry)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            pass
-        raise InputError(
-            f"expected an entry of the ledger (format {FORMAT}) in {self.path}, found something else; remove it to "
-            "redo its product."
-        )
-
-    def _read_journal(self) -> dict[str, list["Line"]]:
-        """Every line of every process: any of an item's lines may be the one that holds now."""
-        found: dict[str, list[Line]] = {}
-        for path in self.folder.glob(f"{self.name}.items*.jsonl"):
-            try:
-                text = path.read_text(encoding="utf-8", errors="replace")
-            except OSError as error:
-                raise InputError(f"cannot read {path} ({error.strerror or error}); remove it.") from error
-            for line in text.split("\n"):
-                try:
-                    name, sources, products = json.loads(line)
-                    states = [list(map(int, state)) for state in products]
-                    found.setdefault(str(name), []).append((str(sources), states))
-                except (ValueError, TypeError, OverflowError, RecursionError):
-                    continue  # a killed process left half a line: that item is pending
-        return found
+    def _products_of(self, name: str) -> list[Path]:
+        """Where the files of an image that is not among the items would lie: as those of one that is."""
+        known, item = next(iter(self.items.items()), (name, Item((), ())))
+        return [path.with_name(name + path.name.removeprefix(known)) for path in item.products]
 
     def _fingerprints(self) -> dict[str, str]:
         """Fingerprints of the current inputs of the finished items; items that lack a file are pending."""
@@ -338,7 +311,7 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path} ({error}); remove it to make its product anew.") from error
+        raise InputError(f"cannot read {path} ({error}); remove it to redo its product.") from error
     try:
         entry = json.loads(text)
         float(entry["seconds"]), str(entry["started"])
@@ -351,7 +324,7 @@ def read_entry(path: Path) -> dict[str, Any] | None:
         pass
     raise InputError(
         f"expected an entry of the ledger (format {FORMAT}) in {path}, found something else; remove it to "
-        "make its product anew."
+        "redo its product."
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import remove_leftovers
 
 NAME = ".lock"
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -36,6 +37,7 @@ def locked(folder: Path) -> Iterator[None]:
         ) from error
     with stream:
         try:
+            remove_leftovers(folder)
             yield
         finally:
             path.unlink(missing_ok=True)
