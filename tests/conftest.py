@@ -1,12 +1,11 @@
 """What all rooms share: a tiny devkit, and settings that keep two cores and the network out of trouble."""
 
 import atexit
-import io
 import json
 import os
 import shutil
-import tarfile
 import tempfile
+from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.main.entry_point
 os.environ["WANDB_MODE"] = "offline"
@@ -26,29 +25,20 @@ atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def tiny_devkit(tmp_path_factory):
+def tiny_devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder that holds VOCdevkit/VOC2012: 12 training and 4 validation images of 64 x 64, read-only by agreement."""
     root = tmp_path_factory.mktemp("tiny_devkit")
     write_synthetic_devkit(root, num_train=12, num_val=4, image_size=64, seed=0)
     return root
 
 
-def _write_tar(path, files, mode="w", extra=()):
-    """Write a tar archive; `extra` are members without content."""
-    with tarfile.open(path, mode) as archive:
-        for member in extra:
-            archive.addfile(member)
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-@pytest.fixture
-def write_tar():
-    """Write a tar archive of name -> content."""
-    return _write_tar
+@pytest.fixture(scope="session")
+def voc_animals() -> Path:
+    """Folder of real photos, or skip."""
+    folder = os.environ.get("SSDD_VOC_ANIMALS")
+    if not folder:
+        pytest.skip("SSDD_VOC_ANIMALS is not set: no real photos here")
+    return Path(folder)
 
 
 COCO_IDS = [number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
@@ -56,7 +46,7 @@ ANIMALS = {8: ("cat", 17), 10: ("cow", 21), 12: ("dog", 18), 17: ("sheep", 20)} 
 
 
 @pytest.fixture(scope="session")
-def coco_source(tiny_devkit, tmp_path_factory):
+def coco_source(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny devkit as COCO 2014 hands out its own: train2014, val2014, annotations; 80 categories, ids with gaps."""
     voc = tiny_devkit / "VOCdevkit" / "VOC2012"
     source = tmp_path_factory.mktemp("coco")
@@ -89,7 +79,7 @@ def coco_source(tiny_devkit, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_coco(coco_source, tmp_path_factory):
+def tiny_coco(coco_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder COCO2014 that `ssdd prepare coco` makes of it, read-only by agreement."""
     out = tmp_path_factory.mktemp("prepared")
     return prepare_coco(out, Obtaining(out / "downloads", progress=False), coco_source).devkit

@@ -3,45 +3,32 @@
 import io
 import tokenize
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 import ssdd_lightning
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.evaluation.folder import evaluate_folders
+from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.folders.crf import CRFJob
 from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import read_map
+from tests.helpers.stages import write_stage
 
-BACKBONE = {"backbone": "test_efficientnet", "output_stride": 16}
-SEGMENTATION = {
-    "class_path": "ssdd_lightning.SegmentationNetwork",
-    "init_args": {**BACKBONE, "head_channels": 8, "dilation": 1},
-}
-AFFINITY = {"class_path": "ssdd_lightning.nn.AffinityNet", "init_args": BACKBONE}
-CLASSIFICATION = {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": BACKBONE}
-SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}
-PLAIN_TEST = {"testing": {"scales": [1.0], "flip": False, "crf": False}}
-MODELS = {
-    "ClassificationModule": {"network": CLASSIFICATION, "scales": [1.0]},
-    "AffinityModule": {"network": AFFINITY, "steps": 4},
-    "StaticRefinementModule": {"network": SEGMENTATION, "ssdd": SSDD},
-    "SegmentationModule": {"network": SEGMENTATION, **PLAIN_TEST},
-    "DynamicRefinementModule": {"network": SEGMENTATION, "ssdd": SSDD, **PLAIN_TEST},
-}
+EXTRA: dict[str, dict[str, Any]] = {"ClassificationModule": {"scales": [1.0]}, "AffinityModule": {"steps": 4}}
 SIDE, IMAGES = 48, 6
 
 
 class Dataset:
     """Photos of a coloured square each, in a plain folder; the labels reach up to the highest class."""
 
-    def __init__(self, root, num_classes):
+    def __init__(self, root: Path, num_classes: int) -> None:
         self.root, self.num_classes = root, num_classes
         self.names = [f"photo {number}" for number in range(IMAGES)]
         self.labels = {name: 1 + (number * 37) % (num_classes - 1) for number, name in enumerate(self.names)}
@@ -61,49 +48,33 @@ class Dataset:
             "name,labels\n" + "".join(f"{name},{label}\n" for name, label in self.labels.items())
         )
 
-    def run(self, command, stage, folder, *words, **guides):
-        content = {
-            "model": {
-                "class_path": f"ssdd_lightning.{stage}",
-                "init_args": {**MODELS[stage], "backbone_weights": None},
-            },
-            "data": {
-                "images": str(self.root / "photos"),
-                "labels": str(self.root / "labels.csv"),
-                "class_names": str(self.root / "names.txt"),
-                "truth": str(self.root / "truth"),
-                "augmentation": {"crop_size": SIDE},
-                "batch_size": 3,
-                "num_workers": 0,
-                **{key: str(path) for key, path in guides.items()},
-            },
-            "trainer": {
-                "accelerator": "cpu",
-                "max_epochs": 1,
-                "logger": False,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "default_root_dir": str(self.root / folder),
-            },
+    def run(self, command: str, stage: str, folder: str, **guides: Path) -> Path:
+        data = {
+            "images": self.root / "photos",
+            "labels": self.root / "labels.csv",
+            "class_names": self.root / "names.txt",
+            "truth": self.root / "truth",
+            "augmentation": {"crop_size": SIDE},
+            "batch_size": 3,
+            **guides,
         }
-        content["dataset"] = "folder"
-        path = self.root / f"{folder}.yaml"
-        path.write_text(yaml.safe_dump(content))
+        path, out = self.root / f"{folder}.yaml", self.root / folder
+        write_stage(path, stage, out, data, dataset="folder", **EXTRA.get(stage, {}))
         resume = [] if command == "fit" else [f"--ckpt_path={self.checkpoint(folder)}"]
-        done = run_command([command, f"--config={path}", *resume, *words])
+        done = run_command([command, f"--config={path}", *resume])
         assert done.model.hparams.num_classes == self.num_classes
-        return self.root / folder / ("predictions" if command == "predict" else command)
+        return out / ("predictions" if command == "predict" else command)
 
-    def checkpoint(self, folder):
+    def checkpoint(self, folder: str) -> Path:
         return self.root / folder / "checkpoints" / "last.ckpt"
 
-    def score(self, folder):
+    def score(self, folder: Path) -> Scorecard:
         names = read_classes(self.root / "names.txt")
         return evaluate_folders(folder, self.root / "truth", self.names, names, progress=False, boundary=True)
 
 
 @pytest.mark.parametrize("num_classes", [4, 81])
-def test_all_stages(num_classes, tmp_path):
+def test_all_stages(num_classes: int, tmp_path: Path) -> None:
     data = Dataset(tmp_path, num_classes)
     data.run("fit", "ClassificationModule", "classification")
     knowledge = data.run("predict", "ClassificationModule", "classification")
@@ -149,7 +120,7 @@ NO_CLASSES = {
 """Files whose 20 is no number of classes."""
 
 
-def test_no_source_file_counts_vocs_classes():
+def test_no_source_file_counts_vocs_classes() -> None:
     """VOC's numbers are the length of its list of names, with and without background, wherever they are needed."""
     counted = []
     for path in Path(ssdd_lightning.__file__).parent.rglob("*.py"):

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,22 +18,9 @@ from scipy.io import savemat
 from ssdd_lightning.callbacks.writers import write_difference
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
+from tests.helpers.stages import SMALL_RUN, write_stage
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart"
-SMALL = {
-    "trainer.max_epochs": 1,
-    "trainer.limit_val_batches": 0,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": "false",
-    "trainer.logger": "false",
-    "trainer.callbacks": "null",
-    "data.augmentation.crop_size": 32,
-    "data.augmentation.resize": "[32,48]",
-    "data.batch_size": 6,
-    "data.num_workers": 0,
-    "data.classes": "[cat,cow,dog,sheep]",
-    "model.init_args.network.init_args.backbone": "test_efficientnet",
-}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [  # once for all processes, for that takes seconds
@@ -46,14 +34,14 @@ FORKS.set_forkserver_preload(
 )
 
 
-def process(words, home, count, last):
+def process(words: list[str], home: Path, count: Any, last: int) -> None:
     """One command in a process of its own, which is killed before it changes its output for the last time."""
     os.chdir(home)
     with Path("said").open("ab") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
 
-    def watch(event, arguments):
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
         """Count what a command does to its output: a new name, a link, a line more in a journal."""
         if event in ("os.rename", "os.link"):
             changed = arguments[1]
@@ -73,7 +61,7 @@ def process(words, home, count, last):
     sys.exit(entry_point())
 
 
-def run(words, home, last=0):
+def run(words: list[str], home: Path, last: int = 0) -> tuple[int, int]:
     """Run a command to its end, or until it is killed; return its status and how often it changed its output."""
     count = FORKS.Value("i", 0, lock=False)
     child = FORKS.Process(target=process, args=(words, home, count, last))
@@ -82,7 +70,7 @@ def run(words, home, last=0):
     return child.exitcode, count.value
 
 
-def content(path):
+def content(path: Path) -> Any:
     """What a file says, without the times that it took."""
     if path.suffix == ".ckpt":
         state = torch.load(path, weights_only=True)["state_dict"]
@@ -95,13 +83,13 @@ def content(path):
     return path.read_bytes()
 
 
-def written(home):
+def written(home: Path) -> dict[str, Any]:
     files = [path for path in (home / "out").rglob("*") if path.is_file() and path.suffix != ".jsonl"]
     return {str(path.relative_to(home)): content(path) for path in files}
 
 
 @pytest.fixture(scope="module")
-def given(tiny_devkit, coco_source, tmp_path_factory):
+def given(tiny_devkit: Path, coco_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders and files that the commands read; those of four images where that is enough."""
     root = tmp_path_factory.mktemp("given")
     devkit = tiny_devkit / "VOCdevkit" / "VOC2012"
@@ -119,32 +107,22 @@ def given(tiny_devkit, coco_source, tmp_path_factory):
         for what in ("d_knowledge", "d_advice"):
             write_difference(root / "seeds" / what / f"{name}.png", rng.random(mask.shape))
         (root / "psa").mkdir(exist_ok=True)
-        cams = {index - 1: score.astype(np.float32) for index, score in zip(labels[name], scores[1:], strict=True)}
+        cams: Any = {index - 1: score.astype(np.float32) for index, score in zip(labels[name], scores[1:], strict=True)}
         np.save(root / "psa" / f"{name}.npy", cams, allow_pickle=True)
         (root / "sbd" / "cls").mkdir(parents=True, exist_ok=True)
         savemat(root / "sbd" / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": np.where(mask == 255, 0, mask)}})
     (root / "sbd" / "train.txt").write_text("\n".join(names[:2]))
     (root / "sbd" / "val.txt").write_text("\n".join(names[2:]))
     (root / "labels.json").write_text(json.dumps(labels))
-    network = {"backbone": "test_efficientnet", "head_channels": 8, "dilation": 1, "freeze_norm": False}
-    model = {
-        "network": {"class_path": "ssdd_lightning.SegmentationNetwork", "init_args": network},
-        "testing": {"scales": [1.0], "flip": False, "crf": False},
-        "backbone_weights": None,
-    }
-    data = {"root": str(tiny_devkit), "knowledge": str(devkit / "SegmentationClass"), "classes": ["cat", "dog"]}
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "limit_val_batches": 0}
-    config = {
-        "model": {"class_path": "ssdd_lightning.SegmentationModule", "init_args": model},
-        "data": {**data, "augmentation": {"crop_size": 32}, "batch_size": 4, "num_workers": 0},
-        "trainer": {"accelerator": "cpu", "max_epochs": 3, **quiet},
-    }
-    (root / "stage.yaml").write_text(yaml.safe_dump(config))
+    data = {"root": tiny_devkit, "knowledge": devkit / "SegmentationClass", "classes": ["cat", "dog"]}
+    data |= {"augmentation": {"crop_size": 32}, "batch_size": 4}
+    trainer = {"max_epochs": 3, "limit_val_batches": 0}
+    write_stage(root / "stage.yaml", "SegmentationModule", Path("out"), data, trainer=trainer)
     return root
 
 
 @pytest.fixture(scope="module")
-def fitted(given):
+def fitted(given: Path) -> tuple[Path, int]:
     """A fit that was never stopped: the folder that it ran in, and how often it changed its output."""
     home = given / "fitted"
     home.mkdir()
@@ -153,14 +131,15 @@ def fitted(given):
     return home, changes
 
 
-def words_of(command, given):
+def words_of(command: str, given: Path) -> list[str]:
     """A command and its options; all write into the folder `out`."""
-    stage = [f"--config={given / 'stage.yaml'}", "--trainer.default_root_dir=out"]
+    stage = [f"--config={given / 'stage.yaml'}"]
     trained = f"--ckpt_path={given / 'fitted' / 'out' / 'checkpoints' / 'last.ckpt'}"
     photos, one = f"--images={given / 'photos'}", "--num_workers=1"
     guides = [f"--knowledge={given / 'K'}", f"--advice={given / 'A'}"]
     devkit = yaml.safe_load((given / "stage.yaml").read_text())["data"]["root"]
-    sets = [word for key, value in SMALL.items() for word in ("--set", f"{key}={value}")]
+    small = {**SMALL_RUN, "trainer.limit_val_batches": 0}
+    sets = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     fast = ["--backbone=test_efficientnet", "--weights=none", "--batch_size=2", "--epochs=1", "--device=cpu"]
     words = {
         "fit": ["fit", *stage],
@@ -187,7 +166,9 @@ def words_of(command, given):
         *("prepare voc", "prepare coco", "prepare folder"),
     ],
 )
-def test_a_killed_command_ends_as_one_that_was_never_stopped(command, given, fitted, coco_source, tmp_path):
+def test_a_killed_command_ends_as_one_that_was_never_stopped(
+    command: str, given: Path, fitted: tuple[Path, int], coco_source: Path, tmp_path: Path
+) -> None:
     if command == "prepare coco" and not (given / "coco").exists():
         shutil.copytree(coco_source, given / "coco")
     words = words_of(command, given)

@@ -5,32 +5,24 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.synthetic import write_synthetic_devkit
 from ssdd_lightning.pipeline.lightning import run_command
+from tests.helpers.files import contents
+from tests.helpers.stages import write_stage
 
-NETWORK = {"backbone": "test_efficientnet", "freeze_norm": False}
-SEGMENTATION = {
-    "network": {
-        "class_path": "ssdd_lightning.SegmentationNetwork",
-        "init_args": {**NETWORK, "output_stride": 16, "head_channels": 8, "dilation": 1},
-    }
-}
-TESTED = {**SEGMENTATION, "testing": {"scales": [1.0], "flip": False, "crf": False}}
-SSDD = {"ssdd": {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}}
-MODELS = {
-    "classification": (
-        "ClassificationModule",
-        {"network": {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": NETWORK}, "scales": [1.0]},
-    ),
-    "affinity": ("AffinityModule", {"network": {"class_path": "ssdd_lightning.AffinityNet", "init_args": NETWORK}}),
-    "static": ("StaticRefinementModule", {**TESTED, **SSDD}),
-    "baseline": ("SegmentationModule", TESTED),
-    "dynamic": ("DynamicRefinementModule", {**TESTED, **SSDD}),
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "classification": ("ClassificationModule", {"scales": [1.0]}),
+    "affinity": ("AffinityModule", {}),
+    "static": ("StaticRefinementModule", {}),
+    "baseline": ("SegmentationModule", {}),
+    "dynamic": ("DynamicRefinementModule", {}),
 }
 GUIDES = {
     "affinity": ["knowledge", "advice", "maps"],
@@ -57,53 +49,40 @@ if os.environ["RANK"] == "0":
 class Flow:
     """The stages' commands on a devkit of seven and five images."""
 
-    def __init__(self, folder):
+    two: dict[str, dict[str, float]]
+    one: dict[str, dict[str, float]]
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         write_synthetic_devkit(folder, num_train=TRAIN, num_val=VAL, image_size=64, seed=0)
         self.devkit = folder / "VOCdevkit" / "VOC2012"
 
-    def words(self, command, stage, run, *more):
-        class_path, init_args = MODELS[stage]
-        guides = {key: str(self.folder / "maps") for key in GUIDES.get(stage, ())}
-        content = {
-            "model": {"class_path": f"ssdd_lightning.{class_path}", "init_args": {**init_args}},
-            "data": {
-                "root": str(self.folder),
-                "augmentation": {"crop_size": 32},
-                "batch_size": 1,
-                "num_workers": 0,
-                **guides,
-            },
-            "trainer": {
-                "accelerator": "cpu",
-                "max_epochs": 1,
-                "logger": False,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "default_root_dir": str(self.folder / run / stage),
-            },
-        }
-        content["model"]["init_args"]["backbone_weights"] = None
+    def words(self, command: str, stage: str, run: str, *more: object) -> list[str]:
+        module, init_args = MODELS[stage]
+        data = {"root": self.folder, "augmentation": {"crop_size": 32}, "batch_size": 1}
+        guides = dict.fromkeys(GUIDES.get(stage, ()), self.folder / "maps")
         path = self.folder / f"{run}_{stage}.yaml"
-        path.write_text(yaml.safe_dump(content))
+        write_stage(path, module, self.folder / run / stage, {**data, **guides}, **init_args)
         return [command, f"--config={path}", *map(str, more)]
 
-    def checkpoint(self, stage):
+    def checkpoint(self, stage: str) -> Path:
         return self.folder / "two" / stage / "checkpoints" / "last.ckpt"
 
-    def files(self, run):
-        folder = self.folder / run
-        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
-
-def start(command, rank, port):
-    variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0}
+def start(command: Sequence[str], rank: int, port: int) -> subprocess.Popen[str]:
+    variables: dict[str, object] = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": 2,
+        "LOCAL_WORLD_SIZE": 2,
+        "GROUP_RANK": 0,
+    }
     variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
     environment = os.environ | {key: str(value) for key, value in variables.items()} | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def two_processes(command, patience=240):
+def two_processes(command: Sequence[str], patience: float = 240) -> tuple[list[int], list[str]]:
     """Run a command as `torchrun --nproc_per_node 2` does; both must end well and in time."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -118,7 +97,7 @@ def two_processes(command, patience=240):
 
 
 @pytest.fixture(scope="module")
-def flow(tmp_path_factory):
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
     """All commands of all stages in two processes, then those that score or write in one, from the same weights."""
     flow = Flow(tmp_path_factory.mktemp("two_processes"))
     maps = flow.words("predict", "classification", "maps", f"--output.output_dir={flow.folder / 'maps'}")
@@ -145,7 +124,7 @@ def flow(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stage", MODELS)
-def test_two_processes_report_the_scores_of_one(flow, stage):
+def test_two_processes_report_the_scores_of_one(flow: Flow, stage: str) -> None:
     scored = [key for key in flow.one if key.endswith(stage) and not key.startswith("predict")]
     assert scored
     for key in scored:
@@ -153,15 +132,15 @@ def test_two_processes_report_the_scores_of_one(flow, stage):
         assert flow.one[key]
 
 
-def test_two_processes_write_the_files_of_one(flow):
-    one, two = flow.files("one"), flow.files("two")
+def test_two_processes_write_the_files_of_one(flow: Flow) -> None:
+    one, two = (contents(flow.folder / run, "*.png") for run in ("one", "two"))
     assert one.keys() == two.keys()
     assert sum(name.startswith("classification/predictions") for name in one) == TRAIN
     assert sum(name.startswith("dynamic/test") for name in one) == VAL
     assert [name for name in one if one[name] != two[name]] == []
 
 
-def test_fit_in_two_processes_of_its_own_ends(flow, tmp_path):
+def test_fit_in_two_processes_of_its_own_ends(flow: Flow, tmp_path: Path) -> None:
     """As a user types it: Lightning starts the second process."""
     root = f"--trainer.default_root_dir={tmp_path}"
     words = flow.words("fit", "classification", "own", root, "--trainer.devices=2", "--trainer.strategy=ddp")
@@ -172,7 +151,7 @@ def test_fit_in_two_processes_of_its_own_ends(flow, tmp_path):
     assert (tmp_path / "config.yaml").is_file()
 
 
-def test_more_processes_than_images_is_a_sentence(flow, tmp_path):
+def test_more_processes_than_images_is_a_sentence(flow: Flow, tmp_path: Path) -> None:
     names = flow.devkit / "ImageSets" / "Segmentation" / "val.txt"
     (tmp_path / "one.txt").write_text(names.read_text().split()[0])
     trained = f"--ckpt_path={flow.checkpoint('baseline')}"
@@ -184,7 +163,7 @@ def test_more_processes_than_images_is_a_sentence(flow, tmp_path):
     assert "expected at least one image per process, found 1 for 2 processes" in outputs[0]
 
 
-def test_a_loss_that_is_not_finite_in_one_process_ends_both(flow):
+def test_a_loss_that_is_not_finite_in_one_process_ends_both(flow: Flow) -> None:
     words = flow.words("fit", "baseline", "diverging", "--trainer.strategy=ddp", "--trainer.devices=2")
     script = f"""
 import os, sys

@@ -1,20 +1,25 @@
-import subprocess
-import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
 from ssdd_lightning.callbacks import pictures
+from ssdd_lightning.callbacks.panels import panel
 from ssdd_lightning.callbacks.pictures import RefinementPictures
 from ssdd_lightning.errors import InputError
+from tests.helpers import tiny
+from tests.helpers.processes import python
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
 
-def shown(stage):
+def shown(stage: tiny.Stage) -> dict[str, torch.Tensor]:
     """Knowledge is class 1 in training and class 2 in validation, so that pictures tell which is which."""
     batch = len(stage.batch["image"])
     label = 1 if stage.mode == "train" else 2
@@ -27,22 +32,22 @@ def shown(stage):
 
 
 @pytest.fixture
-def drawn(monkeypatch):
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """All rows that were drawn."""
     calls = []
-    original = pictures.panel
+    original = panel
     monkeypatch.setattr(pictures, "panel", lambda rows, names: calls.append((rows, names)) or original(rows, names))
     return calls
 
 
-def fit(make_trainer, tiny, callback, **options):
+def fit(make_trainer: Callable[..., Trainer], callback: RefinementPictures, **options: Any) -> Trainer:
     trainer = make_trainer(callback, **options)
     trainer.fit(tiny.Stage(shown=shown), datamodule=tiny.Data())
     return trainer
 
 
-def test_files_without_a_logger(make_trainer, tiny, tmp_path, drawn):
-    fit(make_trainer, tiny, RefinementPictures(), epochs=2)
+def test_files_without_a_logger(make_trainer: Callable[..., Trainer], tmp_path: Path, drawn: list[Any]) -> None:
+    fit(make_trainer, RefinementPictures(), epochs=2)
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert files == [f"epoch_00{epoch}_{phase}.png" for epoch in (0, 1) for phase in ("train", "val")]
     assert Image.open(tmp_path / "pictures" / files[0]).size[0] > 600
@@ -53,22 +58,22 @@ def test_files_without_a_logger(make_trainer, tiny, tmp_path, drawn):
     np.testing.assert_array_equal(drawn[1][0][1]["image"], last)
 
 
-def test_how_many_and_how_often(make_trainer, tiny, tmp_path, drawn):
-    fit(make_trainer, tiny, RefinementPictures(num_images=1, every_n_epochs=2), epochs=3)
+def test_how_many_and_how_often(make_trainer: Callable[..., Trainer], tmp_path: Path, drawn: list[Any]) -> None:
+    fit(make_trainer, RefinementPictures(num_images=1, every_n_epochs=2), epochs=3)
     assert [len(rows) for rows, _ in drawn] == [1, 1, 1, 1]
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert [name[:9] for name in files] == ["epoch_000", "epoch_000", "epoch_002", "epoch_002"]
 
 
-def test_csv_logger_gets_files_in_its_own_folder(make_trainer, tiny, tmp_path):
-    fit(make_trainer, tiny, RefinementPictures(), logger=CSVLogger(tmp_path, "logs", "one"))
+def test_csv_logger_gets_files_in_its_own_folder(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
+    fit(make_trainer, RefinementPictures(), logger=CSVLogger(tmp_path, "logs", "one"))
     assert (tmp_path / "logs" / "one" / "pictures" / "epoch_000_train.png").is_file()
 
 
-def test_tensorboard(make_trainer, tiny, tmp_path):
+def test_tensorboard(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     logger = TensorBoardLogger(tmp_path, "logs", "one")
-    fit(make_trainer, tiny, RefinementPictures(), logger=logger, epochs=2)
+    fit(make_trainer, RefinementPictures(), logger=logger, epochs=2)
     events = accumulator.EventAccumulator(logger.log_dir, size_guidance={"images": 0}).Reload()
     assert sorted(events.Tags()["images"]) == ["pictures/train", "pictures/val"]
     images = events.Images("pictures/train")
@@ -77,7 +82,7 @@ def test_tensorboard(make_trainer, tiny, tmp_path):
     assert not (tmp_path / "pictures").exists()
 
 
-def test_wandb_offline(make_trainer, tiny, tmp_path, monkeypatch):
+def test_wandb_offline(make_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -86,7 +91,6 @@ def test_wandb_offline(make_trainer, tiny, tmp_path, monkeypatch):
     try:
         fit(
             make_trainer,
-            tiny,
             RefinementPictures(),
             logger=WandbLogger(save_dir=tmp_path, offline=True),
             epochs=2,
@@ -99,35 +103,34 @@ def test_wandb_offline(make_trainer, tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "pictures").exists()
 
 
-def test_validation_alone(make_trainer, tiny, tmp_path):
+def test_validation_alone(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     make_trainer(RefinementPictures()).validate(tiny.Stage(shown=shown), datamodule=tiny.Data(), verbose=False)
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["epoch_000_val.png"]
 
 
-def test_a_stage_may_have_nothing_to_show(make_trainer, tiny, tmp_path):
+def test_a_stage_may_have_nothing_to_show(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:
     make_trainer(RefinementPictures()).fit(tiny.Stage(), datamodule=tiny.Data())
     assert not (tmp_path / "pictures").exists()
 
 
-def test_a_stage_without_pictures(make_trainer, tiny, monkeypatch):
+def test_a_stage_without_pictures(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(tiny.Stage, "pictures")
     with pytest.raises(InputError, match=r"TinyStage has no pictures\(\)"):
         make_trainer(RefinementPictures()).fit(tiny.Stage(), datamodule=tiny.Data())
 
 
-def test_unknown_entries(make_trainer, tiny):
+def test_unknown_entries(make_trainer: Callable[..., Trainer]) -> None:
     stage = tiny.Stage(shown=lambda stage: {"image": stage.batch["image"], "mask": stage.batch["image"]})
     with pytest.raises(InputError, match="returned 'mask'; expected some of image, knowledge"):
         make_trainer(RefinementPictures()).fit(stage, datamodule=tiny.Data())
 
 
 @pytest.mark.parametrize("options", [{"num_images": 0}, {"every_n_epochs": 0}])
-def test_impossible_options(options):
+def test_impossible_options(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="must be at least 1"):
         RefinementPictures(**options)
 
 
-def test_wandb_waits_until_a_logger_asks_for_it():
+def test_wandb_waits_until_a_logger_asks_for_it() -> None:
     code = "import sys, ssdd_lightning.callbacks.pictures; print('wandb' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "False"
+    assert python(code).strip() == "False"

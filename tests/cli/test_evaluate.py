@@ -1,33 +1,34 @@
 import argparse
 import csv
 import json
-import subprocess
-import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ssdd_lightning.cli.evaluate import add_arguments, read_classes, run
+from ssdd_lightning.cli.evaluate import add_arguments, run
+from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
+from tests.helpers.processes import python
 
 
 @pytest.fixture
-def folders(tmp_path):
-    write_mask(tmp_path / "p" / "a.png", np.uint8([[0, 8, 8, 255]]))
-    write_mask(tmp_path / "t" / "a.png", np.uint8([[0, 8, 0, 8]]))
+def folders(tmp_path: Path) -> list[str]:
+    write_mask(tmp_path / "p" / "a.png", np.array([[0, 8, 8, 255]], np.uint8))
+    write_mask(tmp_path / "t" / "a.png", np.array([[0, 8, 0, 8]], np.uint8))
     return ["--predictions", str(tmp_path / "p"), "--truth", str(tmp_path / "t")]
 
 
-def call(*words):
+def call(*words: str) -> int:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     return run(parser.parse_args(list(words)))
 
 
-def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
+def test_prints_a_table_and_writes_json(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "split.txt").write_text("a\n")
     target = tmp_path / "new" / "scores.json"
     assert call(*folders, "--split", str(tmp_path / "split.txt"), "--json", str(target)) == 0
@@ -39,7 +40,7 @@ def test_prints_a_table_and_writes_json(folders, tmp_path, capsys):
     assert json.loads(target.read_text())["coverage"] == 0.75
 
 
-def test_advice_and_classes(folders, tmp_path, capsys):
+def test_advice_and_classes(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "names.json").write_text('{"0": "sky", "8": "kite"}')
     call(*folders, "--advice", str(tmp_path / "t"), "--classes", str(tmp_path / "names.json"))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -47,7 +48,7 @@ def test_advice_and_classes(folders, tmp_path, capsys):
     assert ["kite", "33.33", "100.00", "100.00"] in rows
 
 
-def test_all_measures_into_all_files(tmp_path, capsys):
+def test_all_measures_into_all_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = np.random.default_rng(0).random((3, 20, 30))
     write_map(map_path(tmp_path / "p", "a"), [0, 8, 12], scores)
     write_mask(tmp_path / "t" / "a.png", scores.argmax(axis=0) * 4 + (scores.argmax(axis=0) > 0) * 4)
@@ -68,7 +69,7 @@ def test_all_measures_into_all_files(tmp_path, capsys):
         assert len(picture.getcolors(1000)) > 10
 
 
-def test_names_with_spaces_in_a_split(tmp_path, capsys):
+def test_names_with_spaces_in_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder in ("truth", "predictions"):
         for name in ("my cat", "my dog"):
             write_mask(tmp_path / folder / f"{name}.png", np.array([[0, 8]]))
@@ -78,26 +79,26 @@ def test_names_with_spaces_in_a_split(tmp_path, capsys):
     assert "1 images, 2 pixels" in capsys.readouterr().out
 
 
-def test_curves_need_maps(folders):
+def test_curves_need_maps(folders: list[str]) -> None:
     with pytest.raises(InputError, match=r"no a\.map\.png \(1 of 1 are missing\)"):
         call(*folders, "--curves")
 
 
-def test_bad_input_writes_nothing(folders, tmp_path):
+def test_bad_input_writes_nothing(folders: list[str], tmp_path: Path) -> None:
     (tmp_path / "split.txt").write_text("a\nb\n")
     with pytest.raises(InputError, match="lacks 1 of 2 images: b"):
         call(*folders, "--split", str(tmp_path / "split.txt"), "--json", str(tmp_path / "scores.json"))
     assert not (tmp_path / "scores.json").exists()
 
 
-def test_class_names_one_a_line(tmp_path):
+def test_class_names_one_a_line(tmp_path: Path) -> None:
     path = tmp_path / "names.txt"
     path.write_text("background\npotted plant\n")
     assert read_classes(path) == {0: "background", 1: "potted plant"}
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00", b'{"cat": 1}', b"{"])
-def test_unreadable_class_lists(content, tmp_path):
+def test_unreadable_class_lists(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "names"
     if content is not None:
         path.write_bytes(content)
@@ -105,8 +106,7 @@ def test_unreadable_class_lists(content, tmp_path):
         read_classes(path)
 
 
-def test_starts_without_torch():
+def test_starts_without_torch() -> None:
     heavy = "torch", "pytorch_lightning", "torchmetrics", "cv2", "albumentations", "matplotlib"
     code = f"import sys, ssdd_lightning.cli.evaluate; print([m for m in {heavy} if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert python(code).strip() == "[]"

@@ -2,18 +2,20 @@
 
 import functools
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from pytorch_lightning import LightningModule
 from pytorch_lightning.callbacks import RichProgressBar, TQDMProgressBar
 
 import ssdd_lightning
@@ -24,21 +26,11 @@ from ssdd_lightning.pipeline.config import StageConfig
 from ssdd_lightning.pipeline.lightning import build_stage, run_command
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import read_map
+from tests.helpers.files import Trap, contents
+from tests.helpers.processes import stopped
+from tests.helpers.stages import BACKBONE, write_stage
+from tests.helpers.weights import equal
 
-BACKBONE = "test_efficientnet"
-SEGMENTATION = {
-    "class_path": "ssdd_lightning.SegmentationNetwork",
-    "init_args": {"backbone": BACKBONE, "output_stride": 16, "head_channels": 8, "dilation": 1, "freeze_norm": False},
-}
-NETWORKS = {
-    "classification": {
-        "class_path": "ssdd_lightning.ClassificationNetwork",
-        "init_args": {"backbone": BACKBONE, "freeze_norm": False},
-    },
-    "static": SEGMENTATION,
-    "segmentation": SEGMENTATION,
-    "dynamic": SEGMENTATION,
-}
 MODULES = {
     "classification": "ClassificationModule",
     "static": "StaticRefinementModule",
@@ -52,7 +44,7 @@ CAT, DOG = 8, 12
 class Flow:
     """The stages' YAML files and everything that a run of them leaves in one folder."""
 
-    def __init__(self, root, out):
+    def __init__(self, root: Path, out: Path) -> None:
         self.root, self.out = root, out
         self.devkit = root / "VOCdevkit" / "VOC2012"
         self.guides = {"static": ("knowledge", "advice"), "segmentation": ("seeds",), "dynamic": ("seeds",)}
@@ -62,51 +54,33 @@ class Flow:
             "seeds": out / "static" / "predictions",
         }
 
-    def checkpoint(self, stage):
+    def checkpoint(self, stage: str) -> Path:
         return self.out / stage / "checkpoints" / "last.ckpt"
 
-    def config(self, stage):
+    def config(self, stage: str) -> Path:
         """Write the YAML file of a stage; return its path."""
-        model = {"network": NETWORKS[stage], "backbone_weights": None}
-        if stage != "classification":
-            model["backbone_weights"] = str(self.checkpoint("classification"))
-            model |= {"testing": {"scales": [1.0], "flip": False, "crf": False}}
-        if stage in ("static", "dynamic"):
-            model["ssdd"] = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8}}
+        weights = None if stage == "classification" else str(self.checkpoint("classification"))
         guides = dict(zip(("knowledge", "advice"), self.guides.get(stage, ()), strict=False))
-        content = {
-            "model": {"class_path": f"ssdd_lightning.{MODULES[stage]}", "init_args": model},
-            "data": {
-                "root": str(self.root),
-                "classes": ["cat", "dog"],
-                "augmentation": {"crop_size": 64},
-                "batch_size": 2,
-                "num_workers": 0,
-                **{key: str(self.folders[folder]) for key, folder in guides.items()},
-            },
-            "trainer": {
-                "accelerator": "cpu",
-                "max_epochs": 1,
-                "logger": False,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "default_root_dir": str(self.out / stage),
-            },
+        data = {
+            "root": self.root,
+            "classes": ["cat", "dog"],
+            "augmentation": {"crop_size": 64},
+            "batch_size": 2,
+            **{key: self.folders[folder] for key, folder in guides.items()},
         }
         path = self.out / f"{stage}.yaml"
-        path.write_text(yaml.safe_dump(content))
-        return path
+        return write_stage(path, MODULES[stage], self.out / stage, data, backbone_weights=weights)
 
-    def words(self, command, stage, *more, trained=False):
+    def words(self, command: str, stage: str, *more: object, trained: bool = False) -> list[str]:
         ckpt_path = [f"--ckpt_path={self.checkpoint(stage)}"] if trained else []
         return [command, f"--config={self.config(stage)}", *ckpt_path, *map(str, more)]
 
-    def run(self, command, stage, *more, trained=False):
+    def run(self, command: str, stage: str, *more: object, trained: bool = False) -> Any:
         return run_command(self.words(command, stage, *more, trained=trained))
 
 
 @pytest.fixture(scope="module")
-def flow(tiny_devkit, tmp_path_factory):
+def flow(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Flow:
     """The whole path, once: classification -> knowledge -> advice -> static -> seeds -> segmentation, dynamic."""
     flow = Flow(tiny_devkit, tmp_path_factory.mktemp("flow"))
     for stage in ("classification", "static"):
@@ -121,19 +95,15 @@ def flow(tiny_devkit, tmp_path_factory):
     return flow
 
 
-def weights_of(path):
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-
-
-def same_weights(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 # --- the stages ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stage", MODULES)
-def test_fit_checkpoint_resume(flow, tmp_path, stage):
+def test_fit_checkpoint_resume(flow: Flow, tmp_path: Path, stage: str) -> None:
     first = torch.load(flow.checkpoint(stage), weights_only=True)
     resumed = flow.run("fit", stage, f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=2", trained=True)
     assert first["epoch"] == 0
@@ -142,12 +112,12 @@ def test_fit_checkpoint_resume(flow, tmp_path, stage):
     assert resumed.trainer.global_step == 2 * first["global_step"]
     second = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert second["epoch"] == 1
-    assert not same_weights(first["state_dict"], second["state_dict"])
+    assert not equal(first["state_dict"], second["state_dict"])
     assert all(value.isfinite().all() for value in second["state_dict"].values())
 
 
 @pytest.mark.parametrize("stage", SCORED)
-def test_test_scores_and_writes_masks_of_the_dataset(flow, tmp_path, stage):
+def test_test_scores_and_writes_masks_of_the_dataset(flow: Flow, tmp_path: Path, stage: str) -> None:
     done = flow.run("test", stage, f"--trainer.default_root_dir={tmp_path}", trained=True)
     assert 0 <= done.trainer.callback_metrics["test/miou"] <= 1
     names = [record.name for record in done.datamodule.datasets["test"].records]
@@ -158,18 +128,18 @@ def test_test_scores_and_writes_masks_of_the_dataset(flow, tmp_path, stage):
         assert set(np.unique(mask)) <= {0, CAT, DOG}
 
 
-def test_classification_is_validated_by_image_labels(flow, tmp_path):
+def test_classification_is_validated_by_image_labels(flow: Flow, tmp_path: Path) -> None:
     done = flow.run("validate", "classification", f"--trainer.default_root_dir={tmp_path}", trained=True)
     assert 0 <= done.trainer.callback_metrics["val/mean_ap"] <= 1
 
 
-def labels_of(flow, names):
+def labels_of(flow: Flow, names: Iterable[str]) -> dict[str, list[int]]:
     """Dataset indices that the truth of these images shows."""
     masks = {name: read_mask(flow.devkit / "SegmentationClass" / f"{name}.png") for name in names}
     return {name: sorted({0, *np.unique(mask)} - {255}) for name, mask in masks.items()}
 
 
-def test_maps_carry_the_indices_of_the_dataset(flow):
+def test_maps_carry_the_indices_of_the_dataset(flow: Flow) -> None:
     paths = sorted(flow.folders["knowledge"].glob("*.map.png"))
     shown = labels_of(flow, [path.name.removesuffix(".map.png") for path in paths])
     assert 0 < len(paths) < 12  # only the images that show cats and dogs alone
@@ -181,7 +151,7 @@ def test_maps_carry_the_indices_of_the_dataset(flow):
         assert read_map(flow.folders["advice"] / path.name)[0] == classes
 
 
-def test_seed_masks_carry_the_indices_of_the_dataset_and_come_with_differences(flow):
+def test_seed_masks_carry_the_indices_of_the_dataset_and_come_with_differences(flow: Flow) -> None:
     seeds = flow.folders["seeds"]
     paths = sorted(seeds.glob("*.png"))
     assert [path.stem for path in paths] == [p.name[:-8] for p in sorted(flow.folders["knowledge"].glob("*.map.png"))]
@@ -192,7 +162,7 @@ def test_seed_masks_carry_the_indices_of_the_dataset_and_come_with_differences(f
         assert [path.name for path in sorted((seeds / what).glob("*.png"))] == [path.name for path in paths]
 
 
-def test_masks_for_retraining_are_restricted_to_the_image_labels(flow, tmp_path):
+def test_masks_for_retraining_are_restricted_to_the_image_labels(flow: Flow, tmp_path: Path) -> None:
     flow.run("predict", "segmentation", f"--trainer.default_root_dir={tmp_path}", trained=True)
     paths = list((tmp_path / "predictions").glob("*.png"))
     assert len(paths) == len(list(flow.folders["knowledge"].glob("*.map.png")))
@@ -200,13 +170,13 @@ def test_masks_for_retraining_are_restricted_to_the_image_labels(flow, tmp_path)
         assert set(np.unique(read_mask(tmp_path / "predictions" / f"{name}.png"))) <= set(labels)
 
 
-def test_predict_keeps_nothing_in_memory(flow, tmp_path, monkeypatch):
+def test_predict_keeps_nothing_in_memory(flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pytorch_lightning import Trainer
 
     seen, original = [], Trainer.predict
 
     @functools.wraps(original)  # jsonargparse reads the signature
-    def spy(self, *args, **options):
+    def spy(self: Trainer, *args: Any, **options: Any) -> None:
         seen.append((options["return_predictions"], original(self, *args, **options)))
 
     monkeypatch.setattr(Trainer, "predict", spy)
@@ -217,7 +187,7 @@ def test_predict_keeps_nothing_in_memory(flow, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def segmented(monkeypatch):
+def segmented(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts the images that a network is asked about."""
     seen, original = [], ssdd_lightning.SegmentationModule.segment
     for stage in (ssdd_lightning.SegmentationModule, ssdd_lightning.DynamicRefinementModule):
@@ -225,7 +195,7 @@ def segmented(monkeypatch):
     return seen
 
 
-def test_an_interrupted_test_goes_on_and_scores_everything(flow, tmp_path, segmented):
+def test_an_interrupted_test_goes_on_and_scores_everything(flow: Flow, tmp_path: Path, segmented: list[int]) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     whole = flow.run("test", "segmentation", root, trained=True).trainer.callback_metrics["test/miou"]
     masks = sorted((tmp_path / "test").glob("*.png"))
@@ -248,7 +218,7 @@ def test_an_interrupted_test_goes_on_and_scores_everything(flow, tmp_path, segme
     assert list(record["inputs"]) == ["the checkpoint"]
 
 
-def test_masks_of_another_checkpoint_are_made_anew(flow, tmp_path, segmented):
+def test_masks_of_another_checkpoint_are_made_anew(flow: Flow, tmp_path: Path, segmented: list[int]) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("test", "segmentation", root, trained=True)
     flow.run("test", "dynamic", root, trained=True)
@@ -259,7 +229,7 @@ def test_masks_of_another_checkpoint_are_made_anew(flow, tmp_path, segmented):
 
 
 @pytest.mark.parametrize(("stage", "suffix"), [("classification", ".map.png"), ("static", ".png")])
-def test_an_interrupted_prediction_goes_on(flow, tmp_path, stage, suffix):
+def test_an_interrupted_prediction_goes_on(flow: Flow, tmp_path: Path, stage: str, suffix: str) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("predict", stage, root, trained=True)
     files = sorted(path for path in (tmp_path / "predictions").rglob(f"*{suffix}"))
@@ -278,7 +248,7 @@ def test_an_interrupted_prediction_goes_on(flow, tmp_path, stage, suffix):
 
 
 @pytest.mark.parametrize("stage", SCORED)
-def test_a_fresh_fit_starts_from_the_classification_stage(flow, tmp_path, stage):
+def test_a_fresh_fit_starts_from_the_classification_stage(flow: Flow, tmp_path: Path, stage: str) -> None:
     still = ["--model.init_args.optimization.learning_rate=0", f"--trainer.default_root_dir={tmp_path}"]
     model = flow.run("fit", stage, *still).model
     start = weights_of(flow.checkpoint("classification"))
@@ -286,7 +256,7 @@ def test_a_fresh_fit_starts_from_the_classification_stage(flow, tmp_path, stage)
         assert torch.equal(parameter, start[f"network.backbone.{name}"])
 
 
-def test_resume_does_not_load_backbone_weights(flow, tmp_path):
+def test_resume_does_not_load_backbone_weights(flow: Flow, tmp_path: Path) -> None:
     start = shutil.copy(flow.checkpoint("classification"), tmp_path / "start.ckpt")
     options = [f"--model.init_args.backbone_weights={start}", f"--trainer.default_root_dir={tmp_path}"]
     flow.run("fit", "segmentation", *options)
@@ -298,15 +268,15 @@ def test_resume_does_not_load_backbone_weights(flow, tmp_path):
 
 
 @pytest.mark.parametrize("stage", MODULES)
-def test_load_from_checkpoint_needs_no_networks_and_no_pickle(flow, stage):
+def test_load_from_checkpoint_needs_no_networks_and_no_pickle(flow: Flow, stage: str) -> None:
     stored = weights_of(flow.checkpoint(stage))  # weights_only: plain values and tensors, or this raises
     module = getattr(ssdd_lightning, MODULES[stage]).load_from_checkpoint(flow.checkpoint(stage), map_location="cpu")
-    assert same_weights(module.state_dict(), stored)
+    assert equal(module.state_dict(), stored)
     assert module.network.num_classes == 3
     assert module.network.backbone.name == BACKBONE
 
 
-def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(flow, tmp_path):
+def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(flow: Flow, tmp_path: Path) -> None:
     """Lightning >= 2.5 parses them last, silently: options of `model` belong to the fit, other ones stay free."""
     for flag in ("--model.init_args.background_alpha=9", "--model.init_args.scales=[2.0]"):
         options = [flag, "--data.splits.predict=val", f"--trainer.default_root_dir={tmp_path}"]
@@ -319,7 +289,7 @@ def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(
     assert (fresh.model.background_alpha, fresh.model.scales) == (9.0, [2.0])
 
 
-def test_a_checkpoint_keeps_its_classes_and_refuses_others(flow, tmp_path):
+def test_a_checkpoint_keeps_its_classes_and_refuses_others(flow: Flow, tmp_path: Path) -> None:
     stored = torch.load(flow.checkpoint("segmentation"), weights_only=True)["ssdd_classes"]
     assert stored["indices"] == [0, CAT, DOG]
     assert [stored["names"][index] for index in stored["indices"]] == ["background", "cat", "dog"]
@@ -328,7 +298,7 @@ def test_a_checkpoint_keeps_its_classes_and_refuses_others(flow, tmp_path):
         flow.run("test", "segmentation", *other, trained=True)
 
 
-def test_a_checkpoint_from_before_classes_were_kept_still_works(flow, tmp_path):
+def test_a_checkpoint_from_before_classes_were_kept_still_works(flow: Flow, tmp_path: Path) -> None:
     content = torch.load(flow.checkpoint("segmentation"), weights_only=True)
     del content["ssdd_classes"]
     torch.save(content, tmp_path / "old.ckpt")
@@ -336,7 +306,7 @@ def test_a_checkpoint_from_before_classes_were_kept_still_works(flow, tmp_path):
     assert flow.run("test", "segmentation", *options).model.classes is None
 
 
-def test_the_class_in_a_checkpoint_wins_too(flow, tmp_path):
+def test_the_class_in_a_checkpoint_wins_too(flow: Flow, tmp_path: Path) -> None:
     options = [f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={flow.checkpoint('segmentation')}"]
     assert type(flow.run("test", "dynamic", *options).model) is ssdd_lightning.SegmentationModule
 
@@ -344,7 +314,7 @@ def test_the_class_in_a_checkpoint_wins_too(flow, tmp_path):
 # --- the data's part -------------------------------------------------------------------------------------------------
 
 
-def test_number_of_classes_comes_from_the_data(flow, tmp_path):
+def test_number_of_classes_comes_from_the_data(flow: Flow, tmp_path: Path) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     assert flow.run("fit", "classification", root).model.network.num_classes == 3
     assert flow.run("fit", "classification", root, "--data.classes=null").model.network.num_classes == 21
@@ -352,7 +322,7 @@ def test_number_of_classes_comes_from_the_data(flow, tmp_path):
     assert ignored.model.network.num_classes == 3
 
 
-def test_truth_is_absent_from_training_and_prediction_batches(flow, tmp_path):
+def test_truth_is_absent_from_training_and_prediction_batches(flow: Flow, tmp_path: Path) -> None:
     data = flow.run("fit", "dynamic", f"--trainer.default_root_dir={tmp_path}").datamodule
     data.setup(None)
     assert "mask" in next(iter(data.val_dataloader()))
@@ -361,7 +331,7 @@ def test_truth_is_absent_from_training_and_prediction_batches(flow, tmp_path):
         assert all("mask" not in batch for batch in loader)
 
 
-def test_training_does_not_change_without_truth(flow, tmp_path):
+def test_training_does_not_change_without_truth(flow: Flow, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(flow.root, root)
     masks = list((root / "VOCdevkit" / "VOC2012" / "SegmentationClass").glob("2007_*.png"))
@@ -370,13 +340,13 @@ def test_training_does_not_change_without_truth(flow, tmp_path):
         path.unlink()
     options = [f"--data.root={root}", f"--trainer.default_root_dir={tmp_path}"]
     flow.run("fit", "segmentation", *options)
-    assert same_weights(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
+    assert equal(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
 
 
 # --- the configuration -----------------------------------------------------------------------------------------------
 
 
-def test_fit_writes_its_configuration_and_test_leaves_it(flow, tmp_path):
+def test_fit_writes_its_configuration_and_test_leaves_it(flow: Flow, tmp_path: Path) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root, "--model.init_args.optimization.momentum=0.125")
     path = tmp_path / "config.yaml"
@@ -391,13 +361,13 @@ def test_fit_writes_its_configuration_and_test_leaves_it(flow, tmp_path):
     assert path.read_text() == written
 
 
-def test_the_written_configuration_repeats_the_run(flow, tmp_path):
+def test_the_written_configuration_repeats_the_run(flow: Flow, tmp_path: Path) -> None:
     repeated = ["fit", f"--config={flow.out / 'segmentation' / 'config.yaml'}"]
     run_command([*repeated, f"--trainer.default_root_dir={tmp_path}"])
-    assert same_weights(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
+    assert equal(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
 
 
-def test_the_configuration_goes_to_the_logger_and_its_folder(flow, tmp_path):
+def test_the_configuration_goes_to_the_logger_and_its_folder(flow: Flow, tmp_path: Path) -> None:
     logger = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path}", "--trainer.logger.name=log"]
     flow.run("fit", "classification", *logger, f"--trainer.default_root_dir={tmp_path}")
     (folder,) = (tmp_path / "log").iterdir()
@@ -412,7 +382,7 @@ def test_the_configuration_goes_to_the_logger_and_its_folder(flow, tmp_path):
 @pytest.mark.parametrize(
     "how", ["{}", "local://{}", "file://{}", "simplecache::file://{}", "{out}/checkpoints/../../victim"]
 )
-def test_a_strangers_checkpoint_deletes_no_folder(flow, tmp_path, key, how):
+def test_a_strangers_checkpoint_deletes_no_folder(flow: Flow, tmp_path: Path, key: str, how: str) -> None:
     out, victim = tmp_path / "run", tmp_path / "victim"
     victim.mkdir()
     (victim / "thesis.txt").write_text("years of work")
@@ -425,7 +395,7 @@ def test_a_strangers_checkpoint_deletes_no_folder(flow, tmp_path, key, how):
     assert (victim / "thesis.txt").read_text() == "years of work"
 
 
-def test_a_run_resumed_in_its_own_folder_keeps_its_best_checkpoints(flow, tmp_path):
+def test_a_run_resumed_in_its_own_folder_keeps_its_best_checkpoints(flow: Flow, tmp_path: Path) -> None:
     options = [f"--trainer.default_root_dir={tmp_path}", "--checkpoint.monitor=train/loss", "--checkpoint.save_top_k=2"]
     options += ["--checkpoint.filename={epoch}", "--checkpoint.save_last=true"]
     flow.run("fit", "segmentation", *options)
@@ -436,13 +406,13 @@ def test_a_run_resumed_in_its_own_folder_keeps_its_best_checkpoints(flow, tmp_pa
 
 
 @pytest.mark.parametrize("name", ["../outside", "{tmp}/outside"])
-def test_names_of_a_label_file_lead_nowhere(flow, tmp_path, name):
+def test_names_of_a_label_file_lead_nowhere(flow: Flow, tmp_path: Path, name: str) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     photo = next((flow.devkit / "JPEGImages").glob("*.jpg"))
     for path in (photos / "inside.jpg", tmp_path / "outside.jpg"):
         shutil.copy(photo, path)
-    vectors = {"inside": np.eye(20)[CAT - 1], name.format(tmp=tmp_path): np.eye(20)[CAT - 1]}
+    vectors: Any = {"inside": np.eye(20)[CAT - 1], name.format(tmp=tmp_path): np.eye(20)[CAT - 1]}
     np.save(tmp_path / "labels.npy", vectors)
     config = yaml.safe_load(flow.config("classification").read_text())
     config["data"] = {"images": str(photos), "labels": str(tmp_path / "labels.npy"), "num_workers": 0}
@@ -456,12 +426,10 @@ def test_names_of_a_label_file_lead_nowhere(flow, tmp_path, name):
     assert not [path for path in tmp_path.rglob("*.png")]
 
 
-def files_in(folder):
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
-
-
 @pytest.mark.parametrize("command", ["test", "predict", "validate"])
-def test_without_a_checkpoint_the_last_one_of_the_run_is_meant(flow, tmp_path, command, caplog):
+def test_without_a_checkpoint_the_last_one_of_the_run_is_meant(
+    flow: Flow, tmp_path: Path, command: str, caplog: pytest.LogCaptureFixture
+) -> None:
     out = tmp_path / "run"
     root = f"--trainer.default_root_dir={out}"
     with pytest.raises(InputError, match=r"expected the checkpoint of a trained stage, found none at .*last\.ckpt"):
@@ -471,25 +439,30 @@ def test_without_a_checkpoint_the_last_one_of_the_run_is_meant(flow, tmp_path, c
     with caplog.at_level("INFO"):
         done = flow.run(command, "segmentation", root)
     assert f"The checkpoint is {out / 'checkpoints' / 'last.ckpt'}: SegmentationModule, epoch 1, step" in caplog.text
-    assert same_weights(done.model.state_dict(), weights_of(flow.checkpoint("segmentation")))
+    assert equal(done.model.state_dict(), weights_of(flow.checkpoint("segmentation")))
 
 
-def test_random_weights_replace_no_masks(flow, tmp_path):
+def test_random_weights_replace_no_masks(flow: Flow, tmp_path: Path) -> None:
     from pytorch_lightning import Trainer
 
     from ssdd_lightning.callbacks import PredictionWriter
 
     done = flow.run("test", "segmentation", f"--trainer.default_root_dir={tmp_path}", trained=True)
-    before = files_in(tmp_path / "test")
+    before = contents(tmp_path / "test", "*.png")
     fresh = build_stage(StageConfig((flow.config("segmentation"),))).model
-    options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    options: dict[str, Any] = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "accelerator": "cpu",
+    }
     trainer = Trainer(default_root_dir=tmp_path, callbacks=[PredictionWriter()], **options)
     with pytest.raises(InputError, match=r"expected a trained SegmentationModule, found random weights"):
         trainer.test(fresh, datamodule=done.datamodule)
-    assert files_in(tmp_path / "test") == before != {}
+    assert contents(tmp_path / "test", "*.png") == before != {}
 
 
-def test_a_loss_that_is_not_finite_ends_the_fit_and_names_its_images(flow, tmp_path):
+def test_a_loss_that_is_not_finite_ends_the_fit_and_names_its_images(flow: Flow, tmp_path: Path) -> None:
     options = [f"--trainer.default_root_dir={tmp_path}", "--model.init_args.optimization.new_learning_rate=1e30"]
     message = (
         r"SegmentationModule: the loss of step [12] \(epoch 0\) is (NaN|not finite), on the images 2007_\d+, 2007_"
@@ -499,7 +472,7 @@ def test_a_loss_that_is_not_finite_ends_the_fit_and_names_its_images(flow, tmp_p
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_the_last_good_checkpoint_stays(flow, tmp_path, monkeypatch):
+def test_the_last_good_checkpoint_stays(flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = ssdd_lightning.SegmentationModule
     original = stage.training_step
     monkeypatch.setattr(
@@ -512,11 +485,11 @@ def test_the_last_good_checkpoint_stays(flow, tmp_path, monkeypatch):
     assert all(tensor.isfinite().all() for tensor in kept["state_dict"].values())
 
 
-def test_weights_that_are_not_finite_are_not_kept(flow, tmp_path, monkeypatch):
+def test_weights_that_are_not_finite_are_not_kept(flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last step of an epoch is followed by no loss that could tell."""
     stage = ssdd_lightning.SegmentationModule
 
-    def spoil(self):
+    def spoil(self: LightningModule) -> None:
         if self.current_epoch == 1:
             next(self.parameters()).data.fill_(float("nan"))
 
@@ -526,7 +499,7 @@ def test_weights_that_are_not_finite_are_not_kept(flow, tmp_path, monkeypatch):
     assert all(tensor.isfinite().all() for tensor in weights_of(tmp_path / "checkpoints" / "last.ckpt").values())
 
 
-def diverged(flow, path, part="state_dict"):
+def diverged(flow: Flow, path: Path, part: str = "state_dict") -> Path:
     """A checkpoint whose training diverged."""
     content = torch.load(flow.checkpoint("static"), weights_only=True)
     tensors = content["state_dict"] if part == "state_dict" else content["optimizer_states"][0]["state"][0]
@@ -547,7 +520,7 @@ READS_A_CHECKPOINT = {
 
 
 @pytest.mark.parametrize("case", READS_A_CHECKPOINT)
-def test_whatever_reads_a_diverged_checkpoint_refuses_it(flow, tmp_path, case):
+def test_whatever_reads_a_diverged_checkpoint_refuses_it(flow: Flow, tmp_path: Path, case: str) -> None:
     words = READS_A_CHECKPOINT[case](flow, diverged(flow, tmp_path / "bad.ckpt"))
     root = [] if case in ("segment", "convert-weights") else [f"--trainer.default_root_dir={tmp_path / 'run'}"]
     with pytest.raises(InputError, match=r"bad\.ckpt holds NaN or infinite numbers, the first in "):
@@ -556,53 +529,22 @@ def test_whatever_reads_a_diverged_checkpoint_refuses_it(flow, tmp_path, case):
     assert not (tmp_path / "converted.ckpt").exists()
 
 
-def test_a_diverged_optimiser_is_refused(flow, tmp_path):
+def test_a_diverged_optimiser_is_refused(flow: Flow, tmp_path: Path) -> None:
     bad = diverged(flow, tmp_path / "bad.ckpt", "optimizer")
     with pytest.raises(InputError, match=r"optimizer 0 of the checkpoint .*bad\.ckpt holds NaN"):
         flow.run("fit", "static", f"--ckpt_path={bad}", f"--trainer.default_root_dir={tmp_path}")
 
 
-SLOW = """
-import sys, time
-import ssdd_lightning as package
-def slow(stage, name):
-    step = getattr(stage, name)
-    def wrapped(self, *arguments):
-        print("working", flush=True)
-        time.sleep(0.2)
-        return step(self, *arguments)
-    setattr(stage, name, wrapped)
-for stage in (package.ClassificationModule, package.SegmentationModule):
-    for name in ("training_step", "predict_step", "test_step"):
-        if hasattr(stage, name):
-            slow(stage, name)
-from ssdd_lightning.cli.main import entry_point
-entry_point()
-"""
-
-
-def stopped(words, signum, patience=60, group=False):
-    """Send a signal to a command in the middle of its work; return its status, its output and what it said."""
-    command = [sys.executable, "-c", SLOW, *map(str, words)]
-    one_thread = {"env": os.environ | {"OMP_NUM_THREADS": "1"}}  # as in this process: more sum in another order
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(command, **pipes, **one_thread) as process:
-        for line in process.stdout:
-            if line == "working\n":
-                break
-        (os.killpg if group else os.kill)(process.pid, signum)
-        output, errors = process.communicate(timeout=patience)
-    return process.returncode, output, [line for line in errors.splitlines() if line.startswith("ssdd: ")]
-
-
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("command", ["fit", "test", "predict"])
-def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(flow, tmp_path, command, signum):
+def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(
+    flow: Flow, tmp_path: Path, command: str, signum: signal.Signals
+) -> None:
     more = ["--trainer.max_epochs=1000"] if command == "fit" else []
     words = flow.words(
         command, "segmentation", f"--trainer.default_root_dir={tmp_path}", *more, trained=command != "fit"
     )
-    status, output, said = stopped(words, signum)
+    status, _, output, said = stopped(words, signum)
     assert status == 128 + signum
     assert output.count("working") <= 1, "the batch in work was the last one"
     happened = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[signum]
@@ -613,12 +555,14 @@ def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(flow
 
 
 @pytest.mark.parametrize("command", ["test", "predict"])
-def test_a_shorter_list_is_said_and_scored(flow, tmp_path, capsys, command):
+def test_a_shorter_list_is_said_and_scored(
+    flow: Flow, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     stage, split = ("segmentation", "test") if command == "test" else ("static", "predict")
     listed = flow.devkit / "ImageSets" / "Segmentation" / ("val.txt" if command == "test" else "train.txt")
     out = tmp_path / ("test" if command == "test" else "predictions")
 
-    def go(chosen):
+    def go(chosen: Iterable[str]) -> Any:
         (tmp_path / "list.txt").write_text("\n".join(chosen))
         words = [f"--trainer.default_root_dir={tmp_path}", f"--data.splits.{split}={tmp_path / 'list.txt'}"]
         flow.run(command, stage, *words, trained=True)
@@ -642,18 +586,20 @@ def test_a_shorter_list_is_said_and_scored(flow, tmp_path, capsys, command):
     assert (again["left_over"], again["results"]["scores"]) == ([], whole["results"]["scores"])
 
 
-def test_a_signal_reaches_the_workers_too(flow, tmp_path):
+def test_a_signal_reaches_the_workers_too(flow: Flow, tmp_path: Path) -> None:
     """As Ctrl-C in a terminal does."""
     words = flow.words("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1000")
-    status, _, said = stopped([*words, "--data.num_workers=2"], signal.SIGINT, group=True)
+    status, _, _, said = stopped([*words, "--data.num_workers=2"], signal.SIGINT, group=True)
     assert status == 130
     assert len(said) == 1
 
 
-def test_a_fit_that_was_ended_goes_on_by_the_same_command(flow, tmp_path, caplog):
+def test_a_fit_that_was_ended_goes_on_by_the_same_command(
+    flow: Flow, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     options = ["fit", "segmentation", root, "--trainer.max_epochs=4"]
-    status, _, said = stopped(flow.words(*options), signal.SIGTERM)
+    status, _, _, said = stopped(flow.words(*options), signal.SIGTERM)
     assert (status, said) == (143, ["ssdd: terminated. Run the same command again to continue."])
     with caplog.at_level("INFO"):
         resumed = flow.run(*options)
@@ -662,12 +608,14 @@ def test_a_fit_that_was_ended_goes_on_by_the_same_command(flow, tmp_path, caplog
         assert f"fit: {tmp_path} is finished, nothing to do." in caplog.text
     elsewhere = f"--trainer.default_root_dir={tmp_path / 'whole'}"
     whole = flow.run("fit", "segmentation", elsewhere, "--trainer.max_epochs=4")
-    assert same_weights(whole.model.state_dict(), resumed.model.state_dict())
+    assert equal(whole.model.state_dict(), resumed.model.state_dict())
     entry = json.loads((tmp_path / "fit.json").read_text())
     assert entry["results"]["epochs"] == 4
 
 
-def test_an_explicit_checkpoint_goes_on_whatever_made_it(flow, tmp_path, capsys):
+def test_an_explicit_checkpoint_goes_on_whatever_made_it(
+    flow: Flow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)
     last = tmp_path / "checkpoints" / "last.ckpt"
@@ -677,16 +625,18 @@ def test_an_explicit_checkpoint_goes_on_whatever_made_it(flow, tmp_path, capsys)
     assert json.loads((tmp_path / "fit.json").read_text())["settings"]["trainer"]["max_epochs"] == 2
 
 
-def test_a_fast_run_leaves_a_finished_one_alone(flow, tmp_path):
+def test_a_fast_run_leaves_a_finished_one_alone(flow: Flow, tmp_path: Path) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    before = contents(tmp_path)
     assert flow.run("fit", "segmentation", root, "--trainer.fast_dev_run=true").trainer.global_step == 1
-    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    after = contents(tmp_path)
     assert before == {path: content for path, content in after.items() if path in before}
 
 
-def test_a_fit_of_other_settings_is_made_anew_and_says_why(flow, tmp_path, capsys):
+def test_a_fit_of_other_settings_is_made_anew_and_says_why(
+    flow: Flow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)
     capsys.readouterr()
@@ -698,10 +648,10 @@ def test_a_fit_of_other_settings_is_made_anew_and_says_why(flow, tmp_path, capsy
     kept = tmp_path / "checkpoints" / "replaced-1.ckpt"
     expected = "because model.init_args.optimization.learning_rate was 0.001 and is 0.01."
     assert said == [f"fit: the earlier checkpoint is kept as {kept}.", f"fit: redone in {tmp_path}, {expected}"]
-    assert same_weights(weights_of(kept), weights_of(flow.checkpoint("segmentation")))
+    assert equal(weights_of(kept), weights_of(flow.checkpoint("segmentation")))
 
 
-def test_a_checkpoint_that_cannot_be_gone_on_from_changes_nothing(flow, tmp_path):
+def test_a_checkpoint_that_cannot_be_gone_on_from_changes_nothing(flow: Flow, tmp_path: Path) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)
     entry = (tmp_path / "fit.json").read_text()
@@ -712,7 +662,7 @@ def test_a_checkpoint_that_cannot_be_gone_on_from_changes_nothing(flow, tmp_path
     assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_a_damaged_checkpoint_of_the_folder_is_a_sentence(flow, tmp_path):
+def test_a_damaged_checkpoint_of_the_folder_is_a_sentence(flow: Flow, tmp_path: Path) -> None:
     root = f"--trainer.default_root_dir={tmp_path}"
     flow.run("fit", "segmentation", root)
     entry = json.loads((tmp_path / "fit.json").read_text())
@@ -727,14 +677,14 @@ def test_a_damaged_checkpoint_of_the_folder_is_a_sentence(flow, tmp_path):
 
 
 @pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
-def test_help_lists_all_commands(capsys, words):
+def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert main(words) == 0
     text = capsys.readouterr().out
     listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
     assert listed == [*STAGE_COMMANDS, *FILE_COMMANDS]
 
 
-def test_version(capsys):
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("ssdd-lightning 0.")
 
@@ -749,12 +699,12 @@ def test_version(capsys):
         (["fit", "dynamic.yaml"], r"did you mean `ssdd fit --config dynamic\.yaml`\?"),
     ],
 )
-def test_a_likely_mistake_is_answered_at_once(words, answer):
+def test_a_likely_mistake_is_answered_at_once(words: list[str], answer: str) -> None:
     with pytest.raises(InputError, match=answer):
         main(words)
 
 
-def test_constructor_docstrings_are_the_help_texts(capsys):
+def test_constructor_docstrings_are_the_help_texts(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["fit", "--model.help=ssdd_lightning.DynamicRefinementModule"])
     assert stop.value.code == 0
@@ -763,7 +713,7 @@ def test_constructor_docstrings_are_the_help_texts(capsys):
     assert "masks, CRF and DD-Nets work at 1/mask_stride of the input" in text
 
 
-def test_help_of_a_stage_command_tells_about_the_data(capsys):
+def test_help_of_a_stage_command_tells_about_the_data(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["predict", "--help"])
     assert stop.value.code == 0
@@ -774,14 +724,14 @@ def test_help_of_a_stage_command_tells_about_the_data(capsys):
 
 
 @pytest.mark.parametrize("command", FILE_COMMANDS)
-def test_help_of_the_file_commands(capsys, command):
+def test_help_of_the_file_commands(capsys: pytest.CaptureFixture[str], command: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
     assert stop.value.code == 0
     assert f"usage: ssdd {command}" in capsys.readouterr().out
 
 
-def as_process(monkeypatch, words):
+def as_process(monkeypatch: pytest.MonkeyPatch, words: Sequence[str]) -> object:
     """Run `ssdd WORDS` inside this process; return the exit status."""
     monkeypatch.setattr(sys, "argv", ["ssdd", *words])
     with pytest.raises(SystemExit) as stop:
@@ -789,7 +739,9 @@ def as_process(monkeypatch, words):
     return stop.value.code
 
 
-def test_the_command_warns_of_nothing_that_a_user_could_not_change(flow, tmp_path, monkeypatch):
+def test_the_command_warns_of_nothing_that_a_user_could_not_change(
+    flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         words = flow.words("fit", "classification", f"--trainer.default_root_dir={tmp_path}")
@@ -813,12 +765,19 @@ WRONG = [
 ]
 
 
-def error_lines(text):
+def error_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("ssdd: error: ")]
 
 
 @pytest.mark.parametrize(("option", "found"), WRONG)
-def test_bad_input_is_one_line_and_status_2(flow, tmp_path, monkeypatch, capsys, option, found):
+def test_bad_input_is_one_line_and_status_2(
+    flow: Flow,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+    found: str,
+) -> None:
     words = flow.words("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", option)
     assert as_process(monkeypatch, words) == 2
     text = capsys.readouterr().err
@@ -828,7 +787,9 @@ def test_bad_input_is_one_line_and_status_2(flow, tmp_path, monkeypatch, capsys,
     assert text.splitlines()[-1] == error_lines(text)[0]
 
 
-def test_bad_input_found_while_training_has_a_line_of_its_own(flow, tmp_path, monkeypatch, capsys):
+def test_bad_input_found_while_training_has_a_line_of_its_own(
+    flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(flow.folders["seeds"], tmp_path / "seeds")
     (tmp_path / "seeds" / "2007_000001.png").write_bytes(b"no mask")
     options = [f"--trainer.default_root_dir={tmp_path}", f"--data.knowledge={tmp_path / 'seeds'}"]
@@ -838,7 +799,7 @@ def test_bad_input_found_while_training_has_a_line_of_its_own(flow, tmp_path, mo
     assert last.startswith(f"ssdd: error: cannot read mask {tmp_path / 'seeds' / '2007_000001.png'}")
 
 
-def test_the_progress_bar_is_tqdms_unless_another_is_chosen(flow):
+def test_the_progress_bar_is_tqdms_unless_another_is_chosen(flow: Flow) -> None:
     quiet = StageConfig((flow.config("classification"),))
     shown = quiet.with_settings({"trainer.enable_progress_bar": True})
     rich = [{"class_path": "pytorch_lightning.callbacks.RichProgressBar"}]
@@ -848,7 +809,9 @@ def test_the_progress_bar_is_tqdms_unless_another_is_chosen(flow):
     assert build_stage(quiet).trainer.progress_bar_callback is None
 
 
-def test_a_checkpoint_of_other_classes_is_bad_input(flow, tmp_path, monkeypatch, capsys):
+def test_a_checkpoint_of_other_classes_is_bad_input(
+    flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = [f"--trainer.default_root_dir={tmp_path}", "--data.classes=[cat,cow,dog,sheep]"]
     assert as_process(monkeypatch, flow.words("test", "segmentation", *options, trained=True)) == 2
     line = capsys.readouterr().err.splitlines()[-1]
@@ -857,8 +820,10 @@ def test_a_checkpoint_of_other_classes_is_bad_input(flow, tmp_path, monkeypatch,
     assert not list(tmp_path.rglob("*.png"))
 
 
-def test_a_file_without_permission_is_bad_input(monkeypatch, capsys):
-    def refuse(*_):
+def test_a_file_without_permission_is_bad_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied", "secret.jpg")
 
     monkeypatch.setattr("ssdd_lightning.cli.main.main", refuse)
@@ -869,19 +834,19 @@ def test_a_file_without_permission_is_bad_input(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("option", ["--num_workers=0", "--num-workers=0"])
-def test_dashes_and_underscores_are_one_spelling(tmp_path, option):
+def test_dashes_and_underscores_are_one_spelling(tmp_path: Path, option: str) -> None:
     (tmp_path / "maps").mkdir()
     folders = [f"--{name}={tmp_path / 'maps'}" for name in ("images", "maps")]
     with pytest.raises(InputError, match="the number of CRF workers must be 1 or more; found 0"):
         main(["crf", *folders, f"--out={tmp_path / 'a--b_c'}", option])
 
 
-def test_unknown_command_is_bad_input(monkeypatch, capsys):
+def test_unknown_command_is_bad_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert as_process(monkeypatch, ["fitt"]) == 2
     assert capsys.readouterr().err == "ssdd: error: unknown command 'fitt': did you mean `ssdd fit`?\n"
 
 
-def truncate_a_photo(flow, tmp_path):
+def truncate_a_photo(flow: Flow, tmp_path: Path) -> tuple[list[str], str]:
     """Copy the devkit; cut one training photo in two."""
     root = tmp_path / "truncated"
     shutil.copytree(flow.root, root)
@@ -892,12 +857,12 @@ def truncate_a_photo(flow, tmp_path):
 
 
 @pytest.mark.parametrize("case", ["root", "worker"])
-def test_bad_input_through_the_installed_command(flow, tmp_path, case):
+def test_bad_input_through_the_installed_command(flow: Flow, tmp_path: Path, case: str) -> None:
     options, found = {
         "root": lambda: (["--data.root=nowhere"], "root nowhere should hold JPEGImages"),
         "worker": lambda: truncate_a_photo(flow, tmp_path),
     }[case]()
-    command = [Path(sys.executable).with_name("ssdd"), *flow.words("fit", "classification", *options)]
+    command = [str(Path(sys.executable).with_name("ssdd")), *flow.words("fit", "classification", *options)]
     command.append(f"--trainer.default_root_dir={tmp_path / 'run'}")
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 2, done.stderr
@@ -908,23 +873,17 @@ def test_bad_input_through_the_installed_command(flow, tmp_path, case):
     assert not list(tmp_path.glob("run/**/*.ckpt"))
 
 
-class Hidden:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (lambda path: b"PK\x03\x04" + bytes(99), "truncated, damaged or not written by torch"),
-        (lambda path: {"state_dict": {}, "evil": Hidden(path / "ran")}, r"asks for posix\.mkdir.*do not trust it"),
+        (lambda path: {"state_dict": {}, "evil": Trap(path / "ran")}, r"asks for posix\.mkdir.*do not trust it"),
         (lambda path: [1, 2], "is no checkpoint"),
     ],
 )
-def test_a_checkpoint_that_is_none_is_a_sentence(flow, tmp_path, content, message):
+def test_a_checkpoint_that_is_none_is_a_sentence(
+    flow: Flow, tmp_path: Path, content: Callable[..., Any], message: str
+) -> None:
     made, path = content(tmp_path), tmp_path / "x.ckpt"
     path.write_bytes(made) if isinstance(made, bytes) else torch.save(made, path)
     with pytest.raises(InputError, match=rf"x\.ckpt.*{message}") as caught:
@@ -933,7 +892,7 @@ def test_a_checkpoint_that_is_none_is_a_sentence(flow, tmp_path, content, messag
     assert not (tmp_path / "ran").exists()
 
 
-def test_weights_alone_are_no_training_to_go_on_with(flow, tmp_path):
+def test_weights_alone_are_no_training_to_go_on_with(flow: Flow, tmp_path: Path) -> None:
     content = torch.load(flow.checkpoint("segmentation"), weights_only=True)
     torch.save({"state_dict": content["state_dict"]}, tmp_path / "weights.ckpt")
     with pytest.raises(InputError, match=r"weights\.ckpt holds weights, but no training state to continue from"):

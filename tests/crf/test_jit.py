@@ -1,13 +1,14 @@
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numba
 import pytest
 
 import ssdd_lightning.crf
 from ssdd_lightning.crf import jit
+from tests.helpers.processes import python
 
 RUN = """
 import torch
@@ -17,21 +18,13 @@ print(dense_crf(image, torch.full((1, 2, 4, 5), 0.5)).mean().item())
 """
 
 
-def run(code, **environment):
+def run(code: str, **environment: str) -> tuple[str, float]:
     source = str(Path(ssdd_lightning.crf.__file__).parents[2])
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": source, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip(), time.monotonic() - started
+    return python(code, PYTHONPATH=source, **environment).strip(), time.monotonic() - started
 
 
-def test_a_second_process_finds_the_machine_code(tmp_path):
+def test_a_second_process_finds_the_machine_code(tmp_path: Path) -> None:
     first, slow = run(RUN, NUMBA_CACHE_DIR=str(tmp_path))
     assert list(tmp_path.rglob("*.nbi"))
     second, quick = run(RUN, NUMBA_CACHE_DIR=str(tmp_path))
@@ -39,17 +32,17 @@ def test_a_second_process_finds_the_machine_code(tmp_path):
     assert quick < slow
 
 
-def test_works_where_no_folder_is_writable(monkeypatch):
-    def refuse(*_args, **options):
+def test_works_where_no_folder_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: Any, **options: Any) -> Any:
         if options.get("cache"):
             raise RuntimeError("cannot cache function 'f': no locator available for file 'f.py'")
         return lambda function: function
 
-    monkeypatch.setattr(jit.numba, "njit", refuse)
+    monkeypatch.setattr(numba, "njit", refuse)
     assert jit.compiled(len)([1, 2]) == 2
 
 
-def test_code_older_than_the_package_is_dropped(tmp_path):
+def test_code_older_than_the_package_is_dropped(tmp_path: Path) -> None:
     stale, fresh, other = (tmp_path / f"{name}-1.py311.nbi" for name in ("m.f", "m.g", "m.h"))
     for path in (stale, fresh, other):
         path.touch()
@@ -61,7 +54,7 @@ def test_code_older_than_the_package_is_dropped(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-def test_lives_in_forked_loader_workers_beside_threads():
+def test_lives_in_forked_loader_workers_beside_threads() -> None:
     code = """
 import torch
 from torch.utils.data import DataLoader

@@ -5,17 +5,18 @@ import pytest
 import torch
 
 from ssdd_lightning.crf import lattice_tensor, mean_field_cpu
+from ssdd_lightning.crf.cache import BoundedCache
 from ssdd_lightning.crf.features import bilateral_features, spatial_features
-from ssdd_lightning.crf.lattice_cpu import bilateral_lattice, spatial_lattice
+from ssdd_lightning.crf.lattice_cpu import CPULattice, bilateral_lattice, spatial_lattice
 from ssdd_lightning.crf.settings import PRESETS
 
 
-def noise(height, width, seed=0):
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (3, height, width), dtype=np.uint8)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (40, 30)])
-def test_weights_are_barycentric(size):
+def test_weights_are_barycentric(size: tuple[int, int]) -> None:
     lattice = spatial_lattice(*size, 3.0)
     other = lattice_tensor._spatial_lattice(*size, 3.0, torch.device("cpu"))
     assert other.weights.min() >= -1e-6
@@ -24,7 +25,7 @@ def test_weights_are_barycentric(size):
 
 
 @pytest.mark.parametrize("srgb", [3.0, 13.0, 80.0])
-def test_both_find_the_same_points_and_neighbours(srgb):
+def test_both_find_the_same_points_and_neighbours(srgb: float) -> None:
     image = noise(17, 23)
     compiled = bilateral_lattice(image, 20.0, srgb)
     settings = PRESETS["psa"].__class__(3, 3, 20.0, srgb, 10)
@@ -46,7 +47,7 @@ def test_both_find_the_same_points_and_neighbours(srgb):
         assert same.all()
 
 
-def test_neighbours_point_at_each_other():
+def test_neighbours_point_at_each_other() -> None:
     neighbours = bilateral_lattice(noise(20, 20), 5.0, 20.0).neighbours
     size = neighbours.shape[1]
     linked = 0
@@ -59,21 +60,21 @@ def test_neighbours_point_at_each_other():
     assert linked > size
 
 
-def test_a_photo_touches_few_points():
+def test_a_photo_touches_few_points() -> None:
     """Smooth content shares lattice points: that is why the filter is fast."""
     y, x = np.mgrid[:112, :112]
     image = np.stack([x, y, x + y]).astype(np.uint8)
     assert bilateral_lattice(image, 80.0, 13.0).neighbours.shape[1] < 3000
 
 
-def test_many_points_make_the_table_grow():
+def test_many_points_make_the_table_grow() -> None:
     image = noise(150, 150)
     lattice = bilateral_lattice(image, 1.0, 1.0)
     assert lattice.neighbours.shape[1] > 100_000
     assert lattice.points.max() == lattice.neighbours.shape[1] - 1
 
 
-def test_keys_of_images_do_not_overlap():
+def test_keys_of_images_do_not_overlap() -> None:
     low, strides, apart = bilateral_features(30, 40, 80.0, 13.0).packing(3)
     assert (low < 0).all()
     assert (np.diff(strides) > 0).all()
@@ -81,15 +82,15 @@ def test_keys_of_images_do_not_overlap():
     assert spatial_features(30, 40, 3.0).corners == 3
 
 
-def test_the_spatial_lattice_is_made_once_a_size(monkeypatch):
+def test_the_spatial_lattice_is_made_once_a_size(monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
 
-    def counted(height, width, sxy):
+    def counted(height: int, width: int, sxy: float) -> CPULattice:
         made.append((height, width, sxy))
         return spatial_lattice(height, width, sxy)
 
     monkeypatch.setattr(mean_field_cpu, "spatial_lattice", counted)
-    monkeypatch.setattr(mean_field_cpu, "_spatial_lattices", mean_field_cpu.BoundedCache(2**20))
+    monkeypatch.setattr(mean_field_cpu, "_spatial_lattices", BoundedCache(2**20))
     scores = torch.full((2, 6, 7), 0.5)
     present = torch.ones(1, 2, dtype=torch.bool)
     for size in ((6, 7), (6, 7), (7, 6), (6, 7)):

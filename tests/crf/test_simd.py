@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numba
 import numpy as np
 import pytest
@@ -7,12 +10,12 @@ from ssdd_lightning.crf import simd
 F = np.float32
 
 
-def apply(function, *arguments, count=8):
+def apply(function: Callable[..., Any], *arguments: np.ndarray, count: int = 8) -> np.ndarray:
     """Run an operation on vectors of random numbers inside compiled code, vector after vector."""
     zeros = (F(0),) * count
 
     @numba.njit
-    def run(arrays, result):
+    def run(arrays: tuple[np.ndarray, ...], result: np.ndarray) -> None:
         for at in range(0, len(result), count):
             values = function(arrays, np.uint64(at), zeros)
             simd.store(result, np.uint64(at), values)
@@ -23,54 +26,54 @@ def apply(function, *arguments, count=8):
 
 
 @pytest.fixture
-def numbers():
+def numbers() -> list[np.ndarray]:
     generator = np.random.default_rng(0)
     return [generator.normal(0, 30, 64).astype(np.float32) for _ in range(3)]
 
 
 @pytest.mark.parametrize("count", [4, 8])
 @pytest.mark.parametrize("name", ["add", "subtract", "multiply", "larger", "smaller", "less"])
-def test_operations_on_two_vectors_round_as_numpy_does(name, count, numbers):
+def test_operations_on_two_vectors_round_as_numpy_does(name: str, count: int, numbers: list[np.ndarray]) -> None:
     operation = getattr(simd, name)
-    expected = {
+    expected: dict[str, Callable[..., Any]] = {
         "add": np.add,
         "subtract": np.subtract,
         "multiply": np.multiply,
         "larger": np.maximum,
         "smaller": np.minimum,
         "less": lambda a, b: (a < b).astype(np.float32),
-    }[name](*numbers[:2])
+    }
 
     @numba.njit
-    def both(arrays, at, zeros):
+    def both(arrays: Any, at: Any, zeros: Any) -> Any:
         return operation(simd.load(arrays[0], at, zeros), simd.load(arrays[1], at, zeros))
 
-    assert np.array_equal(apply(both, *numbers, count=count), expected)
+    assert np.array_equal(apply(both, *numbers, count=count), expected[name](*numbers[:2]))
 
 
-def test_a_number_is_spread_over_the_lanes(numbers):
+def test_a_number_is_spread_over_the_lanes(numbers: list[np.ndarray]) -> None:
     @numba.njit
-    def scaled(arrays, at, zeros):
+    def scaled(arrays: Any, at: Any, zeros: Any) -> Any:
         return simd.multiply_add(simd.load(arrays[0], at, zeros), simd.load(arrays[1], at, zeros), F(1.5))
 
     assert np.allclose(apply(scaled, *numbers), numbers[0] + 1.5 * numbers[1], rtol=1e-6, atol=1e-5)
 
 
-def test_rounded_takes_the_even_one_of_two():
+def test_rounded_takes_the_even_one_of_two() -> None:
     values = np.array([0.5, 1.5, 2.5, -0.5, -1.5, 2.4999, 1e5 + 0.5, -7.0], np.float32)
 
     @numba.njit
-    def rounded(arrays, at, zeros):
+    def rounded(arrays: Any, at: Any, zeros: Any) -> Any:
         return simd.rounded(simd.load(arrays[0], at, zeros))
 
     assert np.array_equal(apply(rounded, values), np.rint(values))
 
 
-def test_exponential():
+def test_exponential() -> None:
     values = np.linspace(-86.9, 0, 8000, dtype=np.float32)
 
     @numba.njit
-    def exponential(arrays, at, zeros):
+    def exponential(arrays: Any, at: Any, zeros: Any) -> Any:
         return simd.exponential(simd.load(arrays[0], at, zeros))
 
     exact = np.exp(values.astype(np.float64))
@@ -79,9 +82,9 @@ def test_exponential():
     assert (apply(exponential, np.zeros(8, np.float32)) == 1).all()
 
 
-def test_highest_and_total_join_the_lanes(numbers):
+def test_highest_and_total_join_the_lanes(numbers: list[np.ndarray]) -> None:
     @numba.njit
-    def joined(array, zeros):
+    def joined(array: Any, zeros: Any) -> Any:
         vector = simd.load(array, np.uint64(8), zeros)
         return simd.highest(vector), simd.total(vector)
 

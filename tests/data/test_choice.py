@@ -7,7 +7,7 @@ from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 
 
-def test_names_and_classes():
+def test_names_and_classes() -> None:
     classes = [data_module_class(name) for name in DATASETS]
     assert classes == [VOCDataModule, COCODataModule, FolderDataModule]
     assert [dataset_name(cls) for cls in classes] == list(DATASETS)

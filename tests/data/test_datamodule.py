@@ -1,9 +1,12 @@
 """The shared half of the data modules, on a dataset that is not VOC: names and classes of its own."""
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pytorch_lightning import seed_everything
 
 from ssdd_lightning.data.augmentation import Augmentation
@@ -15,6 +18,7 @@ from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
+from tests.helpers.files import write_photo
 
 NAMES = ("background", *(f"thing {number}" for number in range(1, 81)))
 SPLITS = Splits("a", "b", "b", "a")
@@ -23,13 +27,21 @@ SPLITS = Splits("a", "b", "b", "a")
 class Own(WeakDataModule):
     """Five copies of one photo, so that only randomness tells their crops apart."""
 
-    def __init__(self, root, guides=None, batch_size=2, num_workers=0, classes=None, maps=None):
+    def __init__(
+        self,
+        root: Path,
+        guides: dict[str, Path] | None = None,
+        batch_size: int = 2,
+        num_workers: int = 0,
+        classes: list[str] | None = None,
+        maps: Path | None = None,
+    ) -> None:
         transform = TrainTransform(Augmentation(16, (40, 60)))
         table = ClassTable.select(NAMES, classes)
         super().__init__(table, SPLITS, guides or {}, transform, batch_size, num_workers, maps)
         self.root = root
 
-    def find_records(self, split, truth):
+    def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
         masks = [self.root / f"{number}.png" if truth else None for number in range(5)]
         records = [
             Record(f"{split}{number}", self.root / f"{number}.jpg", (1, 80), masks[number]) for number in range(5)
@@ -38,15 +50,14 @@ class Own(WeakDataModule):
 
 
 @pytest.fixture
-def root(tmp_path):
-    photo = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+def root(tmp_path: Path) -> Path:
     for number in range(5):
-        Image.fromarray(photo).save(tmp_path / f"{number}.jpg")
+        write_photo(tmp_path / f"{number}.jpg", (48, 64))
         write_mask(tmp_path / f"{number}.png", np.full((48, 64), 80))
     return tmp_path
 
 
-def test_any_number_of_classes(root):
+def test_any_number_of_classes(root: Path) -> None:
     data = Own(root)
     assert (data.num_classes, data.class_indices[-1], data.class_names[80]) == (81, 80, "thing 80")
     data.setup("validate")
@@ -58,7 +69,7 @@ def test_any_number_of_classes(root):
     assert (few.num_classes, few.class_indices) == (3, [0, 1, 80])
 
 
-def test_loaders_of_every_phase(root):
+def test_loaders_of_every_phase(root: Path) -> None:
     data = Own(root)
     data.setup("fit")
     assert [len(names) for names in _names(data.train_dataloader())] == [2, 2]  # the fifth is dropped
@@ -70,7 +81,7 @@ def test_loaders_of_every_phase(root):
     assert [len(names) for names in _names(alone.train_dataloader())] == [5]
 
 
-def test_a_stage_needs_its_own_splits_only(root):
+def test_a_stage_needs_its_own_splits_only(root: Path) -> None:
     (root / "3.png").unlink()
     data = Own(root)
     data.setup("predict")
@@ -78,13 +89,13 @@ def test_a_stage_needs_its_own_splits_only(root):
         data.setup("validate")
 
 
-def _names(loader):
+def _names(loader: Iterable[Any]) -> Iterator[list[str]]:
     return (batch["name"] for batch in loader)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_seeds_repeat_runs_while_workers_and_epochs_differ(root, num_workers):
-    def run(seed):
+def test_seeds_repeat_runs_while_workers_and_epochs_differ(root: Path, num_workers: int) -> None:
+    def run(seed: int) -> torch.Tensor:
         seed_everything(seed, workers=True, verbose=False)
         data = Own(root, batch_size=1, num_workers=num_workers)
         data.setup("fit")
@@ -98,7 +109,7 @@ def test_seeds_repeat_runs_while_workers_and_epochs_differ(root, num_workers):
     assert len(crops.unique(dim=0)) == 10  # two epochs of five copies of one photo
 
 
-def test_knowledge_and_advice_reach_training_and_prediction_only(root, tmp_path):
+def test_knowledge_and_advice_reach_training_and_prediction_only(root: Path, tmp_path: Path) -> None:
     guides = {"knowledge": tmp_path / "K", "advice": tmp_path / "A"}
     for folder in guides.values():
         for number in range(5):
@@ -114,7 +125,7 @@ def test_knowledge_and_advice_reach_training_and_prediction_only(root, tmp_path)
         assert set(batch) == {"image", "image_raw", "image_labels", "mask", "name"}
 
 
-def test_missing_guides_are_refused_by_name(root, tmp_path):
+def test_missing_guides_are_refused_by_name(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"advice folder .*A does not exist; run the stage"):
         Own(root, {"advice": tmp_path / "A"}).setup("fit")
     write_mask(tmp_path / "A" / "a0.png", np.zeros((48, 64), int))
@@ -122,14 +133,14 @@ def test_missing_guides_are_refused_by_name(root, tmp_path):
         Own(root, {"advice": tmp_path / "A"}).setup("predict")
 
 
-def test_bad_options_are_refused(root):
+def test_bad_options_are_refused(root: Path) -> None:
     with pytest.raises(InputError, match="batch_size"):
         Own(root, batch_size=0)
     with pytest.raises(InputError, match="num_workers"):
         Own(root, num_workers=-1)
 
 
-def test_maps_reach_prediction_alone(root):
+def test_maps_reach_prediction_alone(root: Path) -> None:
     for number in range(5):
         write_map(map_path(root / "maps", f"a{number}"), [0, 1, 80], np.full((3, 48, 64), 0.25))
     data = Own(root, maps=root / "maps")
@@ -141,7 +152,7 @@ def test_maps_reach_prediction_alone(root):
         assert "maps" not in next(iter(loader))
 
 
-def test_missing_maps_are_named_and_counted(root):
+def test_missing_maps_are_named_and_counted(root: Path) -> None:
     data = Own(root, maps=root / "maps")
     with pytest.raises(InputError, match=r"folder of score maps .*maps does not exist; run the stage"):
         data.setup("predict")

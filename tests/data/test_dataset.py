@@ -1,4 +1,6 @@
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +21,11 @@ ALL = ClassTable.select(VOC_CLASSES, None)
 
 
 @pytest.fixture
-def record(devkit):
+def record(devkit: Path) -> Record:
     return Record("c_both", devkit / "JPEGImages" / "c_both.jpg", (8, 12))
 
 
-def test_a_sample_has_the_documented_tensors(devkit, record):
+def test_a_sample_has_the_documented_tensors(devkit: Path, record: Record) -> None:
     write_map(devkit / "K" / "c_both.map.png", [0, 8, 12], np.full((3, *SIZE), 0.5))
     full = replace(
         record,
@@ -33,7 +35,7 @@ def test_a_sample_has_the_documented_tensors(devkit, record):
             "advice": devkit / "SegmentationClass" / "c_both.png",
         },
     )
-    sample = FolderDataset([full], PETS, PlainTransform())[0]
+    sample: dict[str, Any] = FolderDataset([full], PETS, PlainTransform())[0]
     for key in ("image", "image_raw"):
         assert (sample[key].shape, sample[key].dtype) == ((3, *SIZE), torch.uint8)
     for key in ("knowledge", "advice", "mask"):
@@ -45,15 +47,17 @@ def test_a_sample_has_the_documented_tensors(devkit, record):
     assert sample["mask"].unique().tolist() == [0, 1, 2, 255]
 
 
-def test_maps_are_handed_on_as_scores(devkit, record):
+def test_maps_are_handed_on_as_scores(devkit: Path, record: Record) -> None:
     stored = np.random.default_rng(0).random((3, *SIZE))
     write_map(devkit / "M" / "c_both.map.png", [0, 8, 12], stored)
-    sample = FolderDataset([replace(record, maps=devkit / "M" / "c_both.map.png")], PETS, PlainTransform())[0]
+    sample: dict[str, Any] = FolderDataset(
+        [replace(record, maps=devkit / "M" / "c_both.map.png")], PETS, PlainTransform()
+    )[0]
     assert sample["maps"].dtype == torch.float32
     np.testing.assert_allclose(sample["maps"], stored, atol=4e-3)
 
 
-def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
+def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record: Record) -> None:
     dataset = FolderDataset([record, record], PETS, TrainTransform(Augmentation(32, color_jitter=(0.1, 0.1, 0.1, 0.1))))
     batch = default_collate([dataset[0], dataset[1]])
     assert set(batch) == {"image", "image_raw", "image_labels", "valid", "name"}
@@ -63,15 +67,16 @@ def test_parts_that_a_record_lacks_are_absent_and_samples_collate(record):
     assert batch["name"] == ["c_both", "c_both"]
 
 
-def test_truth_of_other_classes_is_ignored(devkit, record):
+def test_truth_of_other_classes_is_ignored(devkit: Path, record: Record) -> None:
     truth = replace(record, mask=devkit / "SegmentationClass" / "d_bus.png")
-    mask = FolderDataset([truth], PETS, PlainTransform())[0]["mask"]
+    sample: dict[str, Any] = FolderDataset([truth], PETS, PlainTransform())[0]
+    mask = sample["mask"]
     assert mask.unique().tolist() == [0, 255]
     assert (mask[8:30, 6:28] == 255).all()
 
 
 @pytest.mark.parametrize("part", ["mask", "knowledge"])
-def test_a_mask_of_another_size_is_refused_by_name(devkit, record, part):
+def test_a_mask_of_another_size_is_refused_by_name(devkit: Path, record: Record, part: str) -> None:
     path = devkit / "small.png"
     write_mask(path, np.zeros((40, 59), dtype=np.uint8))
     broken = replace(record, mask=path) if part == "mask" else replace(record, guides={part: path})
@@ -79,7 +84,7 @@ def test_a_mask_of_another_size_is_refused_by_name(devkit, record, part):
         FolderDataset([broken], PETS, PlainTransform())[0]
 
 
-def test_maps_of_another_size_are_refused_by_name(devkit, record):
+def test_maps_of_another_size_are_refused_by_name(devkit: Path, record: Record) -> None:
     write_map(devkit / "small.map.png", [0, 8, 12], np.ones((3, 40, 59)))
     with pytest.raises(
         InputError, match=r"map .*small\.map\.png is 59 x 40 pixels, its image .*c_both\.jpg is 60 x 40"
@@ -87,19 +92,19 @@ def test_maps_of_another_size_are_refused_by_name(devkit, record):
         FolderDataset([replace(record, maps=devkit / "small.map.png")], PETS, PlainTransform())[0]
 
 
-def test_truth_out_of_range_is_refused_by_name(devkit, record):
+def test_truth_out_of_range_is_refused_by_name(devkit: Path, record: Record) -> None:
     write_mask(devkit / "bad.png", np.full(SIZE, 21))
     with pytest.raises(InputError, match=r"bad\.png holds the value 21"):
         FolderDataset([replace(record, mask=devkit / "bad.png")], PETS, PlainTransform())[0]
 
 
-def test_a_truncated_photo_is_refused_by_name(devkit, record):
+def test_a_truncated_photo_is_refused_by_name(devkit: Path, record: Record) -> None:
     record.image.write_bytes(record.image.read_bytes()[:900])
     with pytest.raises(InputError, match=r"cannot read image .*c_both\.jpg"):
         FolderDataset([record], PETS, PlainTransform())[0]
 
 
-def test_chosen_classes_choose_images(record):
+def test_chosen_classes_choose_images(record: Record) -> None:
     records = [replace(record, labels=labels) for labels in ((8,), (8, 12), (8, 15), (15,))]
     assert [kept.labels for kept in select_records(records, PETS, "x")] == [(8,), (8, 12)]
     assert select_records(records, ALL, "x") == records
@@ -108,19 +113,19 @@ def test_chosen_classes_choose_images(record):
 
 
 @pytest.mark.parametrize("table", [PETS, ALL])
-def test_an_image_without_label_is_no_image_of_other_classes(record, table):
+def test_an_image_without_label_is_no_image_of_other_classes(record: Record, table: ClassTable) -> None:
     records = [replace(record, labels=labels) for labels in ((8,), ())]
     with pytest.raises(InputError, match=r"c_both\.jpg has no label in x; label it"):
         select_records(records, table, "x")
 
 
-def test_missing_files_are_counted(tmp_path):
+def test_missing_files_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(InputError, match=r"map .*b does not exist \(2 of 3 are missing\); write it"):
         check_exist([tmp_path / "a", tmp_path / "b", tmp_path / "c"], "map", "write it")
 
 
-def test_more_labels_than_an_augmentation_takes_are_refused(tmp_path):
+def test_more_labels_than_an_augmentation_takes_are_refused(tmp_path: Path) -> None:
     record = Record("x", tmp_path / "x.png", tuple(range(1, 128)))
     check_crowded([record])
     crowded = Record("y", tmp_path / "y.png", tuple(range(1, 129)))

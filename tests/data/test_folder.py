@@ -1,17 +1,21 @@
 """Plain folders: odd file names, classes of one's own, labels without VOC."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.folder import FolderDataModule, read_names, table_of_labels
+from ssdd_lightning.data.folder import FolderDataModule, read_names
+from ssdd_lightning.data.labels import table_of_labels
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
+from tests.helpers.files import write_photo
 
 LABELS = {"my cat.jpg": [1], "a.b.c": [1, 3], "été": ["kea"]}
 FILES = ("my cat.jpg", "a.b.c.jpeg", "été.bmp")
@@ -19,13 +23,12 @@ SIZE = (40, 60)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     """Three photos of odd names, labels of three classes, knowledge and truth."""
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for file in FILES:
-        pixels = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "photos" / file)
+        write_photo(tmp_path / "photos" / file, SIZE, rng)
         name = file.rpartition(".")[0]
         write_mask(tmp_path / "K" / f"{name}.png", np.full(SIZE, 1))
         write_mask(tmp_path / "truth" / f"{name}.png", np.full(SIZE, 3))
@@ -34,7 +37,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def module(folder, **options):
+def module(folder: Path, **options: Any) -> FolderDataModule:
     options = {
         "class_names": folder / "names.txt",
         "augmentation": Augmentation(32),
@@ -45,7 +48,7 @@ def module(folder, **options):
     return FolderDataModule(folder / "photos", folder / "labels.json", **options)
 
 
-def test_any_names_and_any_classes(folder):
+def test_any_names_and_any_classes(folder: Path) -> None:
     data = module(folder, knowledge=folder / "K")
     assert (data.class_names, data.class_indices) == (["background", "auk", "owl", "kea"], [0, 1, 2, 3])
     data.setup("fit")
@@ -62,7 +65,7 @@ def test_any_names_and_any_classes(folder):
     }
 
 
-def test_a_choice_of_classes_keeps_the_images_that_show_only_them(folder):
+def test_a_choice_of_classes_keeps_the_images_that_show_only_them(folder: Path) -> None:
     data = module(folder, classes=["kea"], truth=folder / "truth")
     data.setup("validate")
     (batch,) = data.val_dataloader()
@@ -71,7 +74,7 @@ def test_a_choice_of_classes_keeps_the_images_that_show_only_them(folder):
     assert data.class_indices == [0, 3]
 
 
-def test_splits_name_images_with_spaces(folder):
+def test_splits_name_images_with_spaces(folder: Path) -> None:
     (folder / "few.txt").write_bytes("my cat\r\nété\n".encode())
     data = module(folder, splits=Splits(predict=folder / "few.txt"))
     data.setup("predict")
@@ -79,7 +82,7 @@ def test_splits_name_images_with_spaces(folder):
     assert read_names(folder / "few.txt") == ["my cat", "été"]
 
 
-def test_without_truth_a_fit_has_no_validation_and_scoring_is_refused(folder):
+def test_without_truth_a_fit_has_no_validation_and_scoring_is_refused(folder: Path) -> None:
     data = module(folder)
     data.setup("fit")
     assert data.val_dataloader() == []
@@ -94,20 +97,20 @@ def test_without_truth_a_fit_has_no_validation_and_scoring_is_refused(folder):
         (".json", '{"x": [2, 5]}', ("background", *(f"class {i}" for i in range(1, 6)))),
     ],
 )
-def test_classes_by_the_labels_alone(tmp_path, suffix, content, names):
+def test_classes_by_the_labels_alone(tmp_path: Path, suffix: str, content: str, names: tuple[str, ...]) -> None:
     path = tmp_path / f"labels{suffix}"
     path.write_text(content)
     assert table_of_labels(path).names == names
 
 
 @pytest.mark.parametrize(("length", "last"), [(20, "tvmonitor"), (80, "class 80")])
-def test_classes_by_label_vectors(tmp_path, length, last):
-    np.save(tmp_path / "labels.npy", {"x": np.eye(length, dtype=np.float32)[0]})
+def test_classes_by_label_vectors(tmp_path: Path, length: int, last: str) -> None:
+    np.save(tmp_path / "labels.npy", {"x": np.eye(length, dtype=np.float32)[0]})  # type: ignore[arg-type]
     table = table_of_labels(tmp_path / "labels.npy")
     assert (table.num_classes, table.names[-1]) == (length + 1, last)
 
 
-def test_names_that_nobody_knows_need_their_list(tmp_path):
+def test_names_that_nobody_knows_need_their_list(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("name,labels\nx,zebra\n")
     with pytest.raises(InputError, match=r"'zebra'.*`class_names`, `--classes`"):
         table_of_labels(tmp_path / "labels.csv")
@@ -122,14 +125,14 @@ def test_names_that_nobody_knows_need_their_list(tmp_path):
         (lambda f: (f / "few.txt").unlink(), "cannot read split list"),
     ],
 )
-def test_what_is_missing_is_named(folder, spoil, message):
+def test_what_is_missing_is_named(folder: Path, spoil: Callable[..., Any], message: str) -> None:
     (folder / "few.txt").write_text("my cat\n")
     spoil(folder)
     with pytest.raises(InputError, match=message):
         module(folder, splits=Splits(predict=folder / "few.txt")).setup("predict")
 
 
-def test_another_mistake_in_the_labels_is_not_blamed_on_their_names(tmp_path):
+def test_another_mistake_in_the_labels_is_not_blamed_on_their_names(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("name,labels\nx,cat\nx,dog\n")
     with pytest.raises(InputError, match="names image x 2 times") as caught:
         table_of_labels(tmp_path / "labels.csv")
@@ -137,7 +140,7 @@ def test_another_mistake_in_the_labels_is_not_blamed_on_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("index", [0, 255])
-def test_an_index_that_no_class_can_have(tmp_path, index):
+def test_an_index_that_no_class_can_have(tmp_path: Path, index: int) -> None:
     (tmp_path / "labels.json").write_text(json.dumps({"x": [1, index]}))
     with pytest.raises(InputError, match=rf"labels\.json names the class {index}, expected indices 1\.\.254"):
         table_of_labels(tmp_path / "labels.json")

@@ -1,4 +1,6 @@
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,34 +13,35 @@ VOC = ClassTable.select(VOC_CLASSES, None)
 SMALL = ClassTable.select(["background", "cat", "dining table"], None)
 
 
-def vector(*indices, length=20):
+def vector(*indices: int, length: int = 20) -> np.ndarray:
     value = np.zeros(length, dtype=np.float32)
     value[[index - 1 for index in indices]] = 1
     return value
 
 
-def test_npy_with_text_and_integer_names(tmp_path):
+def test_npy_with_text_and_integer_names(tmp_path: Path) -> None:
     path = tmp_path / "cls_labels.npy"
-    np.save(path, {"2007_000032": vector(1, 15), np.int32(2007000033): vector(8), 7: vector(20)})
+    content: Any = {"2007_000032": vector(1, 15), np.int32(2007000033): vector(8), 7: vector(20)}
+    np.save(path, content)
     assert read_label_file(path, VOC) == {"2007_000032": (1, 15), "2007_000033": (8,), "7": (20,)}
 
 
 @pytest.mark.parametrize(
     "value", [vector(1, length=80), np.full(20, 0.5), np.full(20, np.nan), "cat", np.ones((1, 20)), None]
 )
-def test_npy_of_another_dataset_is_refused(tmp_path, value):
-    np.save(tmp_path / "l.npy", {"a": value})
+def test_npy_of_another_dataset_is_refused(tmp_path: Path, value: object) -> None:
+    np.save(tmp_path / "l.npy", {"a": value})  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"l\.npy, image a: expected 20 values 0 or 1"):
         read_label_file(tmp_path / "l.npy", VOC)
 
 
-def test_npy_without_dict_is_refused(tmp_path):
+def test_npy_without_dict_is_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "l.npy", np.zeros((3, 20)))
     with pytest.raises(InputError, match=r"l\.npy holds a ndarray, expected a dict"):
         read_label_file(tmp_path / "l.npy", VOC)
 
 
-def test_csv_and_json_agree(tmp_path):
+def test_csv_and_json_agree(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("name,labels\na.jpg,cat;dining table\nb, 2 1\nc,\n")
     (tmp_path / "l.json").write_text(json.dumps({"a": ["cat", "dining table"], "b": [2, "1"], "c": []}))
     expected = {"a": (1, 2), "b": (1, 2), "c": ()}
@@ -71,24 +74,24 @@ def test_csv_and_json_agree(tmp_path):
         ("l.txt", "", "expected a .npy, .csv or .json file"),
     ],
 )
-def test_bad_files_are_refused_by_name(tmp_path, name, content, message):
+def test_bad_files_are_refused_by_name(tmp_path: Path, name: str, content: str, message: str) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message) as caught:
         read_label_file(tmp_path / name, SMALL)
     assert name in str(caught.value)
 
 
-def test_blanks_around_the_commas_of_a_csv(tmp_path):
+def test_blanks_around_the_commas_of_a_csv(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("name,labels\n a.jpg , cat\n")
     assert read_label_file(tmp_path / "l.csv", SMALL) == {"a": (1,)}
 
 
-def test_a_missing_file_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.csv does not exist"):
         read_label_file(tmp_path / "gone.csv", VOC)
 
 
-def test_annotations_count_objects_and_not_their_parts(devkit):
+def test_annotations_count_objects_and_not_their_parts(devkit: Path) -> None:
     names = ["c_both", "d_bus"]
     assert read_annotations(devkit / "Annotations", names, VOC) == {"c_both": (8, 12), "d_bus": (6,)}
 
@@ -104,14 +107,14 @@ def test_annotations_count_objects_and_not_their_parts(devkit):
         ),
     ],
 )
-def test_bad_annotations_are_refused_by_name(devkit, content, message):
+def test_bad_annotations_are_refused_by_name(devkit: Path, content: str, message: str) -> None:
     (devkit / "Annotations" / "a_cat.xml").write_text(content)
     with pytest.raises(InputError, match=message) as caught:
         read_annotations(devkit / "Annotations", ["a_cat"], VOC)
     assert "a_cat.xml" in str(caught.value)
 
 
-def test_missing_annotations_are_refused(devkit):
+def test_missing_annotations_are_refused(devkit: Path) -> None:
     with pytest.raises(InputError, match=r"e\.xml does not exist"):
         read_annotations(devkit / "Annotations", ["e"], VOC)
     with pytest.raises(InputError, match=r"give a label file"):

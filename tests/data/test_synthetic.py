@@ -1,5 +1,6 @@
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,12 +13,9 @@ from ssdd_lightning.data.synthetic_objects import class_look
 from ssdd_lightning.data.synthetic_scene import render_scene
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import VOC_PALETTE
+from tests.helpers.files import contents, times
 
 TINY = {"num_train": 12, "num_val": 4, "image_size": 64}
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def names(folder: Path, split: str) -> list[str]:
@@ -38,11 +36,11 @@ def foreground(mask: np.ndarray) -> set[int]:
 
 
 @pytest.fixture(scope="module")
-def devkit(tmp_path_factory):
+def devkit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synthetic_devkit(tmp_path_factory.mktemp("voc"), num_train=40, num_val=16)
 
 
-def test_layout_is_complete(devkit):
+def test_layout_is_complete(devkit: Path) -> None:
     assert devkit.parts[-2:] == ("VOCdevkit", "VOC2012")
     train, val = names(devkit, "train"), names(devkit, "val")
     assert names(devkit, "trainaug") == train
@@ -51,7 +49,7 @@ def test_layout_is_complete(devkit):
         assert {path.name for path in (devkit / folder).iterdir()} == {f"{name}.{suffix}" for name in train + val}
 
 
-def test_images_masks_and_annotations_agree_in_size(devkit):
+def test_images_masks_and_annotations_agree_in_size(devkit: Path) -> None:
     sizes = set()
     for name in names(devkit, "train"):
         with Image.open(devkit / "JPEGImages" / f"{name}.jpg") as image:
@@ -65,7 +63,7 @@ def test_images_masks_and_annotations_agree_in_size(devkit):
     assert len(sizes) > 10
 
 
-def test_masks_are_indexed_with_the_voc_palette(devkit):
+def test_masks_are_indexed_with_the_voc_palette(devkit: Path) -> None:
     with Image.open(devkit / "SegmentationClass" / "2007_000001.png") as image:
         assert image.mode == "P"
         palette = np.array(image.getpalette()).reshape(-1, 3)
@@ -73,7 +71,7 @@ def test_masks_are_indexed_with_the_voc_palette(devkit):
     np.testing.assert_array_equal(palette[used], VOC_PALETTE[used])
 
 
-def test_annotations_name_the_classes_visible_in_the_mask(devkit):
+def test_annotations_name_the_classes_visible_in_the_mask(devkit: Path) -> None:
     for name in names(devkit, "train") + names(devkit, "val"):
         mask = mask_of(devkit, name)
         objects = annotation_of(devkit, name).findall("object")
@@ -82,7 +80,7 @@ def test_annotations_name_the_classes_visible_in_the_mask(devkit):
         assert all(np.count_nonzero(mask == label) >= 16 for label in labels)
 
 
-def test_boxes_contain_the_class(devkit):
+def test_boxes_contain_the_class(devkit: Path) -> None:
     for name in names(devkit, "train"):
         mask = mask_of(devkit, name)
         covered = {label: np.zeros(mask.shape, bool) for label in foreground(mask)}
@@ -95,7 +93,7 @@ def test_boxes_contain_the_class(devkit):
         assert all(covered[label][mask == label].all() for label in covered)
 
 
-def test_every_class_is_in_every_split_and_scenes_vary(devkit):
+def test_every_class_is_in_every_split_and_scenes_vary(devkit: Path) -> None:
     wanted = {VOC_CLASSES.index(name) for name in ("cat", "cow", "dog", "sheep")}
     for split in ("train", "val"):
         shown = [foreground(mask_of(devkit, name)) for name in names(devkit, split)]
@@ -106,14 +104,14 @@ def test_every_class_is_in_every_split_and_scenes_vary(devkit):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 48), (120, 160)])
-def test_primary_class_is_always_visible(size):
+def test_primary_class_is_always_visible(size: tuple[int, int]) -> None:
     for number in range(40):
         scene = render_scene(np.random.default_rng(number), *size, primary=12, labels=[8, 12])
         assert 12 in foreground(scene.mask)
         assert {box.label for box in scene.boxes} == foreground(scene.mask)
 
 
-def test_void_is_a_thin_line_around_the_animals(devkit):
+def test_void_is_a_thin_line_around_the_animals(devkit: Path) -> None:
     shares = []
     for name in names(devkit, "train"):
         mask = mask_of(devkit, name)
@@ -125,39 +123,39 @@ def test_void_is_a_thin_line_around_the_animals(devkit):
     assert 0.1 < inside < 0.4
 
 
-def test_same_seed_same_bytes_other_seed_other_pictures(tmp_path):
-    first = tree(write_synthetic_devkit(tmp_path / "a", **TINY))
-    assert first == tree(write_synthetic_devkit(tmp_path / "b", **TINY))
-    other = tree(write_synthetic_devkit(tmp_path / "c", **TINY, seed=1))
+def test_same_seed_same_bytes_other_seed_other_pictures(tmp_path: Path) -> None:
+    first = contents(write_synthetic_devkit(tmp_path / "a", **TINY))
+    assert first == contents(write_synthetic_devkit(tmp_path / "b", **TINY))
+    other = contents(write_synthetic_devkit(tmp_path / "c", **TINY, seed=1))
     assert first.keys() == other.keys()
     drawn = [path for path in first if path.endswith((".jpg", ".png"))]
     assert len(drawn) == 32
     assert not any(first[path] == other[path] for path in drawn)
 
 
-def test_more_images_leave_the_first_ones_alone(tmp_path):
-    few = tree(write_synthetic_devkit(tmp_path / "a", num_train=4, num_val=4, image_size=64))
-    many = tree(write_synthetic_devkit(tmp_path / "b", **TINY))
+def test_more_images_leave_the_first_ones_alone(tmp_path: Path) -> None:
+    few = contents(write_synthetic_devkit(tmp_path / "a", num_train=4, num_val=4, image_size=64))
+    many = contents(write_synthetic_devkit(tmp_path / "b", **TINY))
     pictures = [path for path in few if not path.startswith("ImageSets")]
     assert pictures
     assert all(few[path] == many[path] for path in pictures)
-    assert tree(write_synthetic_devkit(tmp_path / "a", **TINY)) == many
+    assert contents(write_synthetic_devkit(tmp_path / "a", **TINY)) == many
 
 
-def test_second_run_touches_nothing_and_a_torn_one_is_completed(tmp_path):
+def test_second_run_touches_nothing_and_a_torn_one_is_completed(tmp_path: Path) -> None:
     folder = write_synthetic_devkit(tmp_path, **TINY)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    before = times(folder)
     write_synthetic_devkit(tmp_path, **TINY)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    content = tree(folder)
+    assert times(folder) == before
+    content = contents(folder)
     (folder / "JPEGImages" / "2007_000003.jpg").unlink()
     (folder / "Annotations" / "2008_000002.xml").unlink()
     (folder / "ImageSets" / "Segmentation" / "val.txt").unlink()
     write_synthetic_devkit(tmp_path, **TINY)
-    assert tree(folder) == content
+    assert contents(folder) == content
 
 
-def test_test_split_has_images_only(tmp_path):
+def test_test_split_has_images_only(tmp_path: Path) -> None:
     folder = write_synthetic_devkit(tmp_path, num_train=1, num_val=0, num_test=2, image_size=64)
     assert names(folder, "test") == ["2009_000001", "2009_000002"]
     assert not (folder / "ImageSets" / "Segmentation" / "val.txt").exists()
@@ -166,33 +164,33 @@ def test_test_split_has_images_only(tmp_path):
     assert [path.stem for path in (folder / "Annotations").iterdir()] == ["2007_000001"]
 
 
-def test_eighty_classes(tmp_path):
+def test_eighty_classes(tmp_path: Path) -> None:
     folder = write_synthetic_devkit(tmp_path, num_train=80, num_val=80, classes=80, image_size=64)
     for split in ("train", "val"):
         shown = set.union(*(foreground(mask_of(folder, name)) for name in names(folder, split)))
         assert shown == set(range(1, 81))
 
 
-def test_other_names_are_counted_from_one(tmp_path):
+def test_other_names_are_counted_from_one(tmp_path: Path) -> None:
     folder = write_synthetic_devkit(tmp_path, num_train=4, num_val=2, classes=["zebra", "cat"], image_size=64)
     assert foreground(mask_of(folder, "2008_000001")) >= {1}
     assert annotation_of(folder, "2008_000001").find("object/name").text in {"zebra", "cat"}
     assert set.union(*(foreground(mask_of(folder, name)) for name in names(folder, "train"))) == {1, 2}
 
 
-def test_classes_differ_in_their_heads():
+def test_classes_differ_in_their_heads() -> None:
     looks = [class_look(index) for index in range(1, 201)]
     assert len({(look.pattern, look.outline, look.ears) for look in looks}) == 200
     assert len({looks[VOC_CLASSES.index(name) - 1].pattern for name in ("cat", "cow", "dog", "sheep")}) == 4
 
 
-def test_tiny_devkit_is_quick(tmp_path):
+def test_tiny_devkit_is_quick(tmp_path: Path) -> None:
     start = time.process_time()
     write_synthetic_devkit(tmp_path, **TINY)
     assert time.process_time() - start < 2
 
 
-def test_void_is_wider_in_large_images():
+def test_void_is_wider_in_large_images() -> None:
     def line_pixels_per_row(height: int, width: int) -> float:
         mask = render_scene(np.random.default_rng(3), height, width, primary=1, labels=[1]).mask
         return np.count_nonzero(mask == 255) / height
@@ -214,18 +212,18 @@ def test_void_is_wider_in_large_images():
         ({"seed": -1}, "seed"),
     ],
 )
-def test_bad_arguments(tmp_path, arguments, message):
+def test_bad_arguments(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         write_synthetic_devkit(tmp_path, **{**TINY, **arguments})
     assert not list(tmp_path.iterdir())
 
 
-def test_other_devkits_are_left_alone(tmp_path):
+def test_other_devkits_are_left_alone(tmp_path: Path) -> None:
     folder = write_synthetic_devkit(tmp_path / "ours", num_train=1, num_val=0, image_size=64)
-    content = tree(folder)
+    content = contents(folder)
     with pytest.raises(InputError, match="other settings"):
         write_synthetic_devkit(tmp_path / "ours", num_train=1, num_val=0, image_size=64, seed=1)
-    assert tree(folder) == content
+    assert contents(folder) == content
     real = tmp_path / "real" / "VOCdevkit" / "VOC2012" / "JPEGImages"
     real.mkdir(parents=True)
     with pytest.raises(InputError, match="other files"):

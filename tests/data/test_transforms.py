@@ -1,5 +1,4 @@
-import subprocess
-import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,16 +7,23 @@ from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.transforms import PAD_COLOUR, PlainTransform, TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import VOC_PALETTE
+from tests.helpers.processes import python
 
 PRESENT = np.array([0, 2, 5], dtype=np.uint8)  # network indices of the maps' channels
 STILL = (0.0, 0.0, 0.0, 0.0)
 
 
-def make(crop_size=64, resize=None, keep_aspect=True, flip=True, color_jitter=STILL):
+def make(
+    crop_size: int = 64,
+    resize: tuple[int, int] | None = None,
+    keep_aspect: bool = True,
+    flip: bool = True,
+    color_jitter: tuple[float, float, float, float] = STILL,
+) -> TrainTransform:
     return TrainTransform(Augmentation(crop_size, resize, keep_aspect, flip, color_jitter))
 
 
-def blocks(height=120, width=160, cell=20):
+def blocks(height: int = 120, width: int = 160, cell: int = 20) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A picture of coloured squares with the mask and the one-hot maps that say the same."""
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 3, (height // cell, width // cell))
@@ -27,7 +33,7 @@ def blocks(height=120, width=160, cell=20):
     return VOC_PALETTE[mask], mask, maps
 
 
-def inside(mask):
+def inside(mask: np.ndarray) -> np.ndarray:
     """Pixels whose 9 x 9 neighbourhood lies in the crop and has one value."""
     framed = np.pad(mask, 4, constant_values=254)
     windows = np.lib.stride_tricks.sliding_window_view(framed, (9, 9))
@@ -37,7 +43,7 @@ def inside(mask):
 @pytest.mark.parametrize("resize", [None, (80, 300)])
 @pytest.mark.parametrize("keep_aspect", [True, False])
 @pytest.mark.parametrize("crop_size", [64, 200])
-def test_image_mask_and_maps_stay_aligned(resize, keep_aspect, crop_size):
+def test_image_mask_and_maps_stay_aligned(resize: tuple[int, int] | None, keep_aspect: bool, crop_size: int) -> None:
     image, mask, maps = blocks()
     transform = make(crop_size, resize, keep_aspect)
     for seed in range(8):
@@ -51,14 +57,14 @@ def test_image_mask_and_maps_stay_aligned(resize, keep_aspect, crop_size):
         assert sure.sum() > 200
 
 
-def test_masks_are_not_shifted_against_maps():
+def test_masks_are_not_shifted_against_maps() -> None:
     image, mask, maps = blocks()
     view = make(150, (150, 150), flip=False)(image, {"knowledge": mask, "advice": maps}, PRESENT, 0)
     differ = view["knowledge"] != view["advice"]
     assert differ.mean() < 0.015  # 0.027 with OpenCV's plain nearest
 
 
-def test_small_images_lie_anywhere_and_padding_is_known():
+def test_small_images_lie_anywhere_and_padding_is_known() -> None:
     image, mask, maps = blocks(40, 60)
     transform = make(100, color_jitter=(0.3, 0.3, 0.3, 0.1))
     corners = set()
@@ -74,7 +80,7 @@ def test_small_images_lie_anywhere_and_padding_is_known():
     assert len(corners) > 20
 
 
-def test_only_the_image_is_jittered():
+def test_only_the_image_is_jittered() -> None:
     image, mask, _ = blocks()
     view = make(color_jitter=(0.3, 0.3, 0.3, 0.1))(image, {"knowledge": mask}, PRESENT, 0)
     assert (view["image"] != view["image_raw"]).any()
@@ -82,7 +88,7 @@ def test_only_the_image_is_jittered():
     np.testing.assert_array_equal(view["image_raw"][sure], VOC_PALETTE[view["knowledge"][sure]])
 
 
-def test_maps_are_decided_after_the_warp():
+def test_maps_are_decided_after_the_warp() -> None:
     """Stripes of two classes of which one wins on average: argmax before the warp would keep stripes."""
     maps = np.zeros((64, 64, 3), dtype=np.float32)
     maps[..., 0] = 0.45
@@ -95,7 +101,7 @@ def test_maps_are_decided_after_the_warp():
 
 @pytest.mark.parametrize("side", [50, 90])
 @pytest.mark.parametrize("channels", [2, 5, 9])
-def test_maps_may_have_any_number_of_channels(channels, side):
+def test_maps_may_have_any_number_of_channels(channels: int, side: int) -> None:
     maps = np.zeros((50, 70, channels), dtype=np.float32)
     for channel in range(channels):
         maps[:, 7 * channel :, channel] = 1 + channel  # columns of 7 pixels, the last channel to the edge
@@ -107,7 +113,7 @@ def test_maps_may_have_any_number_of_channels(channels, side):
     assert (np.diff(row[row != 255].astype(int)) >= 0).all()
 
 
-def test_longest_sides_fill_the_range_and_keep_the_shape():
+def test_longest_sides_fill_the_range_and_keep_the_shape() -> None:
     image = np.zeros((100, 200, 3), dtype=np.uint8)
     mask = np.zeros((100, 200), dtype=np.uint8)
     sizes = []
@@ -120,12 +126,12 @@ def test_longest_sides_fill_the_range_and_keep_the_shape():
     assert square.any(axis=0).sum() == square.any(axis=1).sum()
 
 
-def test_draws_are_repeated_by_their_seeds_and_independent_of_each_other():
+def test_draws_are_repeated_by_their_seeds_and_independent_of_each_other() -> None:
     down, across = np.mgrid[0:100, 0:100].astype(np.uint8) * 2
     image = np.stack([across, down, down], axis=2)
     transform = make(20)
 
-    def draw():
+    def draw() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         views = np.stack([transform(image, {}, PRESENT, seed)["image_raw"] for seed in range(400)]).astype(int)
         flipped = views[:, 0, 0, 0] > views[:, 0, -1, 0]
         left = views[..., 0].min(axis=(1, 2))
@@ -139,7 +145,7 @@ def test_draws_are_repeated_by_their_seeds_and_independent_of_each_other():
     assert all(np.array_equal(one, two) for one, two in zip((flipped, left, top), draw(), strict=True))
 
 
-def test_evaluation_leaves_everything_at_its_size():
+def test_evaluation_leaves_everything_at_its_size() -> None:
     image, mask, maps = blocks()
     view = PlainTransform()(image, {"knowledge": mask, "advice": maps}, PRESENT, 0)
     np.testing.assert_array_equal(view["image"], image)
@@ -159,15 +165,15 @@ def test_evaluation_leaves_everything_at_its_size():
         ({"color_jitter": (0.3, 0.3, 0, 0.6)}, "color_jitter"),
     ],
 )
-def test_bad_options_are_refused(option, message):
+def test_bad_options_are_refused(option: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make(**option)
 
 
-def test_importing_never_asks_the_network():
+def test_importing_never_asks_the_network() -> None:
     code = (
         "import urllib.request as u\n"
         "u.build_opener = lambda *a: (_ for _ in ()).throw(SystemExit('asked the network'))\n"
         "import ssdd_lightning.data.transforms"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    python(code)

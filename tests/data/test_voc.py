@@ -1,5 +1,8 @@
 import inspect
 import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.score_maps import write_map
 
 
-def test_the_devkit_is_found_at_three_depths(devkit):
+def test_the_devkit_is_found_at_three_depths(devkit: Path) -> None:
     assert find_devkit(devkit) == find_devkit(devkit.parent) == find_devkit(devkit.parent.parent) == devkit
     with pytest.raises(InputError, match=r"root .*nowhere should hold .* the folder does not exist"):
         find_devkit(devkit / "nowhere")
@@ -22,14 +25,14 @@ def test_the_devkit_is_found_at_three_depths(devkit):
         find_devkit(devkit / "Annotations")
 
 
-def test_classes_are_known_without_touching_the_disk():
+def test_classes_are_known_without_touching_the_disk() -> None:
     data = VOCDataModule("/nowhere", classes=["dog", "cat"])
     assert (data.num_classes, data.class_indices) == (3, [0, 8, 12])
     assert data.class_names == ["background", "cat", "dog"]
     assert VOCDataModule("/nowhere").class_indices == list(range(21))
 
 
-def test_ground_truth_is_absent_in_training_and_prediction(devkit):
+def test_ground_truth_is_absent_in_training_and_prediction(devkit: Path) -> None:
     """Weak supervision: a mask of ground truth may reach scoring, and nothing else."""
     write_map(devkit / "K" / "a_cat.map.png", [0, 8], np.ones((2, 40, 60)))
     data = VOCDataModule(
@@ -45,7 +48,7 @@ def test_ground_truth_is_absent_in_training_and_prediction(devkit):
         assert set(next(iter(loader))) == {"image", "image_raw", "image_labels", "mask", "name"}
 
 
-def test_training_never_opens_ground_truth(devkit):
+def test_training_never_opens_ground_truth(devkit: Path) -> None:
     for path in (devkit / "SegmentationClass").iterdir():
         path.write_bytes(b"not to be read")
     data = VOCDataModule(devkit, augmentation=Augmentation(32), batch_size=4, num_workers=0)
@@ -55,7 +58,7 @@ def test_training_never_opens_ground_truth(devkit):
     assert len(list(data.predict_dataloader())) == 4
 
 
-def test_classes_keep_images_that_show_only_them(devkit):
+def test_classes_keep_images_that_show_only_them(devkit: Path) -> None:
     data = VOCDataModule(devkit, classes=["cat", "dog"], num_workers=0)
     data.setup("validate")
     batches = list(data.val_dataloader())
@@ -68,7 +71,7 @@ def test_classes_keep_images_that_show_only_them(devkit):
     assert batches[1]["mask"].unique().tolist() == [0, 2, 255]
 
 
-def test_labels_come_from_annotations_or_a_file(devkit, tmp_path):
+def test_labels_come_from_annotations_or_a_file(devkit: Path, tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("name,labels\na_cat,cat\nb_dog,dog\nc_both,12 8\nd_bus,bus\n")
     found = []
     for labels in (None, tmp_path / "labels.csv"):
@@ -78,39 +81,38 @@ def test_labels_come_from_annotations_or_a_file(devkit, tmp_path):
     assert found[0] == found[1] == [(8,), (12,), (8, 12), (6,)]
 
 
-def test_a_split_may_be_a_list_file(devkit, tmp_path):
+def test_a_split_may_be_a_list_file(devkit: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("/JPEGImages/d_bus.jpg /SegmentationClass/d_bus.png\n")
     data = VOCDataModule(devkit, splits=Splits(val=str(tmp_path / "mine.txt")), num_workers=0)
     data.setup("validate")
     assert [batch["name"] for batch in data.val_dataloader()] == [["d_bus"]]
 
 
-def _break_image(devkit, tmp_path):
+def _break_image(devkit: Path, tmp_path: Path) -> tuple[dict[str, Any], str]:
     (devkit / "JPEGImages" / "b_dog.jpg").unlink()
     return {}, r"image .*b_dog\.jpg does not exist \(1 of 4 are missing\)"
 
 
-def _break_truth(devkit, tmp_path):
-    return {
-        "truth": "SegmentationClassAug"
-    }, r"folder of ground truth masks .*SegmentationClassAug does not exist; .*`truth`"
+def _break_truth(devkit: Path, tmp_path: Path) -> tuple[dict[str, Any], str]:
+    message = r"folder of ground truth masks .*SegmentationClassAug does not exist; .*`truth`"
+    return {"truth": "SegmentationClassAug"}, message
 
 
-def _break_split(devkit, tmp_path):
+def _break_split(devkit: Path, tmp_path: Path) -> tuple[dict[str, Any], str]:
     return {"splits": Splits(val="valid")}, r"valid\.txt does not exist; .* holds: trainaug, val"
 
 
-def _break_label_file(devkit, tmp_path):
+def _break_label_file(devkit: Path, tmp_path: Path) -> tuple[dict[str, Any], str]:
     (tmp_path / "l.csv").write_text("name,labels\na_cat,cat\n")
     return {"labels": tmp_path / "l.csv"}, r"l\.csv does not name image b_dog \(3 of 4 are missing\)"
 
 
-def _break_annotation(devkit, tmp_path):
+def _break_annotation(devkit: Path, tmp_path: Path) -> tuple[dict[str, Any], str]:
     (devkit / "Annotations" / "d_bus.xml").unlink()
     return {}, r"d_bus\.xml does not exist"
 
 
-def _break_label(devkit, tmp_path):
+def _break_label(devkit: Path, tmp_path: Path) -> tuple[dict[str, Any], str]:
     (devkit / "Annotations" / "d_bus.xml").write_text("<annotation></annotation>")
     return {}, r"d_bus\.jpg has no label in .*Annotations"
 
@@ -118,14 +120,16 @@ def _break_label(devkit, tmp_path):
 @pytest.mark.parametrize(
     "breakage", [_break_image, _break_truth, _break_split, _break_label_file, _break_annotation, _break_label]
 )
-def test_what_is_missing_is_named(devkit, tmp_path, breakage):
+def test_what_is_missing_is_named(
+    devkit: Path, tmp_path: Path, breakage: Callable[[Path, Path], tuple[dict[str, Any], str]]
+) -> None:
     options, message = breakage(devkit, tmp_path)
     with pytest.raises(InputError, match=message) as caught:
         VOCDataModule(devkit, num_workers=0, **options).setup("validate")
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_knows_every_option(devkit, capsys):
+def test_the_command_line_knows_every_option(devkit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(VOCDataModule, "data")
     options = ["--data.root", str(devkit), "--data.classes", "[cat, dog]", "--data.augmentation.resize", "[30, 40]"]
@@ -144,7 +148,7 @@ def test_the_command_line_knows_every_option(devkit, capsys):
 
 
 @pytest.mark.real
-def test_real_photos(voc_animals):
+def test_real_photos(voc_animals: Path) -> None:
     animals = ["cat", "cow", "dog", "horse", "person", "sheep"]
     data = VOCDataModule(
         voc_animals,
@@ -162,6 +166,6 @@ def test_real_photos(voc_animals):
     assert batch["image"].shape == (8, 3, 256, 256)
     assert "mask" not in batch
     for index in range(0, 200, 20):
-        sample = data.datasets["val"][index]
+        sample: dict[str, Any] = data.datasets["val"][index]
         shown = {value for value in sample["mask"].unique().tolist() if value != 255}
         assert shown <= set(torch.nonzero(sample["image_labels"]).flatten().tolist())

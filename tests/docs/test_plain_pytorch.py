@@ -1,10 +1,10 @@
 """The loop that the howto shows runs as it stands, without Lightning, and learns."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.processes import python
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "plain_pytorch.md"
 CHECK = """
@@ -19,18 +19,16 @@ for d in probabilities:
 
 
 @pytest.fixture(scope="module")
-def block():
+def block() -> str:
     return PAGE.read_text().split("```python\n")[1].split("```")[0]
 
 
-def test_it_is_short(block):
+def test_it_is_short(block: str) -> None:
     assert len(block.splitlines()) < 30
 
 
-def test_it_runs_without_lightning_and_tells_differences_from_agreement(block):
+def test_it_runs_without_lightning_and_tells_differences_from_agreement(block: str) -> None:
     seeded = block.replace("import torch\n", "import torch\ntorch.manual_seed(0)\n", 1)
-    done = subprocess.run([sys.executable, "-c", seeded + CHECK], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    margins = [float(line) for line in done.stdout.split()]
+    margins = [float(line) for line in python(seeded + CHECK).split()]
     assert len(margins) == 2
     assert min(margins) > 0.1

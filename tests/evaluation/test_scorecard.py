@@ -15,11 +15,11 @@ IOU = [6 / 10, 5 / 13, math.nan, 0]
 
 
 @pytest.fixture
-def card():
+def card() -> Scorecard:
     return Scorecard(CONFUSION, NAMES, images=3, notes=("a note",))
 
 
-def test_scores(card):
+def test_scores(card: Scorecard) -> None:
     np.testing.assert_allclose(card.iou, IOU)
     assert card.miou == pytest.approx((6 / 10 + 5 / 13 + 0) / 3)
     assert card.absent == ["sofa"]
@@ -27,11 +27,11 @@ def test_scores(card):
     assert card.coverage == pytest.approx(18 / 20)
 
 
-def test_classes_may_leave_gaps():
+def test_classes_may_leave_gaps() -> None:
     assert Scorecard(CONFUSION, {0: "background", 1: "cat"}, images=1).absent == []
 
 
-def test_nothing_scored():
+def test_nothing_scored() -> None:
     card = Scorecard(np.zeros((2, 3), np.int64), {0: "background", 1: "cat"}, images=1)
     assert math.isnan(card.miou)
     assert math.isnan(card.coverage)
@@ -39,7 +39,7 @@ def test_nothing_scored():
     assert "-" in scores_table(card)
 
 
-def test_json_is_strict_and_complete(card):
+def test_json_is_strict_and_complete(card: Scorecard) -> None:
     content = json.loads(card.to_json(), parse_constant=pytest.fail)
     assert content["miou"] == card.miou
     assert content["coverage"] == card.coverage
@@ -60,7 +60,7 @@ def test_json_is_strict_and_complete(card):
     assert content["classes"][2]["iou"] is None
 
 
-def test_table(card):
+def test_table(card: Scorecard) -> None:
     lines = scores_table(card).splitlines()
     assert lines[0].split() == ["class", "IoU", "precision", "recall", "FP", "FN"]
     assert ["cat", "38.46", "50.00", "62.50", "38.46", "23.08"] in [line.split() for line in lines]
@@ -71,7 +71,7 @@ def test_table(card):
     assert lines[-1] == "a note"
 
 
-def test_companions_become_columns_and_entries():
+def test_companions_become_columns_and_entries() -> None:
     sofa = np.zeros((4, 5), np.int64)
     sofa[0, 2] = 7
     card = Scorecard(CONFUSION, NAMES, 3, companions={"advice": Scorecard(sofa, NAMES, 3)})
@@ -86,7 +86,7 @@ def test_companions_become_columns_and_entries():
     )
 
 
-def test_boundaries_become_a_column_a_row_and_a_curve():
+def test_boundaries_become_a_column_a_row_and_a_curve() -> None:
     counts = np.array([[3, 1, 0, 0], [4, 2, 0, 1], [5, 2, 0, 0]])
     trimap = np.stack([CONFUSION] * 6)
     card = Scorecard(CONFUSION, NAMES, 3, boundary=counts, trimap=trimap)
@@ -102,7 +102,7 @@ def test_boundaries_become_a_column_a_row_and_a_curve():
     assert ["mean", "boundary", "27.78", "27.78"] in [line.split() for line in scores_table(beside, "K").splitlines()]
 
 
-def test_csv(card):
+def test_csv(card: Scorecard) -> None:
     beside = Scorecard(CONFUSION, NAMES, 3, {"advice": Scorecard(CONFUSION * 0, NAMES, 3)})
     rows = list(csv.DictReader(io.StringIO(scores_csv(beside, "mine"))))
     assert [row["what"] for row in rows] == ["mine"] * 5 + ["advice"] * 5

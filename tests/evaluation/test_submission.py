@@ -5,6 +5,8 @@ import gzip
 import io
 import shutil
 import tarfile
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,60 +17,50 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.submission import Expected, SubmissionError, build_submission, check_submission
 from ssdd_lightning.storage.masks import VOC_PALETTE, write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
+from tests.helpers.files import encode, write_photo, write_tar
 
 SIZES = {"2008_000001": (20, 30), "2008_000002": (30, 20), "2008_000003": (25, 25)}
 FOLDER = "results/VOC2012/Segmentation/comp6_test_cls"
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     """A devkit of three test images, and `predictions` beside it."""
     devkit = tmp_path / "VOCdevkit" / "VOC2012"
     for folder in ("JPEGImages", "ImageSets/Segmentation"):
         (devkit / folder).mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name, size in SIZES.items():
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(devkit / "JPEGImages" / f"{name}.jpg")
+        write_photo(devkit / "JPEGImages" / f"{name}.jpg", size, rng)
         write_mask(tmp_path / "predictions" / f"{name}.png", rng.integers(0, 21, size))
     (devkit / "ImageSets/Segmentation/test.txt").write_text("\n".join(SIZES))
     return tmp_path
 
 
 @pytest.fixture
-def expected(root):
+def expected(root: Path) -> Expected:
     return Expected.of(root)
 
 
-def build(root, expected, **options):
+def build(root: Path, expected: Expected, **options: Any) -> Path:
     out = root / "results.tgz"
     build_submission(root / "predictions", expected, out, progress=False, **options)
     return out
 
 
-def unpacked(path):
+def unpacked(path: Path) -> dict[str, bytes]:
     """Name -> content, by the standard library."""
     with tarfile.open(path, "r:gz") as archive:
         return {member.name: archive.extractfile(member).read() for member in archive}
 
 
-def packed(path, files, mode="w:gz", members=()):
-    with tarfile.open(path, mode) as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-        for member in members:
-            archive.addfile(member)
-    return path
-
-
-def problems(path, expected):
+def problems(path: Path, expected: Expected) -> list[str]:
     with pytest.raises(SubmissionError) as caught:
         check_submission(path, expected, progress=False)
     return list(caught.value.problems)
 
 
-def test_what_is_built(root, expected):
+def test_what_is_built(root: Path, expected: Expected) -> None:
     files = unpacked(build(root, expected, num_workers=2))
     assert list(files) == [f"{FOLDER}/{name}.png" for name in sorted(SIZES)]
     for name, size in SIZES.items():
@@ -80,7 +72,7 @@ def test_what_is_built(root, expected):
     assert check_submission(root / "results.tgz", expected, progress=False) == "comp6"
 
 
-def test_the_same_predictions_give_the_same_bytes(root, expected):
+def test_the_same_predictions_give_the_same_bytes(root: Path, expected: Expected) -> None:
     first = build(root, expected, num_workers=1).read_bytes()
     for path in (root / "predictions").iterdir():
         path.touch()
@@ -88,13 +80,13 @@ def test_the_same_predictions_give_the_same_bytes(root, expected):
     assert int.from_bytes(first[4:8], "little") == 0  # gzip's time
 
 
-def test_comp5(root, expected):
+def test_comp5(root: Path, expected: Expected) -> None:
     out = build(root, expected, competition="comp5")
     assert {name.split("/")[3] for name in unpacked(out)} == {"comp5_test_cls"}
     assert check_submission(out, expected, progress=False) == "comp5"
 
 
-def test_score_maps_and_grey_masks_are_packed_as_masks(root, expected):
+def test_score_maps_and_grey_masks_are_packed_as_masks(root: Path, expected: Expected) -> None:
     one, two, _ = SIZES
     (root / "predictions" / f"{one}.png").unlink()
     scores = np.zeros((2, *SIZES[one]))
@@ -107,7 +99,7 @@ def test_score_maps_and_grey_masks_are_packed_as_masks(root, expected):
     assert [np.unique(mask).tolist() for mask in masks] == [[12], [5]]
 
 
-def test_predictions_the_server_would_refuse_are_listed_and_not_packed(root, expected):
+def test_predictions_the_server_would_refuse_are_listed_and_not_write_tar(root: Path, expected: Expected) -> None:
     one, two, three = SIZES
     write_mask(root / "predictions" / f"{one}.png", np.full((20, 29), 255))
     (root / "predictions" / f"{two}.png").unlink()
@@ -126,7 +118,7 @@ def test_predictions_the_server_would_refuse_are_listed_and_not_packed(root, exp
     assert sorted(path.name for path in root.iterdir()) == ["VOCdevkit", "predictions"]
 
 
-def test_a_refused_build_keeps_the_archive_before_it(root, expected):
+def test_a_refused_build_keeps_the_archive_before_it(root: Path, expected: Expected) -> None:
     before = build(root, expected).read_bytes()
     (root / "predictions" / "2008_000001.png").unlink()
     with pytest.raises(SubmissionError):
@@ -135,25 +127,16 @@ def test_a_refused_build_keeps_the_archive_before_it(root, expected):
 
 
 @pytest.fixture
-def files(root, expected):
+def files(root: Path, expected: Expected) -> dict[str, bytes]:
     """Entries of a right archive, to spoil."""
     return unpacked(build(root, expected))
 
 
-def test_a_repacked_archive_is_right(root, expected, files):
+def test_a_repacked_archive_is_right(root: Path, expected: Expected, files: dict[str, bytes]) -> None:
     folder = tarfile.TarInfo("./results")
     folder.type = tarfile.DIRTYPE
-    path = packed(root / "x.tgz", {f"./{name}": content for name, content in files.items()}, members=[folder])
+    path = write_tar(root / "x.tgz", {f"./{name}": content for name, content in files.items()}, "w:gz", [folder])
     assert check_submission(path, expected, progress=False) == "comp6"
-
-
-def encode(mask, palette=VOC_PALETTE, mode="P"):
-    image = Image.fromarray(mask.astype(np.uint8))
-    if mode == "P":
-        image.putpalette(np.ascontiguousarray(palette).tobytes())
-    stream = io.BytesIO()
-    image.save(stream, "PNG")
-    return stream.getvalue()
 
 
 FIRST = f"{FOLDER}/2008_000001.png"
@@ -172,9 +155,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_one_bad_mask(root, expected, files, case):
+def test_one_bad_mask(root: Path, expected: Expected, files: dict[str, bytes], case: str) -> None:
     content, message = BROKEN[case]
-    (found,) = problems(packed(root / "x.tgz", {**files, FIRST: content}), expected)
+    (found,) = problems(write_tar(root / "x.tgz", {**files, FIRST: content}, "w:gz"), expected)
     assert message in found
     assert "2008_000001.png" in found
 
@@ -192,24 +175,26 @@ def test_one_bad_mask(root, expected, files, case):
         "__MACOSX/results/x.png",
     ],
 )
-def test_strange_entries(root, expected, files, name):
-    assert problems(packed(root / "x.tgz", {**files, name: b"x"}), expected) == [
+def test_strange_entries(root: Path, expected: Expected, files: dict[str, bytes], name: str) -> None:
+    assert problems(write_tar(root / "x.tgz", {**files, name: b"x"}, "w:gz"), expected) == [
         f"entry {name!r} is no file {FOLDER}/<name>.png"
     ]
 
 
-def test_links(root, expected, files):
+def test_links(root: Path, expected: Expected, files: dict[str, bytes]) -> None:
     link = tarfile.TarInfo(FIRST)
     link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
     del files[FIRST]
-    assert problems(packed(root / "x.tgz", files, members=[link]), expected) == [
+    assert problems(write_tar(root / "x.tgz", files, "w:gz", [link]), expected) == [
         f"entry {FIRST!r} is no file {FOLDER}/<name>.png",
         "1 of 3 images are missing: 2008_000001",
     ]
 
 
-def test_incomplete_double_and_foreign(root, expected, files):
-    path = packed(root / "x.tgz", {FIRST: files[FIRST], f"./{FIRST}": files[FIRST], f"{FOLDER}/2011_1.png": b""})
+def test_incomplete_double_and_foreign(root: Path, expected: Expected, files: dict[str, bytes]) -> None:
+    path = write_tar(
+        root / "x.tgz", {FIRST: files[FIRST], f"./{FIRST}": files[FIRST], f"{FOLDER}/2011_1.png": b""}, "w:gz"
+    )
     assert problems(path, expected) == [
         "2008_000001.png is there twice",
         "2011_1.png is not in the split",
@@ -217,13 +202,13 @@ def test_incomplete_double_and_foreign(root, expected, files):
     ]
 
 
-def test_two_competitions(root, expected, files):
+def test_two_competitions(root: Path, expected: Expected, files: dict[str, bytes]) -> None:
     files[FIRST.replace("comp6", "comp5")] = files.pop(FIRST)
-    found = problems(packed(root / "x.tgz", files), expected)
+    found = problems(write_tar(root / "x.tgz", files, "w:gz"), expected)
     assert found == ["it holds the competitions comp5 and comp6, expected one"]
 
 
-def test_an_entry_that_claims_2_to_the_80_bytes_ends_at_once(root, expected):
+def test_an_entry_that_claims_2_to_the_80_bytes_ends_at_once(root: Path, expected: Expected) -> None:
     member = tarfile.TarInfo(f"{FOLDER}/2008_000001.png")
     member.size = 1 << 80
     path = root / "results.tgz"
@@ -232,14 +217,14 @@ def test_an_entry_that_claims_2_to_the_80_bytes_ends_at_once(root, expected):
         check_submission(path, expected, progress=False)
 
 
-def test_a_bomb_stays_packed(root, expected, files):
-    path = packed(root / "x.tgz", {**files, FIRST: bytes(20 << 20)})
+def test_a_bomb_stays_write_tar(root: Path, expected: Expected, files: dict[str, bytes]) -> None:
+    path = write_tar(root / "x.tgz", {**files, FIRST: bytes(20 << 20)}, "w:gz")
     assert problems(path, expected) == [f"2008_000001.png holds {20 << 20} bytes, which no mask does"]
 
 
 @pytest.mark.parametrize("spoil", ["truncate", "end", "check sum", "garbage", "plain tar", "text", "empty"])
-def test_no_archive(root, expected, files, spoil):
-    path = packed(root / "x.tgz", files, "w" if spoil == "plain tar" else "w:gz")
+def test_no_archive(root: Path, expected: Expected, files: dict[str, bytes], spoil: str) -> None:
+    path = write_tar(root / "x.tgz", files, "w" if spoil == "plain tar" else "w:gz")
     if spoil == "truncate":
         path.write_bytes(path.read_bytes()[:-60])
     elif spoil == "end":
@@ -254,7 +239,7 @@ def test_no_archive(root, expected, files, spoil):
     assert any("it is truncated, damaged or no gzip-compressed tar" in found for found in problems(path, expected))
 
 
-def test_the_command(root, capsys):
+def test_the_command(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = root / "results.tgz"
     base = ["submit", f"--root={root}"]
     assert main([*base, f"--predictions={root / 'predictions'}", f"--out={out}"]) == 0
@@ -273,12 +258,12 @@ def test_the_command(root, capsys):
 
 
 @pytest.mark.parametrize("words", [[], ["--predictions=x"], ["--predictions=x", "--out=y.tgz", "--check=z"]])
-def test_either_build_or_check(root, words):
+def test_either_build_or_check(root: Path, words: list[str]) -> None:
     with pytest.raises(InputError, match="expected either --predictions and --out"):
         main(["submit", f"--root={root}", *words])
 
 
-def test_what_is_missing_is_named(root, expected):
+def test_what_is_missing_is_named(root: Path, expected: Expected) -> None:
     with pytest.raises(InputError, match=r"expected an archive at .*none\.tgz, found nothing"):
         check_submission(root / "none.tgz", expected)
     with pytest.raises(InputError, match=r"takes \.tgz archives, found .*x\.zip"):
@@ -291,14 +276,14 @@ def test_what_is_missing_is_named(root, expected):
         Expected.of(root)
 
 
-def test_predictions_that_do_not_exist_are_one_sentence(root, expected):
+def test_predictions_that_do_not_exist_are_one_sentence(root: Path, expected: Expected) -> None:
     with pytest.raises(InputError, match=r"expected a folder of predictions at .*nowhere, found none") as caught:
         build_submission(root / "nowhere", expected, root / "x.tgz", progress=False)
     assert not isinstance(caught.value, SubmissionError)
 
 
-def test_a_full_disk_leaves_no_archive(root, expected, monkeypatch):
-    def full(*_):
+def test_a_full_disk_leaves_no_archive(root: Path, expected: Expected, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ssdd_lightning.storage.files.os.replace", full)

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,36 +21,32 @@ from ssdd_lightning.prepare.folder import FolderOptions, prepare_folder
 from ssdd_lightning.prepare.voc import VOC, label_csv
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
+from tests.helpers.files import times
+from tests.helpers.stages import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = REPOSITORY / "experiments"
 SHARED = ("common", "segmentation")
 STAGES = sorted(path for path in EXPERIMENTS.glob("*/*.yaml") if path.stem not in SHARED)
-SMALL = {
-    "trainer.max_epochs": 1,
+QUICK = {
+    **SMALL,
     "trainer.limit_train_batches": 1,
-    "trainer.limit_val_batches": 1,
-    "trainer.accelerator": "cpu",
     "trainer.precision": "32-true",
-    "trainer.enable_progress_bar": "false",
-    "data.augmentation.crop_size": 32,
-    "data.augmentation.resize": "[32,48]",
     "data.batch_size": 2,
-    "data.num_workers": 0,
     "model.init_args.backbone_weights": "null",
-    "model.init_args.network.init_args.backbone": "test_efficientnet",
     "model.init_args.network.init_args.frozen_layers": "[]",
 }
 
 
-def words(options):
+def words(options: Mapping[str, object]) -> list[str]:
     return [f"--{key}={value}" for key, value in options.items()]
 
 
+Datasets = dict[str | None, tuple[dict[str, Any], Path]]
 CLASSES = {"data.classes": "[cat,cow,dog,sheep]"}
 
 
-def write_guides(folder, masks):
+def write_guides(folder: Path, masks: Iterable[Path]) -> Path:
     """Knowledge maps for images with true masks: the label's own square of confidence."""
     for path in masks:
         truth = read_mask(path)
@@ -61,7 +59,7 @@ def write_guides(folder, masks):
 
 
 @pytest.fixture(scope="session")
-def datasets(tiny_devkit, tiny_coco, tmp_path_factory):
+def datasets(tiny_devkit: Path, tiny_coco: Path, tmp_path_factory: pytest.TempPathFactory) -> Datasets:
     """Dataset of a YAML -> options that name its tiny counterpart, and its true masks."""
     voc = tiny_devkit / "VOCdevkit" / "VOC2012"
     out = tmp_path_factory.mktemp("own_photos")
@@ -78,11 +76,11 @@ def datasets(tiny_devkit, tiny_coco, tmp_path_factory):
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_fits_on_the_tiny_devkit(path, datasets, tmp_path):
+def test_fits_on_the_tiny_devkit(path: Path, datasets: Datasets, tmp_path: Path) -> None:
     content = read_config(path)
     stage = content["model"]["class_path"]
     data, masks = datasets[content.get("dataset")]
-    options = {**SMALL, **data, "trainer.default_root_dir": tmp_path / "run"}
+    options = {**QUICK, **data, "trainer.default_root_dir": tmp_path / "run"}
     guides = write_guides(tmp_path / "knowledge", masks.glob("*.png"))
     if not stage.endswith("ClassificationModule"):
         options["data.knowledge"] = guides
@@ -96,7 +94,7 @@ def test_fits_on_the_tiny_devkit(path, datasets, tmp_path):
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_its_own_network_exists(path):
+def test_its_own_network_exists(path: Path) -> None:
     """The test above trains a tiny backbone; this one builds the YAML's, without memory for its tensors."""
     options = read_config(path)["model"]["init_args"]["network"]
     with torch.device("meta"):
@@ -109,9 +107,9 @@ def test_its_own_network_exists(path):
         assert not any(norm.training or norm.weight.requires_grad for norm in norms)
 
 
-def run_words(experiment, data, out):
+def run_words(experiment: Path, data: Mapping[str, object], out: Path) -> list[str]:
     """A whole run of the smallest networks, one step of training each."""
-    small = {**SMALL, **{key: value for key, value in data.items() if key != "data.root"}}
+    small = {**QUICK, **{key: value for key, value in data.items() if key != "data.root"}}
     del small["model.init_args.backbone_weights"]
     sets = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]
     # weights of the tiny test network are on no hub that a test may ask: the classifier starts from nothing
@@ -120,7 +118,9 @@ def run_words(experiment, data, out):
 
 
 @pytest.mark.parametrize("experiment", ["quickstart", "coco2014"])
-def test_run_goes_through_all_stages_once(experiment, datasets, tmp_path, capsys):
+def test_run_goes_through_all_stages_once(
+    experiment: str, datasets: Datasets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, _ = datasets["coco" if experiment == "coco2014" else None]  # 81 classes, and 5
     command = run_words(EXPERIMENTS / experiment, data, tmp_path)
     assert main(command) == 0
@@ -138,14 +138,16 @@ def test_run_goes_through_all_stages_once(experiment, datasets, tmp_path, capsys
     assert oracle >= max(rows[0]["miou"], rows[1]["miou"], rows[2]["miou"])
     assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
     seeds = tmp_path / "static" / "predictions"
-    before = {path: path.stat().st_mtime_ns for path in seeds.glob("*.png")}
+    before = times(seeds, "*.png")
     capsys.readouterr()
     assert main(command) == 0
     assert "redone" not in capsys.readouterr().out
-    assert before == {path: path.stat().st_mtime_ns for path in seeds.glob("*.png")}
+    assert before == times(seeds, "*.png")
 
 
-def test_run_with_an_affinity_stage_refines_its_random_walk(datasets, tmp_path, capsys):
+def test_run_with_an_affinity_stage_refines_its_random_walk(
+    datasets: Datasets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     experiment, out = tmp_path / "experiment", tmp_path / "out"
     shutil.copytree(EXPERIMENTS / "quickstart", experiment)
     shutil.copy(EXPERIMENTS / "voc2012_animals" / "affinity.yaml", experiment)
@@ -171,27 +173,29 @@ def test_run_with_an_affinity_stage_refines_its_random_walk(datasets, tmp_path, 
         assert config["data"][key] == str(out / folder)
     low, high = (json.loads((out / "affinity" / f / "crf.json").read_text()) for f in ("low", "high"))
     assert (low["settings"]["background_alpha"], high["settings"]["background_alpha"]) == (4, 32)
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    before = times(out, "*.png")
     capsys.readouterr()
     assert main(command) == 0, "the activation maps are refined in the same folder"
     assert "redone" not in capsys.readouterr().out
-    assert before.items() <= {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}.items()
+    assert before.items() <= times(out, "*.png").items()
     config = yaml.safe_load((out / "static" / "lightning_logs" / "version_0" / "config.yaml").read_text())
     assert config["data"]["knowledge"] == str(out / "knowledge")
 
 
-def test_a_random_walk_needs_the_affinity_stage(datasets, tmp_path):
+def test_a_random_walk_needs_the_affinity_stage(datasets: Datasets, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"lacks affinity\.yaml"):
         main([*run_words(EXPERIMENTS / "quickstart", datasets[None][0], tmp_path), "--knowledge=random_walk"])
     assert not (tmp_path / "classification").exists()
 
 
-def test_photos_of_ones_own_go_through_all_stages_without_truth(datasets, tiny_devkit, tmp_path):
+def test_photos_of_ones_own_go_through_all_stages_without_truth(
+    datasets: Datasets, tiny_devkit: Path, tmp_path: Path
+) -> None:
     data, _ = datasets["folder"]
     images = tiny_devkit / "VOCdevkit" / "VOC2012" / "JPEGImages"
 
-    def run(command, stage, *more):
-        options = {**SMALL, **data, "trainer.default_root_dir": tmp_path / stage}
+    def run(command: str, stage: str, *more: object) -> str:
+        options = {**QUICK, **data, "trainer.default_root_dir": tmp_path / stage}
         main([command, f"--config={EXPERIMENTS / 'own_photos' / stage}.yaml", *words(options), *map(str, more)])
         return f"--ckpt_path={tmp_path / stage / 'checkpoints' / 'last.ckpt'}"
 
@@ -224,6 +228,6 @@ def test_photos_of_ones_own_go_through_all_stages_without_truth(datasets, tiny_d
         assert written
 
 
-def test_run_sends_photos_of_ones_own_elsewhere(tmp_path):
+def test_run_sends_photos_of_ones_own_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"works on devkits.*own_photos\.md"):
         main(["run", str(EXPERIMENTS / "own_photos"), f"--root={tmp_path}", f"--out={tmp_path}"])

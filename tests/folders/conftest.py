@@ -1,64 +1,43 @@
 """Checkpoints of the tiniest networks on the tiny devkit, for cat (8) and dog (12) alone."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
-import yaml
 
 from ssdd_lightning.folders.segment_checkpoint import load_stage
 from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.storage.masks import read_image
+from tests.helpers.stages import write_stage
 
-NETWORK = {"backbone": "test_efficientnet", "output_stride": 16, "freeze_norm": False}
-STAGES = {
+STAGES: dict[str, dict[str, Any]] = {
     "SegmentationModule": {
-        "network": {
-            "class_path": "ssdd_lightning.SegmentationNetwork",
-            "init_args": {**NETWORK, "head_channels": 8, "dilation": 1},
-        },
         "testing": {"scales": [0.5, 1.0], "flip": True, "crf": False},
         "crf": {"bilateral_sxy": 20},
     },
-    "ClassificationModule": {
-        "network": {"class_path": "ssdd_lightning.ClassificationNetwork", "init_args": NETWORK},
-    },
+    "ClassificationModule": {},
 }
+OPTIMIZATION = {"learning_rate": 0.05, "new_learning_rate": 0.05}
 
 
 @pytest.fixture(scope="session")
-def trained(tiny_devkit, tmp_path_factory):
+def trained(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Stage name -> checkpoint, and under "config" the YAML of the segmentation stage."""
     out, found = tmp_path_factory.mktemp("trained"), {}
+    data = {
+        "root": tiny_devkit,
+        "classes": ["cat", "dog"],
+        "knowledge": tiny_devkit / "VOCdevkit" / "VOC2012" / "SegmentationClass",
+        "augmentation": {"crop_size": 64},
+        "batch_size": 2,
+    }
+    trainer = {"max_epochs": 2, "limit_val_batches": 0}
     for stage, options in STAGES.items():
-        content = {
-            "model": {
-                "class_path": f"ssdd_lightning.{stage}",
-                "init_args": {
-                    **options,
-                    "backbone_weights": None,
-                    "optimization": {"learning_rate": 0.05, "new_learning_rate": 0.05},
-                },
-            },
-            "data": {
-                "root": str(tiny_devkit),
-                "classes": ["cat", "dog"],
-                "knowledge": str(tiny_devkit / "VOCdevkit" / "VOC2012" / "SegmentationClass"),
-                "augmentation": {"crop_size": 64},
-                "batch_size": 2,
-                "num_workers": 0,
-            },
-            "trainer": {
-                "accelerator": "cpu",
-                "max_epochs": 2,
-                "logger": False,
-                "enable_progress_bar": False,
-                "enable_model_summary": False,
-                "limit_val_batches": 0,
-                "default_root_dir": str(out / stage),
-            },
-        }
-        found[f"config of {stage}"] = out / f"{stage}.yaml"
-        found[f"config of {stage}"].write_text(yaml.safe_dump(content))
-        run_command(["fit", f"--config={out / stage}.yaml"])
+        path = out / f"{stage}.yaml"
+        write_stage(path, stage, out / stage, data, trainer=trainer, optimization=OPTIMIZATION, **options)
+        found[f"config of {stage}"] = path
+        run_command(["fit", f"--config={path}"])
         found[stage] = out / stage / "checkpoints" / "last.ckpt"
     content = torch.load(found["SegmentationModule"], weights_only=True)
     last = content["state_dict"]["network.head.classifier.1.weight"]
@@ -74,13 +53,13 @@ def trained(tiny_devkit, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def checkpoint(trained):
+def checkpoint(trained: dict[str, Path]) -> Path:
     """Checkpoint of a segmentation stage."""
     return trained["SegmentationModule"]
 
 
 @pytest.fixture
-def old_checkpoint(checkpoint, tmp_path):
+def old_checkpoint(checkpoint: Path, tmp_path: Path) -> Path:
     """The same, written before checkpoints kept their classes."""
     content = torch.load(checkpoint, weights_only=True)
     del content["ssdd_classes"]

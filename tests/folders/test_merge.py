@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ NAMES = ["a", "b c", "d.e"]
 
 
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path: Path) -> tuple[MergeFolders, Path]:
     """Random masks of classes 0, 8 and 12, of which 12 fails in the advice, and random difference maps."""
     shares = {"knowledge": [0.5, 0.2, 0.2, 0.1], "advice": [0.65, 0.2, 0.05, 0.1], "truth": [0.5, 0.2, 0.2, 0.1]}
     rng = np.random.default_rng(0)
@@ -30,7 +31,7 @@ def folders(tmp_path):
     return MergeFolders(tmp_path / "knowledge", tmp_path / "advice", tmp_path / "seeds"), tmp_path
 
 
-def test_extreme_biases_take_one_side(folders):
+def test_extreme_biases_take_one_side(folders: tuple[MergeFolders, Path]) -> None:
     parts, root = folders
     merge_folder(parts, root / "advised", MergeBiases(3, 0, 0), progress=False)
     merge_folder(parts, root / "kept", MergeBiases(-3, 0, 0), progress=False)
@@ -42,7 +43,7 @@ def test_extreme_biases_take_one_side(folders):
         np.testing.assert_array_equal(read_mask(root / "kept" / f"{name}.png"), kept)
 
 
-def test_the_sweep_scores_what_the_merge_writes(folders):
+def test_the_sweep_scores_what_the_merge_writes(folders: tuple[MergeFolders, Path]) -> None:
     parts, root = folders
     result = sweep_biases(parts, root / "truth", NAMES, (-0.2, 0.1, 0.4), (0, 1), (0, 0.2), progress=False)
     assert len(result.merged) == 12
@@ -57,25 +58,25 @@ def test_the_sweep_scores_what_the_merge_writes(folders):
     assert result.merged[result.best] == max(result.merged.values())
 
 
-def test_auc_is_the_share_of_well_ordered_pairs(folders):
+def test_auc_is_the_share_of_well_ordered_pairs(folders: tuple[MergeFolders, Path]) -> None:
     parts, root = folders
     result = sweep_biases(parts, root / "truth", NAMES, (0.0,), (0.0,), (0.0,), progress=False)
-    scores, sides = [], []
+    differences, rights = [], []
     for name in NAMES:
         k, a, t, dk, da = (
             read_mask(root / what / f"{name}.png").astype(int)
             for what in ("knowledge", "advice", "truth", "seeds/d_knowledge", "seeds/d_advice")
         )
         chosen = ((k == t) != (a == t)) & (t != 255)
-        scores += [*(dk - da)[chosen]]
-        sides += [*(a == t)[chosen]]
-    scores, sides = np.array(scores), np.array(sides)
+        differences += [*(dk - da)[chosen]]
+        rights += [*(a == t)[chosen]]
+    scores, sides = np.array(differences), np.array(rights)
     good, bad = scores[sides][:, None], scores[~sides][None]
     assert result.auc["w"] == pytest.approx(float(((good > bad) + 0.5 * (good == bad)).mean()))
     assert result.advice_right == pytest.approx(sides.mean())
 
 
-def test_the_commands(folders, capsys):
+def test_the_commands(folders: tuple[MergeFolders, Path], capsys: pytest.CaptureFixture[str]) -> None:
     _, root = folders
     parts = [f"--{what}={root / folder}" for what, folder in (("knowledge", "knowledge"), ("advice", "advice"))]
     parts += [f"--differences={root / 'seeds'}"]
@@ -100,7 +101,7 @@ def test_the_commands(folders, capsys):
     assert next(row for row in rows if row[:2] == ["1", "0"])[column] == f"{100 * miou:.2f}"
 
 
-def test_score_maps_count_by_their_arg_max(folders):
+def test_score_maps_count_by_their_arg_max(folders: tuple[MergeFolders, Path]) -> None:
     parts, root = folders
     mask = read_mask(root / "knowledge" / "a.png")
     (root / "knowledge" / "a.png").unlink()
@@ -110,7 +111,7 @@ def test_score_maps_count_by_their_arg_max(folders):
     np.testing.assert_array_equal(parts.read("a").knowledge[0].numpy(), expected)
 
 
-def test_bad_input_is_one_sentence(folders):
+def test_bad_input_is_one_sentence(folders: tuple[MergeFolders, Path]) -> None:
     parts, root = folders
     with pytest.raises(InputError, match="does not exist; run `ssdd predict`"):
         MergeFolders(root / "knowledge", root / "advice", root / "nothing")

@@ -1,6 +1,9 @@
 """`ssdd segment` as a user runs it."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +19,7 @@ from ssdd_lightning.storage.masks import VOC_PALETTE, read_image, read_mask, wri
 
 
 @pytest.fixture
-def photos(tiny_devkit, tmp_path):
+def photos(tiny_devkit: Path, tmp_path: Path) -> Path:
     """Four photos of the devkit, one of another size."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -27,9 +30,9 @@ def photos(tiny_devkit, tmp_path):
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """How many images were segmented."""
-    seen = []
+    seen: list[torch.Size] = []
     original = SegmentationStage.segment
     monkeypatch.setattr(
         SegmentationStage,
@@ -40,14 +43,16 @@ def calls(monkeypatch):
 
 
 @pytest.fixture
-def segment(checkpoint, tmp_path):
-    def run(*words, ckpt=checkpoint):
+def segment(checkpoint: Path, tmp_path: Path) -> Callable[..., int]:
+    def run(*words: object, ckpt: Path = checkpoint) -> int:
         return main(["segment", str(ckpt), *map(str, words), "--out", str(tmp_path / "out"), "--device", "cpu"])
 
     return run
 
 
-def test_a_folder(segment, photos, checkpoint, tmp_path, capsys):
+def test_a_folder(
+    segment: Callable[..., int], photos: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert segment(photos) == 0
     assert "Image-level labels were not used." in capsys.readouterr().out
     stage, _ = load_stage(checkpoint, torch.device("cpu"))
@@ -64,7 +69,9 @@ def test_a_folder(segment, photos, checkpoint, tmp_path, capsys):
     assert not (tmp_path / "out" / "overlays").exists()
 
 
-def test_the_same_masks_as_the_test_of_the_dataset(trained, segment, tiny_devkit, tmp_path):
+def test_the_same_masks_as_the_test_of_the_dataset(
+    trained: dict[str, Path], segment: Callable[..., int], tiny_devkit: Path, tmp_path: Path
+) -> None:
     config, ckpt = trained["config of SegmentationModule"], trained["SegmentationModule"]
     run_command(["test", f"--config={config}", f"--ckpt_path={ckpt}", f"--trainer.default_root_dir={tmp_path / 'run'}"])
     segment(tiny_devkit / "VOCdevkit" / "VOC2012" / "JPEGImages")
@@ -74,7 +81,9 @@ def test_the_same_masks_as_the_test_of_the_dataset(trained, segment, tiny_devkit
         np.testing.assert_array_equal(read_mask(path), read_mask(tmp_path / "out" / path.name))
 
 
-def test_labels_restrict_the_classes_and_the_record_says_so(segment, photos, tmp_path, capsys):
+def test_labels_restrict_the_classes_and_the_record_says_so(
+    segment: Callable[..., int], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = sorted(path.stem for path in photos.iterdir())
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps({name: ["dog"] if name != names[0] else [] for name in names}))
@@ -90,7 +99,9 @@ def test_labels_restrict_the_classes_and_the_record_says_so(segment, photos, tmp
     assert settings["classes"] == {"0": "background", "8": "cat", "12": "dog"}
 
 
-def test_labels_that_the_network_did_not_learn_are_counted(segment, photos, tmp_path, capsys):
+def test_labels_that_the_network_did_not_learn_are_counted(
+    segment: Callable[..., int], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = sorted(path.stem for path in photos.iterdir())
     labels = tmp_path / "labels.json"
     labels.write_text(json.dumps({name: ["dog"] if name != names[0] else ["sheep"] for name in names}))
@@ -98,14 +109,22 @@ def test_labels_that_the_network_did_not_learn_are_counted(segment, photos, tmp_
     assert f"1 photos, such as {names[0]}, have labels that this network did not learn" in capsys.readouterr().out
 
 
-def test_a_label_vector_of_the_whole_dataset_is_understood(segment, photos, tmp_path):
-    vectors = {path.stem: np.eye(20)[11] for path in photos.iterdir()}
+def test_a_label_vector_of_the_whole_dataset_is_understood(
+    segment: Callable[..., int], photos: Path, tmp_path: Path
+) -> None:
+    vectors: Any = {path.stem: np.eye(20)[11] for path in photos.iterdir()}
     np.save(tmp_path / "labels.npy", vectors)
     segment(photos, "--labels", tmp_path / "labels.npy")
     assert all(set(np.unique(read_mask(path))) <= {0, 12} for path in (tmp_path / "out").glob("*.png"))
 
 
-def test_resumes(segment, photos, tmp_path, calls, capsys):
+def test_resumes(
+    segment: Callable[..., int],
+    photos: Path,
+    tmp_path: Path,
+    calls: list[torch.Size],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     segment(photos)
     assert len(calls) == 4
     masks = sorted((tmp_path / "out").glob("*.png"))
@@ -119,7 +138,13 @@ def test_resumes(segment, photos, tmp_path, calls, capsys):
     assert (tmp_path / "out" / "segment.json").is_file()
 
 
-def test_another_setting_makes_all_masks_anew_and_says_so(segment, photos, tmp_path, calls, capsys):
+def test_another_setting_makes_all_masks_anew_and_says_so(
+    segment: Callable[..., int],
+    photos: Path,
+    tmp_path: Path,
+    calls: list[torch.Size],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     segment(photos)
     for words, reason in (
         (["--scales", "1"], "scales was [0.5, 1.0] and is [1.0]"),
@@ -132,7 +157,9 @@ def test_another_setting_makes_all_masks_anew_and_says_so(segment, photos, tmp_p
         assert said == [f"segment: redone in {tmp_path / 'out'}, because {reason}."]
 
 
-def test_other_labels_of_one_photo_make_its_mask_anew(segment, photos, tmp_path, calls):
+def test_other_labels_of_one_photo_make_its_mask_anew(
+    segment: Callable[..., int], photos: Path, tmp_path: Path, calls: list[torch.Size]
+) -> None:
     names = sorted(path.stem for path in photos.iterdir())
     labels = tmp_path / "labels.json"
     for shown in ("dog", "cat"):
@@ -141,7 +168,9 @@ def test_other_labels_of_one_photo_make_its_mask_anew(segment, photos, tmp_path,
     assert len(calls) == 4 + 1
 
 
-def test_overlays_can_be_added_without_the_network(segment, photos, tmp_path, calls):
+def test_overlays_can_be_added_without_the_network(
+    segment: Callable[..., int], photos: Path, tmp_path: Path, calls: list[torch.Size]
+) -> None:
     segment(photos)
     segment(photos, "--overlays")
     assert len(calls) == 4
@@ -150,7 +179,9 @@ def test_overlays_can_be_added_without_the_network(segment, photos, tmp_path, ca
             assert photo.size == drawn.size
 
 
-def test_overlays_follow_their_masks_and_photos(segment, photos, tmp_path, capsys):
+def test_overlays_follow_their_masks_and_photos(
+    segment: Callable[..., int], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     segment(photos, "--overlays")
     before = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "overlays").glob("*.jpg")}
     segment(photos, "--overlays")
@@ -164,7 +195,9 @@ def test_overlays_follow_their_masks_and_photos(segment, photos, tmp_path, capsy
     assert f"overlays: 2 made again in {tmp_path / 'out' / 'overlays'}" in capsys.readouterr().out
 
 
-def test_protocol_and_size_of_large_photos(segment, photos, tmp_path, calls):
+def test_protocol_and_size_of_large_photos(
+    segment: Callable[..., int], photos: Path, tmp_path: Path, calls: list[torch.Size]
+) -> None:
     segment(photos, "--scales", "1", "--no-flip", "--crf", "--max_side", "40")
     assert {max(shape) for shape in calls} == {40}
     for path in photos.iterdir():
@@ -175,14 +208,14 @@ def test_protocol_and_size_of_large_photos(segment, photos, tmp_path, calls):
     assert settings["crf"]["bilateral_sxy"] == 20
 
 
-def test_crf_of_a_preset(segment, photos, tmp_path):
+def test_crf_of_a_preset(segment: Callable[..., int], photos: Path, tmp_path: Path) -> None:
     segment(photos, "--scales", "1", "--crf_preset", "deeplab")
     record = json.loads((tmp_path / "out" / "segment.json").read_text())
     crf = record["settings"]["crf"]
     assert (crf["bilateral_sxy"], crf["bilateral_srgb"]) == (67, 3)
 
 
-def test_bad_input(segment, photos, tmp_path):
+def test_bad_input(segment: Callable[..., int], photos: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("name,labels\nnobody,cat\n")
     with pytest.raises(InputError, match=r"does not name .* \(4 of 4 photos are missing\)"):
@@ -194,14 +227,16 @@ def test_bad_input(segment, photos, tmp_path):
         segment(photos)
 
 
-def test_masks_never_overwrite_photos(checkpoint, photos):
+def test_masks_never_overwrite_photos(checkpoint: Path, photos: Path) -> None:
     before = {path: path.read_bytes() for path in photos.iterdir()}
     with pytest.raises(InputError, match="would be written among the photos"):
         main(["segment", str(checkpoint), str(photos), "--out", str(photos)])
     assert before == {path: path.read_bytes() for path in photos.iterdir()}
 
 
-def test_masks_of_another_origin_are_neither_kept_nor_overwritten(segment, photos, tmp_path):
+def test_masks_of_another_origin_are_neither_kept_nor_overwritten(
+    segment: Callable[..., int], photos: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "out" / next(photos.iterdir()).name
     write_mask(path, np.full((3, 3), 8))
     with pytest.raises(InputError, match="exists and was not written by this command"):

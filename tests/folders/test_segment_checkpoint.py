@@ -1,15 +1,19 @@
 import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.segment_checkpoint import change_protocol, find_device, load_stage
+from tests.helpers.files import Trap
 
 CPU = torch.device("cpu")
 
 
-def test_a_checkpoint_knows_its_classes(checkpoint):
+def test_a_checkpoint_knows_its_classes(checkpoint: Path) -> None:
     stage, classes = load_stage(checkpoint, CPU)
     assert classes.indices == (0, 8, 12)
     assert classes.selected_names == ["background", "cat", "dog"]
@@ -18,7 +22,7 @@ def test_a_checkpoint_knows_its_classes(checkpoint):
     assert stage.protocol() == {"scales": [0.5, 1.0], "flip": True, "crf": None}
 
 
-def test_an_old_checkpoint_needs_to_be_told(old_checkpoint, tmp_path):
+def test_an_old_checkpoint_needs_to_be_told(old_checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name them with --classes"):
         load_stage(old_checkpoint, CPU)
     names = tmp_path / "names.json"
@@ -29,19 +33,14 @@ def test_an_old_checkpoint_needs_to_be_told(old_checkpoint, tmp_path):
         load_stage(old_checkpoint, CPU, "4")
 
 
-def test_other_classes_than_the_checkpoints_are_refused(checkpoint):
+def test_other_classes_than_the_checkpoints_are_refused(checkpoint: Path) -> None:
     with pytest.raises(InputError, match=r"has 3 outputs for \['background', 'cat', 'dog'\]"):
         load_stage(checkpoint, CPU, "3")
 
 
-def test_a_classifier_is_refused(trained):
+def test_a_classifier_is_refused(trained: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="ClassificationModule, which makes no masks"):
         load_stage(trained["ClassificationModule"], CPU)
-
-
-class Bomb:
-    def __reduce__(self):
-        return pytest.fail, ("the checkpoint ran code",)
 
 
 @pytest.mark.parametrize(
@@ -49,21 +48,22 @@ class Bomb:
     [
         lambda path: path.write_bytes(b"no checkpoint"),
         lambda path: path.write_bytes(b""),
-        lambda path: path.write_bytes(pickle.dumps(Bomb())),
-        lambda path: torch.save({"state_dict": {}, "hyper_parameters": Bomb()}, path),
+        lambda path: path.write_bytes(pickle.dumps(Trap(path.with_name("ran")))),
+        lambda path: torch.save({"state_dict": {}, "hyper_parameters": Trap(path.with_name("ran"))}, path),
         lambda path: torch.save({"weights": torch.zeros(2)}, path),
     ],
 )
-def test_something_else_is_refused_in_one_sentence(write, tmp_path):
+def test_something_else_is_refused_in_one_sentence(write: Callable[..., Any], tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     write(path)
     with pytest.raises(InputError, match=r"cannot load .*x\.ckpt"):
         load_stage(path, CPU)
+    assert not (tmp_path / "ran").exists()
     with pytest.raises(InputError, match="found no file"):
         load_stage(tmp_path / "none.ckpt", CPU)
 
 
-def test_the_protocol_can_be_changed(checkpoint):
+def test_the_protocol_can_be_changed(checkpoint: Path) -> None:
     stage, _ = load_stage(checkpoint, CPU)
     change_protocol(stage, [0.75], False, True)
     protocol = stage.protocol()
@@ -83,12 +83,12 @@ def test_the_protocol_can_be_changed(checkpoint):
 
 
 @pytest.mark.parametrize("scales", [[0.0], [-1.0], [], [float("nan")], [1.0, float("inf")]])
-def test_impossible_scales(checkpoint, scales):
+def test_impossible_scales(checkpoint: Path, scales: list[float]) -> None:
     with pytest.raises(InputError, match="scales must be numbers above 0"):
         change_protocol(load_stage(checkpoint, CPU)[0], scales, None, None)
 
 
-def test_devices():
+def test_devices() -> None:
     assert find_device("cpu") == CPU
     with pytest.raises(InputError, match="'warp'"):
         find_device("warp")

@@ -1,6 +1,7 @@
 import importlib
 import math
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ module = importlib.import_module("ssdd_lightning.functional.random_walk")  # the
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))
 
 
-def dense(cam, affinity, beta=8.0, steps=256):
+def dense(cam: torch.Tensor, affinity: torch.Tensor, beta: float = 8.0, steps: int = 256) -> torch.Tensor:
     """The formula as printed, of one image: every pair of pixels in one matrix, and that to the power of the steps."""
     height, width = cam.shape[1:]
     y, x = (axis.flatten() for axis in torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij"))
@@ -26,7 +27,9 @@ def dense(cam, affinity, beta=8.0, steps=256):
     return (cam.flatten(1) @ torch.linalg.matrix_power(transition, steps)).view_as(cam)
 
 
-def scene(height, width, spread=0.3, channels=3, seed=0, dtype=torch.float64):
+def scene(
+    height: int, width: int, spread: float = 0.3, channels: int = 3, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Scores, one channel of them almost empty, and affinities of random features."""
     generator = torch.Generator().manual_seed(seed)
     cam = torch.rand(channels, height, width, generator=generator, dtype=torch.float64)
@@ -35,7 +38,7 @@ def scene(height, width, spread=0.3, channels=3, seed=0, dtype=torch.float64):
     return cam.to(dtype), pair_affinity(features)[0].to(dtype)
 
 
-def relative(found, expected):
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     """Largest relative error of any entry."""
     return ((found - expected).abs() / expected.abs().clamp(min=1e-30)).max().item()
 
@@ -43,7 +46,7 @@ def relative(found, expected):
 @pytest.mark.parity
 @pytest.mark.parametrize("spread", [0.1, 0.5, 1.5])
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (23, 37), (37, 5), (3, 2), (1, 9), (1, 1)])
-def test_equals_the_dense_formula(height, width, spread):
+def test_equals_the_dense_formula(height: int, width: int, spread: float) -> None:
     cam, affinity = scene(height, width, spread)
     found = random_walk(cam, affinity)
     assert found.dtype == torch.float64
@@ -51,7 +54,7 @@ def test_equals_the_dense_formula(height, width, spread):
 
 
 @pytest.mark.parity
-def test_float32_is_as_close_as_the_dense_formula_in_float32():
+def test_float32_is_as_close_as_the_dense_formula_in_float32() -> None:
     cam, affinity = scene(23, 37)
     exact = dense(cam, affinity)
     found = random_walk(cam.float(), affinity.float())
@@ -60,18 +63,18 @@ def test_float32_is_as_close_as_the_dense_formula_in_float32():
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 7, 64, 255, 1024])
-def test_any_number_of_steps(steps):
+def test_any_number_of_steps(steps: int) -> None:
     cam, affinity = scene(9, 7)
     assert relative(random_walk(cam, affinity, steps=steps), dense(cam, affinity, steps=steps)) < 1e-9
 
 
 @pytest.mark.parametrize("beta", [0.5, 1.0, 20.0])
-def test_any_exponent(beta):
+def test_any_exponent(beta: float) -> None:
     cam, affinity = scene(9, 7)
     assert relative(random_walk(cam, affinity, beta), dense(cam, affinity, beta)) < 1e-9
 
 
-def test_a_batch_is_its_images():
+def test_a_batch_is_its_images() -> None:
     pairs = [scene(8, 11, seed=seed) for seed in range(3)]
     cam, affinity = (torch.stack(parts) for parts in zip(*pairs, strict=True))
     found = random_walk(cam, affinity)
@@ -83,7 +86,7 @@ def test_a_batch_is_its_images():
 
 
 @pytest.mark.parametrize("value", [1.0, 1e9, math.nan])
-def test_invalid_pairs_are_never_read(value):
+def test_invalid_pairs_are_never_read(value: float) -> None:
     cam, affinity = scene(9, 7)
     expected = random_walk(cam, affinity)
     poisoned = torch.where(affinity == 0, value, affinity)
@@ -92,7 +95,7 @@ def test_invalid_pairs_are_never_read(value):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 3e-4), (torch.float64, 1e-11)])
-def test_every_result_is_a_weighted_mean_of_scores(dtype, tolerance):
+def test_every_result_is_a_weighted_mean_of_scores(dtype: torch.dtype, tolerance: float) -> None:
     cam, affinity = scene(20, 30, spread=1.0, dtype=dtype)
     cam[0] = 0.7
     walked = random_walk(cam, affinity)
@@ -101,7 +104,7 @@ def test_every_result_is_a_weighted_mean_of_scores(dtype, tolerance):
     assert walked.max() < cam.max() + tolerance
 
 
-def test_scores_do_not_cross_a_border_of_affinity_zero():
+def test_scores_do_not_cross_a_border_of_affinity_zero() -> None:
     features = torch.zeros(1, 1, 8, 12)
     features[..., 6:] = 1e3
     cam = torch.zeros(1, 8, 12)
@@ -112,7 +115,7 @@ def test_scores_do_not_cross_a_border_of_affinity_zero():
     assert walked[0, :, :6].min() > 0.1
 
 
-def test_half_precision_and_autocast_give_the_result_of_float32():
+def test_half_precision_and_autocast_give_the_result_of_float32() -> None:
     cam, affinity = scene(10, 10, dtype=torch.float32)
     expected = random_walk(cam, affinity)
     with torch.autocast("cpu", torch.bfloat16):
@@ -122,7 +125,7 @@ def test_half_precision_and_autocast_give_the_result_of_float32():
     torch.testing.assert_close(found, random_walk(cam.bfloat16().float(), affinity))
 
 
-def test_runs_in_inference_mode_and_after_it():
+def test_runs_in_inference_mode_and_after_it() -> None:
     cam, affinity = scene(6, 13)
     module._stencil.cache_clear()
     with torch.inference_mode():
@@ -130,7 +133,7 @@ def test_runs_in_inference_mode_and_after_it():
     assert torch.equal(inside, random_walk(cam, affinity.requires_grad_()))
 
 
-def test_no_gradient_no_warning_no_change_of_the_input():
+def test_no_gradient_no_warning_no_change_of_the_input() -> None:
     cam, affinity = scene(6, 6)
     cam.requires_grad_()
     kept = affinity.clone()
@@ -141,7 +144,7 @@ def test_no_gradient_no_warning_no_change_of_the_input():
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
-def test_on_every_device(device):
+def test_on_every_device(device: str) -> None:
     cam, affinity = scene(23, 37)
     found = random_walk(cam.to(device), affinity.to(device))
     assert found.device.type == device
@@ -149,19 +152,19 @@ def test_on_every_device(device):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5, 256, 1000])
-def test_the_series_is_the_power(steps):
+def test_the_series_is_the_power(steps: int) -> None:
     coefficients = module.chebyshev_power(steps, 1e-12)
     angle = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
     series = sum(c * torch.cos(k * angle) for k, c in enumerate(coefficients))
     torch.testing.assert_close(series * torch.ones_like(angle), angle.cos() ** steps, rtol=0, atol=1e-11)
 
 
-def test_the_series_is_much_shorter_than_the_walk():
+def test_the_series_is_much_shorter_than_the_walk() -> None:
     assert len(module.chebyshev_power(256, torch.finfo(torch.float32).eps / 10)) == 91
     assert sum(module.chebyshev_power(256, 1e-3)) == pytest.approx(1, abs=1e-15)
 
 
-def test_nothing_is_dense():
+def test_nothing_is_dense() -> None:
     cam, affinity = scene(30, 30)
     matrix = module.transition_matrix(affinity[None])
     assert matrix.layout == torch.sparse_csr
@@ -181,11 +184,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("cam", "affinity", "options", "message"), WRONG)
-def test_bad_input_is_refused(cam, affinity, options, message):
+def test_bad_input_is_refused(
+    cam: tuple[int, ...], affinity: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         random_walk(torch.zeros(cam), torch.zeros(affinity), **options)
 
 
-def test_integers_are_refused():
+def test_integers_are_refused() -> None:
     with pytest.raises(InputError, match=r"floats, found torch\.uint8"):
         random_walk(torch.zeros(1, 4, 4, dtype=torch.uint8), torch.zeros(34, 4, 4))

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -17,16 +20,18 @@ from ssdd_lightning.functional.refinement import class_counts
 CLASSES = 4
 
 
-def row(*values):
+def row(*values: int) -> torch.Tensor:
     """One image of one row: 1 x 1 x W."""
     return torch.tensor([[values]])
 
 
-def labels(*present):
+def labels(*present: int) -> torch.Tensor:
     return torch.tensor([present], dtype=torch.bool)
 
 
-def random_case(seed, images=3, height=6, width=7):
+def random_case(
+    seed: int, images: int = 3, height: int = 6, width: int = 7
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Two masks that often agree, with 255s in both, image labels and difference maps in float64."""
     draw = torch.Generator().manual_seed(seed)
     shape = (images, height, width)
@@ -44,7 +49,7 @@ def random_case(seed, images=3, height=6, width=7):
     return knowledge, advice, d_knowledge, d_advice, present
 
 
-def failed_by_loops(knowledge, advice, present):
+def failed_by_loops(knowledge: torch.Tensor, advice: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Eq. 16 in plain Python."""
     failed = torch.zeros_like(present)
     for b in range(len(present)):
@@ -59,7 +64,9 @@ def failed_by_loops(knowledge, advice, present):
     return failed
 
 
-def bias_by_loops(knowledge, advice, failed, dd, klass, background):
+def bias_by_loops(
+    knowledge: torch.Tensor, advice: torch.Tensor, failed: torch.Tensor, dd: float, klass: float, background: float
+) -> torch.Tensor:
     """Eq. 17 in plain Python, float64."""
     bias = torch.empty(knowledge.shape, dtype=torch.float64)
     for place in torch.cartesian_prod(*map(torch.arange, knowledge.shape)).tolist():
@@ -73,7 +80,9 @@ def bias_by_loops(knowledge, advice, failed, dd, klass, background):
     return bias
 
 
-def merge_by_loops(knowledge, advice, d_knowledge, d_advice, bias):
+def merge_by_loops(
+    knowledge: torch.Tensor, advice: torch.Tensor, d_knowledge: torch.Tensor, d_advice: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
     """Eq. 3 and 4 with the rules for 255, in plain Python, float64."""
     merged = torch.empty_like(knowledge)
     for b, y, x in torch.cartesian_prod(*map(torch.arange, knowledge.shape)).tolist():
@@ -88,18 +97,18 @@ def merge_by_loops(knowledge, advice, d_knowledge, d_advice, bias):
     return merged
 
 
-def test_present_argmax_knows_only_background_and_the_images_own_classes():
+def test_present_argmax_knows_only_background_and_the_images_own_classes() -> None:
     scores = torch.tensor([0.2, 0.9, 0.3, 0.4]).view(1, 4, 1, 1).repeat(3, 1, 1, 1)
     present = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]], dtype=torch.bool)
     assert present_argmax(scores, present).flatten().tolist() == [1, 2, 0]
 
 
-def test_present_argmax_takes_negative_logits():
+def test_present_argmax_takes_negative_logits() -> None:
     scores = torch.tensor([-9.0, -1.0, -5.0]).view(1, 3, 1, 1)
     assert present_argmax(scores, labels(1, 0, 1)).item() == 2
 
 
-def test_difference_target_is_one_where_labelled_masks_differ():
+def test_difference_target_is_one_where_labelled_masks_differ() -> None:
     knowledge = row(0, 1, 1, 2, 255, 1, 255)
     advice = row(0, 1, 2, 0, 1, 255, 255)
     target = difference_target(knowledge, advice)
@@ -109,13 +118,13 @@ def test_difference_target_is_one_where_labelled_masks_differ():
 
 
 @pytest.mark.parametrize(("kept", "fails"), [(0, True), (1, True), (2, False), (3, False), (4, False)])
-def test_a_class_fails_that_keeps_less_than_half_of_its_pixels(kept, fails):
+def test_a_class_fails_that_keeps_less_than_half_of_its_pixels(kept: int, fails: bool) -> None:
     knowledge = row(1, 1, 1, 1)
     advice = row(*[1] * kept, *[0] * (4 - kept))
     assert failed_classes(knowledge, advice, labels(1, 1)).tolist() == [[False, fails]]
 
 
-def test_failure_on_hand_counted_cases():
+def test_failure_on_hand_counted_cases() -> None:
     # class 1: 4 -> 1 pixels, fails; class 2: 0 -> 1, does not; class 3: in neither mask, fails;
     # class 4: 1 -> 0 but not a class of the image; background 3 -> 6 of 8 never fails
     knowledge = row(1, 1, 1, 1, 0, 0, 0, 4)
@@ -125,27 +134,27 @@ def test_failure_on_hand_counted_cases():
     assert vanishing_background.tolist() == [[False, False]]
 
 
-def test_failure_counts_only_pixels_labelled_in_both_masks():
+def test_failure_counts_only_pixels_labelled_in_both_masks() -> None:
     # 4 -> 1 pixels would fail; the two pixels under 255 do not count: 2 -> 1
     assert failed_classes(row(1, 1, 1, 1), row(1, 0, 255, 255), labels(1, 1)).tolist() == [[False, False]]
     # the advice's pixels under 255 do not rescue the class: 3 -> 1
     assert failed_classes(row(1, 1, 1, 255, 255), row(1, 0, 0, 1, 1), labels(1, 1)).tolist() == [[False, True]]
 
 
-def test_failure_ratio_is_an_argument():
+def test_failure_ratio_is_an_argument() -> None:
     knowledge, advice = row(1, 1, 1, 1), row(1, 0, 0, 0)
     assert not failed_classes(knowledge, advice, labels(1, 1), ratio=0.25)[0, 1]
     assert failed_classes(knowledge, advice, labels(1, 1), ratio=0.26)[0, 1]
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_failure_equals_plain_loops(seed):
+def test_failure_equals_plain_loops(seed: int) -> None:
     knowledge, advice, _, _, present = random_case(seed)
     expected = failed_by_loops(knowledge, advice, present)
     assert torch.equal(failed_classes(knowledge, advice, present), expected)
 
 
-def test_class_counts_leave_invalid_pixels_out():
+def test_class_counts_leave_invalid_pixels_out() -> None:
     counts = class_counts(row(0, 1, 1, 2, 255), row(1, 1, 0, 1, 0).bool(), 3)
     assert counts.tolist() == [[1, 1, 1]]
 
@@ -154,26 +163,26 @@ def test_class_counts_leave_invalid_pixels_out():
     ("failed", "any_rule", "all_rule"),
     [((0, 0, 0), False, False), ((0, 1, 0), True, False), ((0, 1, 1), True, True)],
 )
-def test_bad_samples_by_both_rules(failed, any_rule, all_rule):
-    failed, present = labels(*failed, 0), labels(1, 1, 1, 0)
-    assert bad_samples(failed, present).tolist() == [any_rule]
-    assert bad_samples(failed, present, "any").tolist() == [any_rule]
-    assert bad_samples(failed, present, "all").tolist() == [all_rule]
+def test_bad_samples_by_both_rules(failed: tuple[int, int, int], any_rule: bool, all_rule: bool) -> None:
+    found, present = labels(*failed, 0), labels(1, 1, 1, 0)
+    assert bad_samples(found, present).tolist() == [any_rule]
+    assert bad_samples(found, present, "any").tolist() == [any_rule]
+    assert bad_samples(found, present, "all").tolist() == [all_rule]
 
 
-def test_bad_samples_are_decided_for_each_image():
+def test_bad_samples_are_decided_for_each_image() -> None:
     failed = torch.tensor([[0, 1, 0], [0, 0, 0], [0, 1, 1]], dtype=torch.bool)
     present = torch.ones(3, 3, dtype=torch.bool)
     assert bad_samples(failed, present, "any").tolist() == [True, False, True]
     assert bad_samples(failed, present, "all").tolist() == [False, False, True]
 
 
-def test_bad_samples_refuses_another_rule():
+def test_bad_samples_refuses_another_rule() -> None:
     with pytest.raises(InputError, match="'any' or 'all', not 'some'"):
         bad_samples(labels(0, 1), labels(1, 1), "some")
 
 
-def test_bias_on_a_hand_computed_case():
+def test_bias_on_a_hand_computed_case() -> None:
     # class 1 failed. K, A -> 0.4 - [K failed] + [A failed] - 0.1 [K = 0] + 0.1 [A = 0]
     knowledge = row(1, 1, 0, 0, 2, 1, 255, 1, 0)
     advice = row(1, 0, 0, 2, 1, 2, 1, 255, 255)
@@ -183,20 +192,20 @@ def test_bias_on_a_hand_computed_case():
     torch.testing.assert_close(bias, torch.tensor([[expected]]))
 
 
-def test_bias_defaults_are_those_of_training():
+def test_bias_defaults_are_those_of_training() -> None:
     bias = merge_bias(row(1, 0, 0), row(0, 1, 2), labels(0, 1, 0))
     torch.testing.assert_close(bias, torch.tensor([[[-0.6, 1.4, 0.4]]]))
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_bias_equals_plain_loops(seed):
+def test_bias_equals_plain_loops(seed: int) -> None:
     knowledge, advice, _, _, present = random_case(seed)
     failed = failed_by_loops(knowledge, advice, present)
     expected = bias_by_loops(knowledge, advice, failed, 0.3, 0.7, 0.2)
     torch.testing.assert_close(merge_bias(knowledge, advice, failed, MergeBiases(0.3, 0.7, 0.2)).double(), expected)
 
 
-def test_merge_on_a_hand_computed_case():
+def test_merge_on_a_hand_computed_case() -> None:
     # no class fails: 1 goes 2 -> 3, 2 goes 3 -> 2. w = d_K - d_A + 0.25
     knowledge, advice = row(1, 2, 1, 2, 2), row(1, 1, 2, 1, 2)
     d_knowledge = torch.tensor([[[0.0, 0.5, 0.25, 0.125, 0.0]]])
@@ -207,7 +216,7 @@ def test_merge_on_a_hand_computed_case():
     assert merged.tolist() == [[[1, 1, 1, 1, 2]]]
 
 
-def test_merge_protects_a_class_that_vanishes():
+def test_merge_protects_a_class_that_vanishes() -> None:
     # class 1 goes 4 -> 1 pixels and fails: w = 0.5 - 0.2 + 0.4 - 1 < 0 keeps it; without b_class it is erased
     knowledge, advice = row(1, 1, 1, 1), row(1, 0, 0, 0)
     d_knowledge, d_advice = torch.full((1, 1, 4), 0.5), torch.full((1, 1, 4), 0.2)
@@ -216,14 +225,14 @@ def test_merge_protects_a_class_that_vanishes():
     assert torch.equal(ssdd_merge(*arguments, MergeBiases(class_bias=0.0)), advice)
 
 
-def test_merge_background_bias_leans_towards_background():
+def test_merge_background_bias_leans_towards_background() -> None:
     knowledge, advice = row(0, 1, 1, 1), row(1, 1, 1, 0)
     d = torch.zeros(1, 1, 4)
     merged = ssdd_merge(knowledge, advice, d, d, labels(1, 1), MergeBiases(0.0, background_bias=0.1))
     assert merged.tolist() == [[[0, 1, 1, 0]]]
 
 
-def test_merge_rules_for_ignored_pixels():
+def test_merge_rules_for_ignored_pixels() -> None:
     # one 255: the other mask's label, whatever the difference maps say; two: 255
     knowledge, advice = row(255, 255, 255, 1, 0, 2), row(1, 0, 255, 255, 255, 255)
     for d_knowledge, d_advice in [(0.0, 1.0), (1.0, 0.0)]:
@@ -234,7 +243,7 @@ def test_merge_rules_for_ignored_pixels():
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("biases", [(0.4, 1.0, 0.0), (0.1, 1.0, 0.1), (-0.3, 0.5, 0.2)])
-def test_merge_equals_plain_loops(seed, biases):
+def test_merge_equals_plain_loops(seed: int, biases: tuple[float, float, float]) -> None:
     knowledge, advice, d_knowledge, d_advice, present = random_case(seed)
     bias = bias_by_loops(knowledge, advice, failed_by_loops(knowledge, advice, present), *biases)
     expected = merge_by_loops(knowledge, advice, d_knowledge, d_advice, bias)
@@ -244,7 +253,7 @@ def test_merge_equals_plain_loops(seed, biases):
     assert not torch.equal(merged, advice)
 
 
-def test_merge_does_not_change_its_inputs():
+def test_merge_does_not_change_its_inputs() -> None:
     case = random_case(0)
     copies = [t.clone() for t in case]
     ssdd_merge(*case)
@@ -252,31 +261,32 @@ def test_merge_does_not_change_its_inputs():
 
 
 @pytest.mark.parametrize("function", [difference_target, lambda k, a: failed_classes(k, a, labels(1, 1))])
-def test_masks_of_two_sizes_are_refused(function):
+def test_masks_of_two_sizes_are_refused(function: Callable[..., Any]) -> None:
     with pytest.raises(InputError, match="one size"):
         function(torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 2, 2, dtype=torch.long))
 
 
-def test_masks_without_a_batch_are_refused():
+def test_masks_without_a_batch_are_refused() -> None:
     with pytest.raises(InputError, match="B x H x W"):
         difference_target(torch.zeros(4, 4, dtype=torch.long), torch.zeros(4, 4, dtype=torch.long))
 
 
 @pytest.mark.parametrize("wrong", range(4))
-def test_merge_refuses_tensors_of_two_sizes(wrong):
+def test_merge_refuses_tensors_of_two_sizes(wrong: int) -> None:
     mask, d = torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 4, 4)
-    tensors = [mask, mask, d, d]
-    tensors[wrong] = tensors[wrong][None]  # 1 x 1 x 4 x 4, as a network yields it
+    knowledge, advice, d_knowledge, d_advice = (
+        tensor[None] if number == wrong else tensor for number, tensor in enumerate((mask, mask, d, d))
+    )  # 1 x 1 x 4 x 4, as a network yields it
     with pytest.raises(InputError, match="one size"):
-        ssdd_merge(*tensors, labels(1, 1))
+        ssdd_merge(knowledge, advice, d_knowledge, d_advice, labels(1, 1))
 
 
-def test_an_image_without_classes_is_no_bad_sample():
+def test_an_image_without_classes_is_no_bad_sample() -> None:
     present, failed = torch.tensor([[True, False, False]]), torch.zeros(1, 3, dtype=torch.bool)
     assert [bad_samples(failed, present, rule).item() for rule in ("any", "all")] == [False, False]
 
 
-def test_the_merge_protects_a_class_by_the_given_ratio():
+def test_the_merge_protects_a_class_by_the_given_ratio() -> None:
     knowledge = torch.tensor([[[1, 1, 1, 1]]])
     advice = torch.tensor([[[1, 1, 0, 0]]])  # half of the class is kept
     labels = torch.tensor([[True, True]])

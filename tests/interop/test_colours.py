@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,18 +12,18 @@ MASK = np.array([[0, 8, 12], [255, 20, 254]], dtype=np.uint8)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_colours_of_the_palette_become_indices(tmp_path, mode):
+def test_colours_of_the_palette_become_indices(tmp_path: Path, mode: str) -> None:
     Image.fromarray(VOC_PALETTE[MASK]).convert(mode).save(tmp_path / "x.png")
     assert read_any_mask(tmp_path / "x.png").tolist() == MASK.tolist()
 
 
-def test_every_index_survives_its_colour(tmp_path):
+def test_every_index_survives_its_colour(tmp_path: Path) -> None:
     every = np.arange(256, dtype=np.uint8).reshape(16, 16)
     Image.fromarray(VOC_PALETTE[every]).save(tmp_path / "x.png")
     np.testing.assert_array_equal(read_any_mask(tmp_path / "x.png"), every)
 
 
-def test_indices_stay_with_any_palette_of_their_own(tmp_path):
+def test_indices_stay_with_any_palette_of_their_own(tmp_path: Path) -> None:
     write_mask(tmp_path / "voc.png", MASK)
     Image.fromarray(MASK).save(tmp_path / "grey.png")
     own = Image.fromarray(MASK)
@@ -31,7 +33,7 @@ def test_indices_stay_with_any_palette_of_their_own(tmp_path):
         assert read_any_mask(tmp_path / f"{name}.png").tolist() == MASK.tolist(), name
 
 
-def test_a_palette_that_a_tool_has_re_ordered_is_refused(tmp_path):
+def test_a_palette_that_a_tool_has_re_ordered_is_refused(tmp_path: Path) -> None:
     shrunk = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8))
     shrunk.putpalette(VOC_PALETTE[[0, 8, 12]].tobytes())
     shrunk.save(tmp_path / "x.png")
@@ -39,7 +41,7 @@ def test_a_palette_that_a_tool_has_re_ordered_is_refused(tmp_path):
         read_any_mask(tmp_path / "x.png")
 
 
-def test_other_colours_and_damage_are_named(tmp_path):
+def test_other_colours_and_damage_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     with pytest.raises(InputError, match="does not exist"):
         read_any_mask(path)

@@ -1,4 +1,4 @@
-import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,17 +6,10 @@ import torch
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.interop.containers import load_arrays, only_array
+from tests.helpers.files import Trap
 
 
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_all_containers_hold_the_same(tmp_path):
+def test_all_containers_hold_the_same(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((2, 3, 4), dtype=np.float32)
     np.save(tmp_path / "a.npy", values)
     np.savez(tmp_path / "a.npz", prob=values, other=values[0])
@@ -27,7 +20,7 @@ def test_all_containers_hold_the_same(tmp_path):
         np.testing.assert_array_equal(only_array(load_arrays(path), path, key), values)
 
 
-def test_which_of_several_arrays_must_be_said(tmp_path):
+def test_which_of_several_arrays_must_be_said(tmp_path: Path) -> None:
     content = {"prob": np.ones(2), "logit": np.ones(2), "n": 1}
     for key, message in ((None, "expected one array, found prob, logit"), ("x", "expected an array 'x'")):
         with pytest.raises(InputError, match=rf"f\.npz: {message}.*`--key`"):
@@ -36,10 +29,10 @@ def test_which_of_several_arrays_must_be_said(tmp_path):
         only_array(3, tmp_path / "f.pt", None)
 
 
-def test_code_is_never_run(tmp_path):
+def test_code_is_never_run(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
-    torch.save({"a": Evil(trap)}, tmp_path / "x.pt")
-    np.savez(tmp_path / "x.npz", a=np.array([Evil(trap)], dtype=object))
+    torch.save({"a": Trap(trap)}, tmp_path / "x.pt")
+    np.savez(tmp_path / "x.npz", a=np.array([Trap(trap)], dtype=object))
     for suffix in (".pt", ".npz"):
         with pytest.raises(InputError, match=rf"cannot read .*x\{suffix}"):
             load_arrays(tmp_path / f"x{suffix}")
@@ -50,7 +43,7 @@ def test_code_is_never_run(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pt"])
-def test_damaged_and_missing_files_are_named(tmp_path, suffix):
+def test_damaged_and_missing_files_are_named(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"x{suffix}"
     with pytest.raises(InputError, match=rf"x\{suffix} does not exist"):
         load_arrays(path)
@@ -60,7 +53,7 @@ def test_damaged_and_missing_files_are_named(tmp_path, suffix):
             load_arrays(path)
 
 
-def test_a_sparse_tensor_is_no_array(tmp_path):
+def test_a_sparse_tensor_is_no_array(tmp_path: Path) -> None:
     torch.save(torch.eye(3).to_sparse(), tmp_path / "x.pt")
     with pytest.raises(InputError, match=r"x\.pt holds a tensor that is no plain array"):
         load_arrays(tmp_path / "x.pt")

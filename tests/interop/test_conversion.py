@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,18 @@ from ssdd_lightning.interop.formats import Scores
 PATH = Path("f.npy")
 
 
-def run(classes, values, size=None, labels=None, **how):
+def run(
+    classes: list[int],
+    values: np.ndarray,
+    size: tuple[int, int] | None = None,
+    labels: tuple[int, ...] | None = None,
+    **how: Any,
+) -> tuple[list[int], np.ndarray]:
     values = np.asarray(values)
     return convert(Scores(classes, values), size or values.shape[1:], labels, Conversion(**how), PATH)
 
 
-def test_background_is_made_where_it_is_missing():
+def test_background_is_made_where_it_is_missing() -> None:
     cams = np.random.default_rng(0).random((2, 4, 5)).astype(np.float32)
     classes, maps = run([12, 8], cams, alpha=3.0)
     assert classes == [0, 8, 12]
@@ -23,14 +30,14 @@ def test_background_is_made_where_it_is_missing():
     np.testing.assert_array_equal(maps[1:], cams[::-1])
 
 
-def test_probabilities_with_background_stay_as_they_are():
+def test_probabilities_with_background_stay_as_they_are() -> None:
     given = np.random.default_rng(0).random((3, 4, 5)).astype(np.float16)
     classes, maps = run([0, 8, 12], given, alpha=3.0)
-    assert (classes, maps.dtype) == ([0, 8, 12], np.float32)
+    assert (classes, maps.dtype) == ([0, 8, 12], np.dtype(np.float32))
     np.testing.assert_array_equal(maps, given.astype(np.float32))
 
 
-def test_logits_become_probabilities_of_the_labelled_classes():
+def test_logits_become_probabilities_of_the_labelled_classes() -> None:
     logits = np.random.default_rng(0).normal(0, 5, (4, 4, 5))
     classes, maps = run([0, 1, 2, 3], logits, labels=(1, 3), logits=True)
     expected = np.exp(logits[[0, 1, 3]]) / np.exp(logits[[0, 1, 3]]).sum(0)
@@ -41,7 +48,7 @@ def test_logits_become_probabilities_of_the_labelled_classes():
 
 
 @pytest.mark.parametrize("found", [(12, 16), (47, 63), (96, 125), (48, 64)])
-def test_any_resolution_of_the_same_aspect_is_resized(found):
+def test_any_resolution_of_the_same_aspect_is_resized(found: tuple[int, int]) -> None:
     ramp = np.broadcast_to(np.linspace(0, 1, found[1], dtype=np.float32), found)
     _, maps = run([0, 1], np.stack([1 - ramp, ramp]), size=(48, 63))
     assert maps.shape == (2, 48, 63)
@@ -50,7 +57,7 @@ def test_any_resolution_of_the_same_aspect_is_resized(found):
 
 
 @pytest.mark.parametrize("found", [(63, 48), (12, 12), (48, 80)])
-def test_another_aspect_is_refused_or_stretched(found):
+def test_another_aspect_is_refused_or_stretched(found: tuple[int, int]) -> None:
     values = np.zeros((2, *found))
     with pytest.raises(InputError, match=rf"f\.npy: the scores are {found[1]} x {found[0]}, the image 63 x 48"):
         run([0, 1], values, size=(48, 63))
@@ -66,14 +73,14 @@ def test_another_aspect_is_refused_or_stretched(found):
         (np.inf, "holds NaN or infinite values"),
     ],
 )
-def test_values_out_of_range_are_refused(value, message):
+def test_values_out_of_range_are_refused(value: float, message: str) -> None:
     values = np.zeros((2, 3, 4))
     values[1, 2, 3] = value
     with pytest.raises(InputError, match=rf"f\.npy.*{message}"):
         run([0, 1], values)
 
 
-def test_half_precision_may_round_beyond_1():
+def test_half_precision_may_round_beyond_1() -> None:
     assert run([0, 1], np.full((2, 3, 4), 1.0005))[1].max() == 1
 
 
@@ -86,12 +93,14 @@ def test_half_precision_may_round_beyond_1():
         ([0], None, np.full((1, 3, 4), "a"), "expected numbers, found <U1"),
     ],
 )
-def test_what_does_not_fit_the_labels_is_refused(classes, labels, values, message):
+def test_what_does_not_fit_the_labels_is_refused(
+    classes: list[int], labels: tuple[int, ...] | None, values: np.ndarray, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         run(classes, values, labels=labels)
 
 
-def test_probabilities_are_no_logits():
+def test_probabilities_are_no_logits() -> None:
     values = np.stack([np.full((3, 4), 0.25), np.full((3, 4), 0.75)])
     with pytest.raises(InputError, match=r"holds probabilities, which add up to 1, not logits; leave out `--logits`"):
         run([0, 1], values, logits=True)

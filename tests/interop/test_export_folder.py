@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,19 +11,19 @@ from ssdd_lightning.storage.score_maps import map_path, write_map
 
 
 @pytest.fixture
-def maps(tmp_path):
+def maps(tmp_path: Path) -> tuple[Path, np.ndarray]:
     values = np.square(np.random.default_rng(0).integers(0, 256, (3, 9, 14)) / 255)
     write_map(map_path(tmp_path / "maps", "my cat"), [0, 8, 12], values)
     return tmp_path / "maps", values
 
 
-def exported(maps, kind):
+def exported(maps: tuple[Path, np.ndarray], kind: str) -> dict[int | str, np.ndarray | torch.Tensor]:
     folder = maps[0]
     export_folder(folder, folder.parent / kind, kind, progress=False)
     return np.load(folder.parent / kind / "my cat.npy", allow_pickle=True).item()
 
 
-def test_psa(maps):
+def test_psa(maps: tuple[Path, np.ndarray]) -> None:
     cam, aff = exported(maps, "psa-cam"), exported(maps, "psa-aff")
     assert (list(cam), list(aff)) == ([7, 11], [0, 8, 12])
     assert all(type(key) is int for key in (*cam, *aff))
@@ -30,7 +32,7 @@ def test_psa(maps):
     assert cam[7].dtype == np.float32
 
 
-def test_irn_as_its_own_code_reads_it(maps):
+def test_irn_as_its_own_code_reads_it(maps: tuple[Path, np.ndarray]) -> None:
     content = exported(maps, "irn")
     assert (content["keys"].dtype, content["keys"].tolist()) == (torch.int64, [7, 11])
     assert np.pad(content["keys"] + 1, (1, 0), mode="constant").tolist() == [0, 8, 12]
@@ -38,7 +40,7 @@ def test_irn_as_its_own_code_reads_it(maps):
     np.testing.assert_allclose(content["high_res"], maps[1][1:], atol=1e-6)
 
 
-def test_bad_input(maps, tmp_path):
+def test_bad_input(maps: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown format 'masks'"):
         export_folder(maps[0], tmp_path / "out", "masks")
     with pytest.raises(InputError, match="holds no score maps"):
@@ -48,7 +50,9 @@ def test_bad_input(maps, tmp_path):
         export_folder(maps[0], tmp_path / "out", "irn")
 
 
-def test_only_what_changed_is_written_again(maps, tmp_path, capsys):
+def test_only_what_changed_is_written_again(
+    maps: tuple[Path, np.ndarray], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = maps[1]
     write_map(map_path(maps[0], "dog"), [0, 12], values[:2])
     words = ["export", str(maps[0]), f"--out={tmp_path / 'out'}"]
@@ -68,7 +72,7 @@ def test_only_what_changed_is_written_again(maps, tmp_path, capsys):
     assert set(np.load(tmp_path / "out" / "dog.npy", allow_pickle=True).item()) == {"keys", "cam", "high_res"}
 
 
-def test_a_damaged_entry_is_a_sentence(maps, tmp_path):
+def test_a_damaged_entry_is_a_sentence(maps: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     exported(maps, "irn")
     (tmp_path / "irn" / "export.json").write_text("{}")
     with pytest.raises(InputError, match=r"expected an entry of the ledger .*export\.json.*; remove it"):

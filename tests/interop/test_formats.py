@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,18 +12,20 @@ PATH = Path("f.npy")
 MAP = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
-def context(labels=None, channels=None, key=None, num_classes=21):
+def context(
+    labels: tuple[int, ...] | None = None, channels: str | None = None, key: str | None = None, num_classes: int = 21
+) -> Context:
     return Context(PATH, num_classes, labels, channels, key)
 
 
-def test_psa_counts_foreground_from_0_in_cams_and_background_as_0_elsewhere():
+def test_psa_counts_foreground_from_0_in_cams_and_background_as_0_elsewhere() -> None:
     cam = read_psa_cam({np.int64(11): 2 * MAP, 7: MAP}, context())
     assert cam.classes == [12, 8]
     np.testing.assert_array_equal(cam.values, [2 * MAP, MAP])
     assert read_psa_aff({0: MAP, 8: MAP}, context()).classes == [0, 8]
 
 
-def test_the_ssdd_repository_writes_background_and_present_classes_as_an_array():
+def test_the_ssdd_repository_writes_background_and_present_classes_as_an_array() -> None:
     found = read_psa_aff(np.stack([MAP] * 3), context(labels=(8, 12)))
     assert found.classes == [0, 8, 12]
     with pytest.raises(InputError, match=r"f\.npy: present channels .*`--labels`"):
@@ -39,7 +43,7 @@ def test_the_ssdd_repository_writes_background_and_present_classes_as_an_array()
         ({"high_res": 1, "attn_highres": 3}, 1),
     ],
 )
-def test_irn_and_clip_es(scores, expected):
+def test_irn_and_clip_es(scores: dict[str, int], expected: int) -> None:
     content = {"keys": np.array([7, 11]), **{key: np.stack([MAP * factor] * 2) for key, factor in scores.items()}}
     found = read_irn(content, context())
     assert found.classes == [8, 12]
@@ -60,20 +64,22 @@ def test_irn_and_clip_es(scores, expected):
         (5, (1, 2, 3, 5), "foreground", [1, 2, 3, 4, 5]),
     ],
 )
-def test_what_channels_of_a_plain_array_are(count, labels, channels, expected):
+def test_what_channels_of_a_plain_array_are(
+    count: int, labels: tuple[int, ...] | None, channels: str | None, expected: list[int]
+) -> None:
     values = np.zeros((1, count, 2, 3))
     found = read_array(values, context(labels, channels, num_classes=6))
     assert found.classes == expected
     assert found.values.shape == (count, 2, 3)
 
 
-def test_channels_that_may_mean_two_things_are_refused():
+def test_channels_that_may_mean_two_things_are_refused() -> None:
     with pytest.raises(InputError, match=r"f\.npy has 5 channels, which fits several meanings.*`--channels`"):
         read_array(np.zeros((5, 2, 3)), context((1, 2, 3, 5), num_classes=6))
 
 
 @pytest.mark.parametrize("key", [20, -1, "cat", 1.5, True, None])
-def test_keys_that_are_no_class_indices_are_refused(key):
+def test_keys_that_are_no_class_indices_are_refused(key: float | str | None) -> None:
     with pytest.raises(InputError, match=r"f\.npy: .* is no class index; expected 0\.\.19"):
         read_psa_cam({3: MAP, key: MAP}, context())
 
@@ -97,6 +103,8 @@ def test_keys_that_are_no_class_indices_are_refused(key):
         (read_array, np.zeros((7, 2, 3)), r"7 channels, which fits no meaning; expected 21 \(all\), 20 \(foreground\)"),
     ],
 )
-def test_what_is_no_file_of_the_format_is_described(read, content, message):
+def test_what_is_no_file_of_the_format_is_described(
+    read: Callable[..., Any], content: np.ndarray | dict[int | str, np.ndarray | list[list[int]]], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         read(content, context())

@@ -1,4 +1,6 @@
-import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,23 +13,16 @@ from ssdd_lightning.interop.export_folder import export_folder
 from ssdd_lightning.interop.import_folder import ImportOptions, import_folder
 from ssdd_lightning.storage.masks import VOC_PALETTE, read_mask
 from ssdd_lightning.storage.score_maps import map_path, read_map
+from tests.helpers.files import Trap
 
 LEVEL = 0.004  # what 8 bits keep of a score
 
 
-class Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path: Path) -> Callable[..., Path]:
     """Write a file a photo and return the folder."""
 
-    def save(contents, folder="source"):
+    def save(contents: dict[str, Any], folder: str = "source") -> Path:
         (tmp_path / folder).mkdir(exist_ok=True)
         for name, content in contents.items():
             np.save(tmp_path / folder / f"{name}.npy", content, allow_pickle=True)
@@ -36,13 +31,13 @@ def write(tmp_path):
     return save
 
 
-def run(source, photos, **options):
+def run(source: Path, photos: Path, **options: Any) -> tuple[Path, int]:
     out = photos.parent / "out"
     written = import_folder(source, photos, out, ImportOptions(**options), num_workers=2, progress=False)
     return out, written
 
 
-def check(out, scores, alpha=4.0):
+def check(out: Path, scores: dict[str, dict[int, np.ndarray]], alpha: float = 4.0) -> None:
     for name, cams in scores.items():
         classes, maps = read_map(map_path(out, name))
         assert classes == [0, *cams]
@@ -50,14 +45,18 @@ def check(out, scores, alpha=4.0):
         np.testing.assert_allclose(maps[0], (1 - np.max(list(cams.values()), 0)) ** alpha, atol=LEVEL)
 
 
-def test_activation_maps_of_psa(photos, scores, write):
+def test_activation_maps_of_psa(
+    photos: Path, scores: dict[str, dict[int, np.ndarray]], write: Callable[..., Path]
+) -> None:
     source = write({name: {index - 1: cam for index, cam in cams.items()} for name, cams in scores.items()})
     out, written = run(source, photos, alpha=8.0)
     assert written == 3
     check(out, scores, alpha=8.0)
 
 
-def test_activation_maps_of_irn(photos, scores, write):
+def test_activation_maps_of_irn(
+    photos: Path, scores: dict[str, dict[int, np.ndarray]], write: Callable[..., Path]
+) -> None:
     contents = {
         name: {"keys": torch.tensor(list(cams)) - 1, "cam": torch.zeros(9), "high_res": np.stack(list(cams.values()))}
         for name, cams in scores.items()
@@ -65,7 +64,9 @@ def test_activation_maps_of_irn(photos, scores, write):
     check(run(write(contents), photos)[0], scores)
 
 
-def test_affinity_maps_of_psa_and_the_array_of_the_ssdd_repository(photos, scores, write, tmp_path):
+def test_affinity_maps_of_psa_and_the_array_of_the_ssdd_repository(
+    photos: Path, scores: dict[str, dict[int, np.ndarray]], write: Callable[..., Path], tmp_path: Path
+) -> None:
     full = {name: np.stack([1 - max(cams.values(), key=np.max), *cams.values()]) for name, cams in scores.items()}
     dicts = {name: dict(zip([0, *scores[name]], maps, strict=True)) for name, maps in full.items()}
     for contents, folder in ((dicts, "dicts"), (full, "arrays")):
@@ -79,7 +80,9 @@ def test_affinity_maps_of_psa_and_the_array_of_the_ssdd_repository(photos, score
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
-def test_logits_of_another_resolution(photos, scores, tmp_path, suffix):
+def test_logits_of_another_resolution(
+    photos: Path, scores: dict[str, dict[int, np.ndarray]], tmp_path: Path, suffix: str
+) -> None:
     (tmp_path / "source").mkdir()
     for name, cams in scores.items():
         height, width = next(iter(cams.values())).shape
@@ -96,7 +99,7 @@ def test_logits_of_another_resolution(photos, scores, tmp_path, suffix):
     np.testing.assert_allclose(maps[1], 1 / (1 + 2 * np.exp(-5)), atol=LEVEL)
 
 
-def test_masks_indexed_and_painted(photos, tmp_path):
+def test_masks_indexed_and_painted(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     masks = {"my cat": np.full((24, 36), 8), "été": np.full((24, 36), 255)}
     for name, mask in masks.items():
@@ -106,7 +109,7 @@ def test_masks_indexed_and_painted(photos, tmp_path):
         np.testing.assert_array_equal(read_mask(out / f"{name}.png"), mask)
 
 
-def test_masks_of_another_size_or_dataset_are_refused(photos, tmp_path):
+def test_masks_of_another_size_or_dataset_are_refused(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     path = tmp_path / "source" / "my cat.png"
     Image.fromarray(np.zeros((24, 35), np.uint8)).save(path)
@@ -118,7 +121,12 @@ def test_masks_of_another_size_or_dataset_are_refused(photos, tmp_path):
     assert run(tmp_path / "source", photos, classes="31")[1] == 1
 
 
-def test_goes_on_where_it_stopped(photos, scores, write, capsys):
+def test_goes_on_where_it_stopped(
+    photos: Path,
+    scores: dict[str, dict[int, np.ndarray]],
+    write: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     source = write({name: {index - 1: cam for index, cam in cams.items()} for name, cams in scores.items()})
     out, _ = run(source, photos)
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.map.png")}
@@ -130,15 +138,15 @@ def test_goes_on_where_it_stopped(photos, scores, write, capsys):
     assert "because alpha was 4.0 and is 2.0." in capsys.readouterr().out
 
 
-def test_a_failed_import_may_be_repeated_with_other_options(photos, write):
+def test_a_failed_import_may_be_repeated_with_other_options(photos: Path, write: Callable[..., Path]) -> None:
     source = write({"my cat": np.full((21, 24, 36), 3.0)})
     with pytest.raises(InputError, match="`--logits`"):
         run(source, photos)
     assert run(source, photos, logits=True)[1] == 1
 
 
-def test_hidden_code_is_refused_and_never_run(photos, write, tmp_path):
-    source = write({"my cat": {7: Evil(tmp_path / "trap")}})
+def test_hidden_code_is_refused_and_never_run(photos: Path, write: Callable[..., Path], tmp_path: Path) -> None:
+    source = write({"my cat": {7: Trap(tmp_path / "trap")}})
     for kind in (None, "psa-cam", "irn", "arrays"):
         with pytest.raises(InputError, match=r"my cat\.npy: the pickle asks for \w+\.mkdir"):
             run(source, photos, format=kind)
@@ -158,13 +166,17 @@ def test_hidden_code_is_refused_and_never_run(photos, write, tmp_path):
         ({"my cat": 0}, {"alpha": 0.0}, "alpha: expected an exponent above 0"),
     ],
 )
-def test_bad_input_is_a_clear_sentence(photos, write, contents, options, message):
+def test_bad_input_is_a_clear_sentence(
+    photos: Path, write: Callable[..., Path], contents: dict[str, Any], options: dict[str, float | str], message: str
+) -> None:
     with pytest.raises(InputError, match=message) as caught:
         run(write(contents), photos, **{"format": "arrays", **options})
     assert "\n" not in str(caught.value)
 
 
-def test_labels_must_name_every_file(photos, scores, write, tmp_path):
+def test_labels_must_name_every_file(
+    photos: Path, scores: dict[str, dict[int, np.ndarray]], write: Callable[..., Path], tmp_path: Path
+) -> None:
     (tmp_path / "few.json").write_text('{"my cat": ["cat"]}')
     source = write({name: {index - 1: cam for index, cam in cams.items()} for name, cams in scores.items()})
     with pytest.raises(InputError, match=r"2 of 3 files have no label in .*few\.json"):
@@ -172,7 +184,9 @@ def test_labels_must_name_every_file(photos, scores, write, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["psa-cam", "psa-aff", "irn"])
-def test_what_is_exported_comes_back(photos, scores, write, tmp_path, kind):
+def test_what_is_exported_comes_back(
+    photos: Path, scores: dict[str, dict[int, np.ndarray]], write: Callable[..., Path], tmp_path: Path, kind: str
+) -> None:
     source = write({name: {index - 1: cam for index, cam in cams.items()} for name, cams in scores.items()})
     out, _ = run(source, photos)
     assert export_folder(out, tmp_path / "files", kind, progress=False) == 3
@@ -187,7 +201,13 @@ def test_what_is_exported_comes_back(photos, scores, write, tmp_path, kind):
         np.testing.assert_allclose(found[0], maps[0], atol=2 * LEVEL)
 
 
-def test_the_commands(photos, scores, write, tmp_path, capsys):
+def test_the_commands(
+    photos: Path,
+    scores: dict[str, dict[int, np.ndarray]],
+    write: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     source = write({name: {index - 1: cam for index, cam in cams.items()} for name, cams in scores.items()})
     words = [f"--images={photos}", f"--out={tmp_path / 'out'}", f"--labels={tmp_path / 'labels.json'}"]
     assert main(["import", str(source), "--from=psa-cam", *words, "--alpha=2", "--num_workers=1"]) == 0
@@ -197,7 +217,7 @@ def test_the_commands(photos, scores, write, tmp_path, capsys):
     assert len(list((tmp_path / "irn").glob("*.npy"))) == 3
 
 
-def test_photos_are_never_written_over(photos, write):
+def test_photos_are_never_written_over(photos: Path, write: Callable[..., Path]) -> None:
     source = write({"my cat": {0: np.zeros((24, 36))}})
     with pytest.raises(InputError, match=r"would write into .*, which is one of its inputs"):
         main(["import", str(source), f"--images={photos}", f"--out={photos}"])

@@ -1,3 +1,7 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +14,7 @@ CLASSES = {0: "background", 3: "a", 8: "b", 12: "c"}
 
 
 @pytest.fixture
-def folders(tmp_path):
+def folders(tmp_path: Path) -> tuple[Path, Path]:
     """Maps of different classes, one without background and one of background alone, and truth that fits a little."""
     rng = np.random.default_rng(0)
     for name, classes in {"a": [0, 3, 8], "b": [8, 12], "c": [0], "d": [0, 12]}.items():
@@ -24,7 +28,7 @@ def folders(tmp_path):
     return tmp_path / "maps", tmp_path / "truth"
 
 
-def score_with(folders, tmp_path, background):
+def score_with(folders: tuple[Path, Path], tmp_path: Path, background: Callable[..., Any]) -> float:
     """The slow way: give every map its background, write masks, score them."""
     maps, truth = folders
     for name in "abcd":
@@ -37,23 +41,25 @@ def score_with(folders, tmp_path, background):
 
 
 @pytest.fixture
-def curves(folders):
+def curves(folders: tuple[Path, Path]) -> BackgroundCurves:
     return evaluate_folders(*folders, [*"abcd"], CLASSES, progress=False, curves=True).curves
 
 
 @pytest.mark.parametrize("value", [0.0, 0.005, 0.1234, 0.37, 0.62, 0.999, 1.0])
-def test_constant_background(folders, tmp_path, curves, value):
+def test_constant_background(
+    folders: tuple[Path, Path], tmp_path: Path, curves: BackgroundCurves, value: float
+) -> None:
     expected = score_with(folders, tmp_path, lambda best: np.full_like(best, value))
     assert curves.constant([value])[value] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1, 4, 16, 64])
-def test_alpha_background(folders, tmp_path, curves, alpha):
+def test_alpha_background(folders: tuple[Path, Path], tmp_path: Path, curves: BackgroundCurves, alpha: float) -> None:
     expected = score_with(folders, tmp_path, lambda best: (1 - best) ** alpha)
     assert curves.alpha([alpha])[alpha] == pytest.approx(expected)
 
 
-def test_the_curves_are_no_lines(curves):
+def test_the_curves_are_no_lines(curves: BackgroundCurves) -> None:
     assert len({round(miou, 4) for miou in curves.constant().values()}) > 50
     assert len({round(miou, 4) for miou in curves.alpha().values()}) == len(ALPHAS)
     value, miou = best_point(curves.constant())
@@ -61,11 +67,11 @@ def test_the_curves_are_no_lines(curves):
     assert 0 < value < 1
 
 
-def test_nothing_scored_has_no_best_point():
+def test_nothing_scored_has_no_best_point() -> None:
     curves = BackgroundCurves(np.zeros((2, 3, 256), np.int64), np.zeros(3, np.int64))
     assert curves.to_dict()["constant"]["best"]["miou"] is None
 
 
-def test_ignored_pixels_are_not_counted():
+def test_ignored_pixels_are_not_counted() -> None:
     counts = foreground_counts([0, 1], np.ones((2, 4, 4), np.float32), np.full((4, 4), 255, np.uint8), 2)
     assert counts.sum() == 0

@@ -12,14 +12,16 @@ from ssdd_lightning.metrics.boundary import (
 from ssdd_lightning.metrics.confusion import confusion_matrix
 
 
-def blobs(seed, shape=(61, 83), values=(0, 1, 2, 255), smooth=3.0):
+def blobs(
+    seed: int, shape: tuple[int, int] = (61, 83), values: tuple[int, ...] = (0, 1, 2, 255), smooth: float = 3.0
+) -> np.ndarray:
     """A mask of smooth regions, as masks of photos are."""
     rng = np.random.default_rng(seed)
     fields = [ndimage.gaussian_filter(rng.normal(size=shape), smooth) for _ in values]
     return np.array(values, np.uint8)[np.argmax(fields, axis=0)]
 
 
-def region(mask, depth):
+def region(mask: np.ndarray, depth: int) -> np.ndarray:
     """The paper's construction for one binary mask: pad by background, erode `depth` times, subtract."""
     eroded = ndimage.binary_erosion(np.pad(mask, 1), np.ones((3, 3)), iterations=depth)[1:-1, 1:-1]
     return mask & ~eroded
@@ -27,7 +29,7 @@ def region(mask, depth):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("shape", [(61, 83), (150, 40), (4, 200), (1, 1), (500, 375)])
-def test_boundary_counts_agree_with_erosion_class_by_class(shape):
+def test_boundary_counts_agree_with_erosion_class_by_class(shape: tuple[int, int]) -> None:
     prediction, truth = blobs(1, shape), blobs(2, shape)
     depth = max(1, round(0.02 * (shape[0] ** 2 + shape[1] ** 2) ** 0.5))
     counts = boundary_counts(prediction, truth, 4)
@@ -37,12 +39,12 @@ def test_boundary_counts_agree_with_erosion_class_by_class(shape):
         assert counts[:, index].tolist() == [(true & predicted).sum(), true.sum(), predicted.sum()]
 
 
-def test_depth_of_a_voc_photo():
+def test_depth_of_a_voc_photo() -> None:
     assert boundary_depth(375, 500) == 12
     assert boundary_depth(10, 10) == 1
 
 
-def test_boundary_iou_of_a_moved_square():
+def test_boundary_iou_of_a_moved_square() -> None:
     truth = np.zeros((50, 50), np.uint8)  # depth 1
     truth[10:20, 10:20] = 1
     prediction = np.roll(truth, 1, axis=1)
@@ -52,13 +54,13 @@ def test_boundary_iou_of_a_moved_square():
     assert np.isnan(iou[2])
 
 
-def test_a_prediction_that_is_right_where_it_is_scored_reaches_one():
+def test_a_prediction_that_is_right_where_it_is_scored_reaches_one() -> None:
     truth = blobs(3)
     filled = np.where(truth == 255, 1, truth).astype(np.uint8)
     np.testing.assert_array_equal(boundary_iou(boundary_counts(filled, truth, 3)), np.ones(3))
 
 
-def test_boundary_iou_falls_where_only_the_contour_is_wrong():
+def test_boundary_iou_falls_where_only_the_contour_is_wrong() -> None:
     truth = blobs(4, (200, 200), values=(0, 1), smooth=12)
     wrong = ndimage.binary_dilation(truth == 1, iterations=4).astype(np.uint8)
     iou = boundary_iou(boundary_counts(wrong, truth, 2))
@@ -68,7 +70,7 @@ def test_boundary_iou_falls_where_only_the_contour_is_wrong():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 40, 100])
-def test_near_other_value_is_the_chessboard_distance(width):
+def test_near_other_value_is_the_chessboard_distance(width: int) -> None:
     mask = blobs(5)
     distance = np.zeros(mask.shape)
     for value in np.unique(mask):
@@ -77,12 +79,12 @@ def test_near_other_value_is_the_chessboard_distance(width):
     np.testing.assert_array_equal(near_other_value(mask, width), distance <= width)
 
 
-def test_nothing_is_near_in_a_mask_of_one_value():
+def test_nothing_is_near_in_a_mask_of_one_value() -> None:
     assert not near_other_value(np.full((5, 7), 3, np.uint8), 30).any()
 
 
 @pytest.mark.parity
-def test_trimap_is_the_confusion_of_the_pixels_in_the_band():
+def test_trimap_is_the_confusion_of_the_pixels_in_the_band() -> None:
     prediction, truth = blobs(6), blobs(7)
     widths = (1, 3, 10, 200)
     counts = trimap_counts(prediction, truth, 3, widths)
@@ -97,7 +99,7 @@ def test_trimap_is_the_confusion_of_the_pixels_in_the_band():
     assert counts[0].sum() < counts[1].sum() < counts[2].sum()
 
 
-def test_the_band_begins_where_the_ignored_ring_ends():
+def test_the_band_begins_where_the_ignored_ring_ends() -> None:
     truth = np.zeros((1, 20), np.uint8)
     truth[0, 8:12] = 255
     truth[0, 12:] = 1

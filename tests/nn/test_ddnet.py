@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -6,29 +8,29 @@ from torch.nn import functional as F
 from ssdd_lightning.nn import DDNet
 
 
-def inputs(size=8, classes=3):
+def inputs(size: int = 8, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     high = torch.randn(2, 6, size // 2, size // 2, generator=draw)
     low = torch.randn(2, 5, 2 * size, 2 * size, generator=draw)
     return high, low, torch.randint(0, classes, (2, size, size), generator=draw)
 
 
-def ddnet(**options):
+def ddnet(**options: Any) -> DDNet:
     torch.manual_seed(0)
     return DDNet(3, 6, 5, width=4, **options)
 
 
-def norms(model):
+def norms(model: DDNet) -> list[nn.BatchNorm2d]:
     return [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
 
 
-def reflect(x):
+def reflect(x: torch.Tensor) -> torch.Tensor:
     return F.pad(x, (1, 1, 1, 1), mode="reflect")
 
 
-def test_ddnet_equals_the_figure_written_out():
+def test_ddnet_equals_the_figure_written_out() -> None:
     """Fig. 2 with convolutions on the one-hot mask; fresh frozen normalisation is the identity."""
-    model = ddnet(frozen_norm=True)
+    model: Any = ddnet(frozen_norm=True)
     high, low, mask = inputs()
     image = torch.cat((F.interpolate(high, (8, 8), mode="bilinear"), F.avg_pool2d(low, 2)), 1)
     features = F.conv2d(reflect(image), model.image[1].weight).relu()
@@ -46,12 +48,12 @@ def test_ddnet_equals_the_figure_written_out():
 
 
 @pytest.mark.parametrize(("size", "expected"), [(None, (8, 8)), ((12, 10), (12, 10)), ((3, 5), (3, 5))])
-def test_image_features_have_the_masks_size(size, expected):
+def test_image_features_have_the_masks_size(size: tuple[int, int] | None, expected: tuple[int, int]) -> None:
     high, low, _ = inputs()
     assert ddnet().image_features(high, low, size).shape == (2, 4, *expected)
 
 
-def test_frozen_norm_stays_in_eval_mode():
+def test_frozen_norm_stays_in_eval_mode() -> None:
     model = ddnet(frozen_norm=True)
     for mode in (True, False, True):
         model.train(mode)
@@ -61,7 +63,7 @@ def test_frozen_norm_stays_in_eval_mode():
     assert not any(p.requires_grad for norm in norms(model) for p in norm.parameters())
 
 
-def test_frozen_norm_does_not_learn_statistics_and_the_other_one_does():
+def test_frozen_norm_does_not_learn_statistics_and_the_other_one_does() -> None:
     high, low, mask = inputs()
     for frozen in (True, False):
         model = ddnet(frozen_norm=frozen)
@@ -70,20 +72,20 @@ def test_frozen_norm_does_not_learn_statistics_and_the_other_one_does():
         assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) == frozen
 
 
-def test_norm_that_is_not_frozen_follows_the_mode():
+def test_norm_that_is_not_frozen_follows_the_mode() -> None:
     model = ddnet()
     assert all(norm.training for norm in norms(model))
     assert not any(norm.training for norm in norms(model.eval()))
 
 
-def test_fresh_frozen_norm_is_the_identity():
+def test_fresh_frozen_norm_is_the_identity() -> None:
     for norm in norms(ddnet(frozen_norm=True)):
         x = torch.randn(2, norm.num_features, 3, 3, generator=torch.Generator().manual_seed(0))
         torch.testing.assert_close(norm(x), x, rtol=1e-5, atol=1e-6)
 
 
-def test_ignored_pixels_enter_as_zeros():
-    model = ddnet(frozen_norm=True)
+def test_ignored_pixels_enter_as_zeros() -> None:
+    model: Any = ddnet(frozen_norm=True)
     high, low, mask = inputs()
     features = model.image_features(high, low)
     ignored = model(features, torch.full_like(mask, 255))
@@ -91,7 +93,7 @@ def test_ignored_pixels_enter_as_zeros():
     torch.testing.assert_close(ignored, model(features, mask))
 
 
-def test_features_are_detached_from_the_segmentation_network():
+def test_features_are_detached_from_the_segmentation_network() -> None:
     high, low, mask = inputs()
     high.requires_grad_()
     low.requires_grad_()

@@ -6,26 +6,26 @@ from torch.nn import functional as F
 from ssdd_lightning.nn.layers import ConvNormAct, MaskEmbedding, ReflectionPad
 
 
-def one_hot(mask, classes):
+def one_hot(mask: torch.Tensor, classes: int) -> torch.Tensor:
     """One-hot of a mask, all zeros at 255: B x C x H x W."""
     return torch.stack([(mask == c).float() for c in range(classes)], 1)
 
 
-def random_mask(classes=5, shape=(2, 6, 7)):
+def random_mask(classes: int = 5, shape: tuple[int, int, int] = (2, 6, 7)) -> torch.Tensor:
     draw = torch.Generator().manual_seed(0)
     mask = torch.randint(0, classes, shape, generator=draw)
     mask[torch.rand(shape, generator=draw) < 0.2] = 255
     return mask
 
 
-def test_mask_embedding_is_a_convolution_on_the_one_hot_mask():
+def test_mask_embedding_is_a_convolution_on_the_one_hot_mask() -> None:
     layer, mask = MaskEmbedding(5, 8), random_mask()
     embedded = layer(mask)
     torch.testing.assert_close(embedded, F.conv2d(one_hot(mask, 5), layer.weight))
     assert (embedded.permute(0, 2, 3, 1)[mask == 255] == 0).all()
 
 
-def test_mask_embedding_has_the_convolutions_gradient():
+def test_mask_embedding_has_the_convolutions_gradient() -> None:
     layer, mask = MaskEmbedding(5, 8), random_mask()
     weight = layer.weight.detach().clone().requires_grad_()
     direction = torch.randn(2, 8, 6, 7, generator=torch.Generator().manual_seed(1))
@@ -34,19 +34,19 @@ def test_mask_embedding_has_the_convolutions_gradient():
     torch.testing.assert_close(layer.weight.grad, weight.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_mask_embedding_loads_a_convolutions_weights():
+def test_mask_embedding_loads_a_convolutions_weights() -> None:
     layer, convolution = MaskEmbedding(5, 8), nn.Conv2d(5, 8, 1, bias=False)
     layer.load_state_dict(convolution.state_dict())
     torch.testing.assert_close(layer(random_mask()), convolution(one_hot(random_mask(), 5)))
 
 
-def test_reflection_pad_mirrors_without_repeating_the_edge():
+def test_reflection_pad_mirrors_without_repeating_the_edge() -> None:
     x = torch.arange(3.0).view(1, 1, 1, 3).expand(1, 1, 3, 3)
     assert ReflectionPad(2)(x)[0, 0, 0].tolist() == [2, 1, 0, 1, 2, 1, 0]
 
 
 @pytest.mark.parametrize("size", [(2, 9), (9, 2), (1, 1)])
-def test_reflection_pad_repeats_the_edge_of_a_small_map(size):
+def test_reflection_pad_repeats_the_edge_of_a_small_map(size: tuple[int, int]) -> None:
     x = torch.rand(1, 2, *size, generator=torch.Generator().manual_seed(0))
     padded = ReflectionPad(2)(x)
     assert padded.shape == (1, 2, size[0] + 4, size[1] + 4)
@@ -56,7 +56,7 @@ def test_reflection_pad_repeats_the_edge_of_a_small_map(size):
 
 @pytest.mark.parametrize(("kernel_size", "dilation"), [(1, 1), (3, 1), (3, 3)])
 @pytest.mark.parametrize("activation", [True, False])
-def test_conv_norm_act_keeps_the_size_and_normalises(kernel_size, dilation, activation):
+def test_conv_norm_act_keeps_the_size_and_normalises(kernel_size: int, dilation: int, activation: bool) -> None:
     x = torch.randn(2, 3, 8, 9, generator=torch.Generator().manual_seed(0))
     layer = ConvNormAct(3, 4, kernel_size, dilation, activation)
     y = layer(x)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import Backbone, ClassificationNetwork, SegmentationNetwork, backbones
 from ssdd_lightning.nn.resnet38 import ResidualBlock, ResNet38
 from ssdd_lightning.weights.backbone import load_backbone_weights
+from tests.helpers.weights import meta
 
 # stage: blocks, channels in, inside, out, stride, dilation of the first and of the other 3x3 convolutions
 STAGES = {
@@ -25,7 +28,7 @@ VALUES = [
 PATTERN = np.random.RandomState(0).standard_normal(65537).astype(np.float32)
 
 
-def fill(module):
+def fill(module: ResNet38) -> None:
     """Give a network weights that any platform computes alike: one pattern, repeated, scaled as Kaiming's."""
     with torch.no_grad():
         for name, tensor in module.state_dict().items():
@@ -40,13 +43,13 @@ def fill(module):
                 tensor.copy_(0.1 * values)
 
 
-def image(height=29, width=42):
+def image(height: int = 29, width: int = 42) -> torch.Tensor:
     pixels = np.random.RandomState(1).standard_normal((1, 3, height, width))
     return torch.from_numpy(pixels.astype(np.float32))
 
 
 @pytest.fixture(scope="module")
-def network():
+def network() -> ResNet38:
     with torch.device("meta"):
         model = ResNet38()
     model = model.to_empty(device="cpu").eval()
@@ -55,19 +58,21 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def skeleton():
+def skeleton() -> ResNet38:
     with torch.device("meta"):
         return ResNet38()
 
 
-def norm(t, x, name):
+def norm(t: dict[str, torch.Tensor], x: torch.Tensor, name: str) -> torch.Tensor:
     mean, variance, scale, shift = (
         t[f"{name}.{k}"].view(-1, 1, 1) for k in ("running_mean", "running_var", "weight", "bias")
     )
     return ((x - mean) / (variance + 1e-5).sqrt() * scale + shift).clamp(min=0)
 
 
-def wide_block(t, x, name, stride=1, first=1, dilation=1):
+def wide_block(
+    t: dict[str, torch.Tensor], x: torch.Tensor, name: str, stride: int = 1, first: int = 1, dilation: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
     entry = norm(t, x, f"{name}.bn_branch2a")
     y = F.conv2d(entry, t[f"{name}.conv_branch2a.weight"], stride=stride, padding=first, dilation=first)
     y = norm(t, y, f"{name}.bn_branch2b1")
@@ -77,7 +82,7 @@ def wide_block(t, x, name, stride=1, first=1, dilation=1):
     return x + y, entry
 
 
-def bottleneck(t, x, name):
+def bottleneck(t: dict[str, torch.Tensor], x: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     entry = norm(t, x, f"{name}.bn_branch2a")
     y = norm(t, F.conv2d(entry, t[f"{name}.conv_branch2a.weight"]), f"{name}.bn_branch2b1")
     y = norm(t, F.conv2d(y, t[f"{name}.conv_branch2b1.weight"], padding=4, dilation=4), f"{name}.bn_branch2b2")
@@ -85,7 +90,7 @@ def bottleneck(t, x, name):
     return F.conv2d(entry, t[f"{name}.conv_branch1.weight"]) + y, entry
 
 
-def written_out(t, x):
+def written_out(t: dict[str, torch.Tensor], x: torch.Tensor) -> list[torch.Tensor]:
     """ResNet-38 as METHOD and PSA describe it, function by function."""
     x, features = F.conv2d(x, t["conv1a.weight"], padding=1), []
     for stage, (count, _, _, _, stride, first, dilation) in STAGES.items():
@@ -101,7 +106,7 @@ def written_out(t, x):
 
 @pytest.mark.parity
 @torch.no_grad()
-def test_features_equal_the_network_written_out(network):
+def test_features_equal_the_network_written_out(network: ResNet38) -> None:
     expected = written_out(dict(network.state_dict()), image())
     for ours, theirs in zip(network(image()), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
@@ -109,13 +114,13 @@ def test_features_equal_the_network_written_out(network):
 
 @pytest.mark.parity
 @torch.no_grad()
-def test_features_keep_their_values(network):
+def test_features_keep_their_values(network: ResNet38) -> None:
     """Fixed once, after the test above agreed: a change of the network's arithmetic shows here."""
     for feature, expected in zip(network(image()), VALUES, strict=True):
         assert (feature.mean().item(), feature.std().item(), feature.max().item()) == pytest.approx(expected, rel=1e-4)
 
 
-def test_shapes_strides_and_channels(skeleton):
+def test_shapes_strides_and_channels(skeleton: ResNet38) -> None:
     features = skeleton(torch.empty(2, 3, 448, 320, device="meta"))
     assert [tuple(f.shape) for f in features] == [
         (2, 128, 224, 160),
@@ -127,11 +132,11 @@ def test_shapes_strides_and_channels(skeleton):
     assert [f.shape[1] for f in features] == list(ResNet38.channels)
 
 
-def expected_shapes():
+def expected_shapes() -> dict[str, tuple[int, ...]]:
     """The published state dict, spelled out."""
-    shapes = {"conv1a.weight": (64, 3, 3, 3)}
+    shapes: dict[str, tuple[int, ...]] = {"conv1a.weight": (64, 3, 3, 3)}
 
-    def add(block, convolutions, channels, shortcut):
+    def add(block: str, convolutions: tuple[int, ...], channels: tuple[int, ...], shortcut: bool) -> None:
         names = ("2a", "2b1", "2b2")
         for i, kernel in enumerate(convolutions):
             for tensor in ("weight", "bias", "running_mean", "running_var"):
@@ -149,14 +154,14 @@ def expected_shapes():
     return shapes | {f"bn7.{k}": (4096,) for k in ("weight", "bias", "running_mean", "running_var")}
 
 
-def test_names_and_shapes_are_those_of_the_published_weights(skeleton):
+def test_names_and_shapes_are_those_of_the_published_weights(skeleton: ResNet38) -> None:
     own = {k: tuple(v.shape) for k, v in skeleton.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert own == expected_shapes()
     assert {"b4_3.conv_branch2a.weight", "b4_5.bn_branch2b1.bias", "b7.conv_branch2b2.weight"} <= own.keys()
     assert sum(p.numel() for p in skeleton.parameters()) == 105_070_912
 
 
-def test_dilations_and_strides(skeleton):
+def test_dilations_and_strides(skeleton: ResNet38) -> None:
     convolutions = {k: m for k, m in skeleton.named_modules() if isinstance(m, nn.Conv2d)}
     dilated = {k: m.dilation[0] for k, m in convolutions.items() if m.dilation != (1, 1)}
     five = {f"b5{i}.conv_{b}": 2 for i in ("", "_1", "_2") for b in ("branch2a", "branch2b1")}
@@ -170,12 +175,12 @@ def test_dilations_and_strides(skeleton):
     }
 
 
-def test_fresh_weights_are_kaimings():
+def test_fresh_weights_are_kaimings() -> None:
     torch.manual_seed(0)
     block = ResidualBlock(8, (16, 16))
     assert not any(p.std() < 1e-3 for p in block.parameters() if p.ndim == 4)
     torch.manual_seed(0)
-    model = ResNet38()
+    model: Any = ResNet38()
     for conv in (model.b2.conv_branch2a, model.b5_1.conv_branch2b1):
         deviation = (2 / (conv.in_channels * 9)) ** 0.5
         assert conv.weight.std().item() == pytest.approx(deviation, rel=0.02)
@@ -184,7 +189,7 @@ def test_fresh_weights_are_kaimings():
 class Small(ResNet38):
     """The first two stages and the last block, narrow: enough for what does not depend on the size."""
 
-    def __init__(self, checkpointing=False):
+    def __init__(self, checkpointing: bool = False) -> None:
         nn.Module.__init__(self)
         self.checkpointing = checkpointing
         self.conv1a = nn.Conv2d(3, 8, 3, padding=1, bias=False)
@@ -194,7 +199,7 @@ class Small(ResNet38):
         self.bn7 = nn.BatchNorm2d(32)
 
 
-def trained_step(checkpointing):
+def trained_step(checkpointing: bool) -> tuple[list[torch.Tensor], Small]:
     torch.manual_seed(0)
     model = Small(checkpointing).train()
     torch.manual_seed(1)
@@ -203,7 +208,7 @@ def trained_step(checkpointing):
     return [f.detach() for f in features], model
 
 
-def test_checkpointing_changes_neither_features_nor_gradients_nor_running_averages():
+def test_checkpointing_changes_neither_features_nor_gradients_nor_running_averages() -> None:
     (plain, one), (saved, two) = trained_step(False), trained_step(True)
     for a, b in zip(plain, saved, strict=True):
         assert torch.equal(a, b)
@@ -214,8 +219,8 @@ def test_checkpointing_changes_neither_features_nor_gradients_nor_running_averag
     assert all(m.momentum == 0.1 for m in two.modules() if isinstance(m, nn.BatchNorm2d))
 
 
-def test_checkpointing_keeps_less():
-    def kept(checkpointing):
+def test_checkpointing_keeps_less() -> None:
+    def kept(checkpointing: bool) -> int:
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
             torch.manual_seed(0)
@@ -225,15 +230,9 @@ def test_checkpointing_keeps_less():
     assert kept(True) < 0.5 * kept(False)
 
 
-def build(kind, *args, **options):
-    """Build a network at its full size without memory for its tensors."""
-    with torch.device("meta"):
-        return kind(*args, **options)
-
-
 @pytest.mark.parametrize("layers", [(), ("conv1a",), ("conv1a", "b2", "b2_1", "b2_2")])
-def test_frozen_layers_and_norms_stay_frozen(layers):
-    backbone = build(Backbone, "resnet38", 8, freeze_norm=True, frozen_layers=layers)
+def test_frozen_layers_and_norms_stay_frozen(layers: tuple[str, ...]) -> None:
+    backbone = meta(Backbone, "resnet38", 8, freeze_norm=True, frozen_layers=layers)
     for mode in (True, False, True):
         backbone.train(mode)
         norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -246,8 +245,8 @@ def test_frozen_layers_and_norms_stay_frozen(layers):
     assert len(of_norms) == 2 * 37
 
 
-def test_frozen_layers_freeze_their_own_norms_only():
-    backbone = build(Backbone, "resnet38", 8, freeze_norm=False, frozen_layers=["conv1a", "b2"])
+def test_frozen_layers_freeze_their_own_norms_only() -> None:
+    backbone = meta(Backbone, "resnet38", 8, freeze_norm=False, frozen_layers=["conv1a", "b2"])
     backbone.train()
     assert not backbone.encoder.b2.bn_branch2a.training
     assert backbone.encoder.b2_1.bn_branch2a.training
@@ -255,7 +254,7 @@ def test_frozen_layers_freeze_their_own_norms_only():
     assert not backbone.encoder.b2.bn_branch2a.weight.requires_grad
 
 
-def test_frozen_layers_work_with_timm():
+def test_frozen_layers_work_with_timm() -> None:
     backbone = Backbone("resnet18", freeze_norm=False, frozen_layers=["conv1", "layer1.0"])
     frozen = {k.split(".")[0] for k, p in backbone.model.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "layer1"}
@@ -264,13 +263,13 @@ def test_frozen_layers_work_with_timm():
 
 
 @pytest.mark.parametrize("layer", ["b9", "", "bn_branch2a"])
-def test_unknown_layer_to_freeze_is_named(layer):
+def test_unknown_layer_to_freeze_is_named(layer: str) -> None:
     with pytest.raises(InputError, match=f"no layer '{layer}' to freeze; its layers are conv1a, b2, b2_1"):
-        build(Backbone, "resnet38", 8, frozen_layers=[layer])
+        meta(Backbone, "resnet38", 8, frozen_layers=[layer])
 
 
 @torch.no_grad()
-def test_the_image_is_normalised_with_imagenets_constants(network, monkeypatch):
+def test_the_image_is_normalised_with_imagenets_constants(network: ResNet38, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbones, "ResNet38", lambda: network)
     backbone = Backbone("resnet38", 8).eval()
     pixels = torch.randint(0, 256, (1, 3, 32, 40), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -279,8 +278,8 @@ def test_the_image_is_normalised_with_imagenets_constants(network, monkeypatch):
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_segmentation_network_of_the_paper():
-    network = build(SegmentationNetwork, 21, "resnet38", output_stride=8, freeze_norm=True)
+def test_segmentation_network_of_the_paper() -> None:
+    network = meta(SegmentationNetwork, 21, "resnet38", output_stride=8, freeze_norm=True)
     out = network(torch.empty(2, 3, 448, 448, dtype=torch.uint8, device="meta"))
     assert (network.low_channels, network.high_channels) == (128, 512)
     assert out.low.shape == (2, 128, 224, 224)
@@ -288,8 +287,8 @@ def test_segmentation_network_of_the_paper():
     assert out.logits.shape == (2, 21, 56, 56)
 
 
-def test_classification_network_of_psa():
-    network = build(ClassificationNetwork, 21, "resnet38", output_stride=8)
+def test_classification_network_of_psa() -> None:
+    network = meta(ClassificationNetwork, 21, "resnet38", output_stride=8)
     image = torch.empty(2, 3, 448, 448, dtype=torch.uint8, device="meta")
     assert network(image).shape == (2, 20)
     assert network.activation_maps(image).shape == (2, 20, 56, 56)
@@ -297,30 +296,30 @@ def test_classification_network_of_psa():
     assert network.classifier.bias is None
 
 
-def test_the_last_three_levels_are_psas():
-    backbone = build(Backbone, "resnet38", 8)
+def test_the_last_three_levels_are_psas() -> None:
+    backbone = meta(Backbone, "resnet38", 8)
     conv4, conv5, conv6 = backbone(torch.empty(1, 3, 448, 448, device="meta"))[-3:]
     assert [f.shape[1] for f in (conv4, conv5, conv6)] == backbone.channels[-3:] == [512, 1024, 4096]
     assert {tuple(f.shape[-2:]) for f in (conv4, conv5, conv6)} == {(56, 56)}
 
 
 @pytest.mark.parametrize("stride", [16, 32])
-def test_another_output_stride_is_refused(stride):
+def test_another_output_stride_is_refused(stride: int) -> None:
     with pytest.raises(InputError, match=f"resnet38 has the output stride 8, found {stride}; set output_stride: 8"):
-        build(Backbone, "resnet38", stride)
+        meta(Backbone, "resnet38", stride)
 
 
-def test_a_decoder_is_refused():
+def test_a_decoder_is_refused() -> None:
     with pytest.raises(InputError, match="resnet38 has the head 'largefov' only, found 'fpn'"):
-        build(SegmentationNetwork, 21, "resnet38", "fpn", 8)
+        meta(SegmentationNetwork, 21, "resnet38", "fpn", 8)
 
 
 @pytest.mark.parametrize(("source", "hint"), [("imagenet", "res38_cls.pth"), ("offline", "tf_efficientnet_lite0 only")])
-def test_weights_that_no_hub_has_are_explained(source, hint):
+def test_weights_that_no_hub_has_are_explained(source: str, hint: str) -> None:
     with pytest.raises(InputError, match=hint):
-        load_backbone_weights(build(Backbone, "resnet38", 8), source)
+        load_backbone_weights(meta(Backbone, "resnet38", 8), source)
 
 
-def test_a_misspelt_name_finds_resnet38():
+def test_a_misspelt_name_finds_resnet38() -> None:
     with pytest.raises(InputError, match=r"did you mean .*resnet38"):
         Backbone("resnet_38", 8)

@@ -5,7 +5,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import SegmentationNetwork
 
 
-def image():
+def image() -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, 64, 96), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
 
@@ -19,7 +19,7 @@ def image():
         ("deeplabv3plus", 16, 256, (16, 24)),
     ],
 )
-def test_heads_yield_features_and_logits(head, output_stride, channels, size):
+def test_heads_yield_features_and_logits(head: str, output_stride: int, channels: int, size: tuple[int, int]) -> None:
     network = SegmentationNetwork(4, "resnet18", head, output_stride, head_channels=24, dilation=2)
     out = network(image())
     assert out.low.shape == (2, 64, 32, 48)
@@ -37,7 +37,7 @@ def test_heads_yield_features_and_logits(head, output_stride, channels, size):
     ("head", "stride"),
     [("deeplabv3", 16), ("linknet", 1), ("manet", 1), ("segformer", 4), ("unetplusplus", 1), ("upernet", 4)],
 )
-def test_the_other_decoders_yield_logits_of_their_stride(head, stride):
+def test_the_other_decoders_yield_logits_of_their_stride(head: str, stride: int) -> None:
     network = SegmentationNetwork(3, "resnet18", head, 16 if head == "deeplabv3" else 32).eval()
     with torch.no_grad():
         out = network(image())
@@ -46,7 +46,7 @@ def test_the_other_decoders_yield_logits_of_their_stride(head, stride):
 
 
 @pytest.mark.parametrize(("head", "output_stride"), [("largefov", 16), ("fpn", 32)])
-def test_new_head_has_the_same_design_and_fresh_weights(head, output_stride):
+def test_new_head_has_the_same_design_and_fresh_weights(head: str, output_stride: int) -> None:
     torch.manual_seed(0)
     network = SegmentationNetwork(4, "resnet18", head, output_stride, head_channels=24)
     other = network.new_head()
@@ -58,7 +58,7 @@ def test_new_head_has_the_same_design_and_fresh_weights(head, output_stride):
     assert not any(torch.equal(own[k], fresh[k]) for k in convolutions)
 
 
-def test_new_head_does_not_copy_what_the_first_has_learned():
+def test_new_head_does_not_copy_what_the_first_has_learned() -> None:
     network = SegmentationNetwork(4, "resnet18", head_channels=24)
     with torch.no_grad():
         for parameter in network.head.parameters():
@@ -66,7 +66,7 @@ def test_new_head_does_not_copy_what_the_first_has_learned():
     assert not any((p == 7).all() for p in network.new_head().parameters())
 
 
-def test_new_head_reads_the_same_features():
+def test_new_head_reads_the_same_features() -> None:
     network = SegmentationNetwork(4, "resnet18", head_channels=24).eval()
     with torch.no_grad():
         high, logits = network.new_head().eval()(network.backbone(image()))
@@ -75,7 +75,7 @@ def test_new_head_reads_the_same_features():
     assert logits.shape == out.logits.shape
 
 
-def test_largefov_works_where_the_dilation_passes_the_map():
+def test_largefov_works_where_the_dilation_passes_the_map() -> None:
     network = SegmentationNetwork(4, "resnet18", head_channels=8, dilation=12).eval()
     with torch.no_grad():
         assert network(image()).logits.shape == (2, 4, 4, 6)
@@ -83,19 +83,19 @@ def test_largefov_works_where_the_dilation_passes_the_map():
 
 @pytest.mark.parametrize("output_stride", [16, 32])
 @pytest.mark.parametrize("head", ["largefow", "deeplabv9", "pspnet"])
-def test_unknown_head_is_refused_by_name(head, output_stride):
+def test_unknown_head_is_refused_by_name(head: str, output_stride: int) -> None:
     with pytest.raises(InputError, match=f"unknown segmentation head '{head}'.*'largefov'.*fpn"):
         SegmentationNetwork(3, "resnet18", head, output_stride)
 
 
 @pytest.mark.parametrize(("head", "stride", "needed"), [("fpn", 16, "32"), ("deeplabv3plus", 32, "8 or 16")])
-def test_decoder_at_another_stride_is_refused(head, stride, needed):
+def test_decoder_at_another_stride_is_refused(head: str, stride: int, needed: str) -> None:
     with pytest.raises(InputError, match=f"'{head}' needs output_stride {needed}, found {stride}"):
         SegmentationNetwork(3, "resnet18", head, stride)
 
 
 @pytest.mark.parametrize(("head", "output_stride"), [("largefov", 16), ("fpn", 32)])
-def test_a_backbone_that_begins_at_stride_4_gives_its_shallowest_features(head, output_stride):
+def test_a_backbone_that_begins_at_stride_4_gives_its_shallowest_features(head: str, output_stride: int) -> None:
     network = SegmentationNetwork(3, "convnext_atto", head, output_stride, head_channels=8)
     assert network.backbone.channels[:2] == [0, 40]
     assert network.low_channels == 40

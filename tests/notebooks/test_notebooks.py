@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,16 +14,16 @@ nbclient = pytest.importorskip("nbclient", reason="extra dev: pip install 'ssdd-
 PATHS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
-def outputs_of(notebook):
+def outputs_of(notebook: Any) -> list[Any]:
     return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
 
 
-def test_there_are_notebooks():
+def test_there_are_notebooks() -> None:
     assert [path.stem for path in PATHS] == ["look_inside_ssdd", "refine_your_masks"]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_kept_without_outputs(path):
+def test_kept_without_outputs(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert outputs_of(notebook) == []
@@ -31,7 +32,7 @@ def test_kept_without_outputs(path):
 
 
 @pytest.fixture(scope="module", params=PATHS, ids=lambda path: path.stem)
-def executed(request, tmp_path_factory):
+def executed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
     notebook = nbformat.read(request.param, as_version=4)
     folder = tmp_path_factory.mktemp("notebook")
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
@@ -39,7 +40,7 @@ def executed(request, tmp_path_factory):
     return request.param.stem, client.execute(env={**os.environ, "PYTHONPATH": source})
 
 
-def test_runs_and_shows_pictures(executed):
+def test_runs_and_shows_pictures(executed: tuple[str, Any]) -> None:
     name, notebook = executed
     outputs = outputs_of(notebook)
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]

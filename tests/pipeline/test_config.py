@@ -21,7 +21,7 @@ from ssdd_lightning.pipeline.renamed import RENAMED, with_new_names, words_with_
 
 
 @pytest.fixture
-def yamls(tmp_path):
+def yamls(tmp_path: Path) -> Path:
     for name in ("coco", "folder", None):
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"dataset": name, "data": {}} if name else {"data": {}}))
     (tmp_path / "broken.yaml").write_text("{[")
@@ -40,12 +40,12 @@ def yamls(tmp_path):
         (["--dataset=voc", "--config=coco.yaml"], "voc"),
     ],
 )
-def test_what_is_chosen(yamls, monkeypatch, words, expected):
+def test_what_is_chosen(yamls: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], expected: str) -> None:
     monkeypatch.chdir(yamls)
     assert chosen_dataset(["fit", *words]) == expected
 
 
-def test_the_options_of_data_follow(capsys):
+def test_the_options_of_data_follow(capsys: pytest.CaptureFixture[str]) -> None:
     for dataset, option in (("voc", "--data.root"), ("folder", "--data.images"), ("coco", "--data.root")):
         with pytest.raises(SystemExit):
             run_command(["fit", f"--dataset={dataset}", "--help"])

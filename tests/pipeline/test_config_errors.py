@@ -1,5 +1,7 @@
 """Mistakes in options and YAML files, through the real command line: one sentence with place and remedy."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -30,13 +32,13 @@ STATIC = {
 
 
 @pytest.fixture
-def config(tmp_path):
+def config(tmp_path: Path) -> Path:
     path = tmp_path / "static.yaml"
     path.write_text(yaml.safe_dump(STATIC))
     return path
 
 
-def complaint(*words):
+def complaint(*words: object) -> str:
     """What `ssdd WORDS` says; one line."""
     with pytest.raises(InputError) as error:
         main([str(word) for word in words])
@@ -57,7 +59,7 @@ MISSPELT = [
 
 
 @pytest.mark.parametrize(("right", "wrong", "holder", "section"), MISSPELT)
-def test_a_misspelt_option_of_a_file(config, right, wrong, holder, section):
+def test_a_misspelt_option_of_a_file(config: Path, right: str, wrong: str, holder: str, section: str) -> None:
     content = yaml.safe_load(config.read_text())
     *sections, key = [*(section.split(".") if section else []), *wrong.split(".")]
     target = content
@@ -72,7 +74,9 @@ def test_a_misspelt_option_of_a_file(config, right, wrong, holder, section):
 
 @pytest.mark.parametrize(("right", "wrong", "holder", "section"), MISSPELT)
 @pytest.mark.parametrize("join", [True, False])
-def test_a_misspelt_option_on_the_command_line(config, right, wrong, holder, section, join):
+def test_a_misspelt_option_on_the_command_line(
+    config: Path, right: str, wrong: str, holder: str, section: str, join: bool
+) -> None:
     option = "--" + ".".join(filter(None, [section, wrong]))
     words = [f"{option}=1"] if join else [option, "1"]
     found = complaint("fit", "--config", config, *words)
@@ -81,21 +85,21 @@ def test_a_misspelt_option_on_the_command_line(config, right, wrong, holder, sec
     assert right in found
 
 
-def test_a_misspelt_option_in_a_list_of_objects(config):
+def test_a_misspelt_option_in_a_list_of_objects(config: Path) -> None:
     config.write_text(config.read_text().replace("num_images", "numimages"))
     found = complaint("fit", f"--config={config}")
     assert found.startswith("RefinementPictures has no option 'numimages' (")
     assert found.endswith("did you mean num_images?")
 
 
-def test_an_option_like_no_other_gets_the_list(config):
+def test_an_option_like_no_other_gets_the_list(config: Path) -> None:
     found = complaint("fit", f"--config={config}", "--model.init_args.ssdd.init_args.qqq=1")
     assert "expected one of num_classes" in found
     assert "width" in found
     assert "`ssdd fit --help`" in complaint("fit", f"--config={config}", "--qqq=1")
 
 
-def test_a_word_too_many(config):
+def test_a_word_too_many(config: Path) -> None:
     assert "has no option 'extra' (on the command line)" in complaint("fit", f"--config={config}", "extra")
 
 
@@ -106,12 +110,12 @@ def test_a_word_too_many(config):
         ("model.init_args.optimization.learning_rate", "model.optimization.learning_rate", "float", "fast"),
     ],
 )
-def test_a_value_of_the_wrong_type(config, option, name, kind, value):
+def test_a_value_of_the_wrong_type(config: Path, option: str, name: str, kind: str, value: str) -> None:
     found = complaint("fit", f"--config={config}", f"--{option}={value}")
     assert found == f"option {name}: expected {kind}, found {value!r} (on the command line)."
 
 
-def test_a_value_of_the_wrong_type_in_a_file(config):
+def test_a_value_of_the_wrong_type_in_a_file(config: Path) -> None:
     config.write_text(config.read_text().replace("crop_size: 64", "crop_size: large"))
     assert (
         complaint("fit", f"--config={config}")
@@ -127,14 +131,14 @@ def test_a_value_of_the_wrong_type_in_a_file(config):
         ("nowhere.Foo", "give the import path of a class."),
     ],
 )
-def test_a_class_that_is_not_there(config, wrong, remedy):
+def test_a_class_that_is_not_there(config: Path, wrong: str, remedy: str) -> None:
     config.write_text(config.read_text().replace("ssdd_lightning.nn.SegmentationNetwork", wrong))
     found = complaint("fit", f"--config={config}")
     assert found.startswith(f"there is no class {wrong} ({config}, line ")
     assert remedy in found
 
 
-def test_a_key_beside_class_path(config):
+def test_a_key_beside_class_path(config: Path) -> None:
     content = yaml.safe_load(config.read_text())
     content["model"]["init_arg"] = {}
     config.write_text(yaml.safe_dump(content))
@@ -144,13 +148,13 @@ def test_a_key_beside_class_path(config):
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "just words\n"])
-def test_a_file_without_sections(config, text):
+def test_a_file_without_sections(config: Path, text: str) -> None:
     config.write_text(text)
     found = complaint("fit", f"--config={config}")
     assert found == f"expected sections such as model, data and trainer in {config}, found none."
 
 
-def test_a_file_that_is_no_yaml(config):
+def test_a_file_that_is_no_yaml(config: Path) -> None:
     config.write_text("model: [1,\n  b: }\n")
     found = complaint("fit", "--config", config)
     assert found.startswith(f"expected YAML in {config}, which cannot be read: while parsing")
@@ -159,18 +163,20 @@ def test_a_file_that_is_no_yaml(config):
     assert f"expected YAML in {config}" in complaint("fit", "--config", config)
 
 
-def test_a_file_that_is_missing(tmp_path):
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
     found = complaint("fit", "-c", tmp_path / "no.yaml")
     assert found.startswith(f"expected a YAML file at {tmp_path / 'no.yaml'}: ")
 
 
-def test_options_of_other_subcommands(config):
+def test_options_of_other_subcommands(config: Path) -> None:
     assert "no option 'return_predictions'" in complaint("predict", f"--config={config}", "--return_predictions=true")
     found = complaint("predict", f"--config={config}", "--data.rooot=1")
     assert found == "`ssdd predict` has no option 'data.rooot' (on the command line); did you mean data.root?"
 
 
-def test_the_process_prints_one_line_and_exits_with_2(config, monkeypatch, capsys):
+def test_the_process_prints_one_line_and_exits_with_2(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["ssdd", "fit", f"--config={config}", "--model.init_args.lerning_rate=1"])
     with pytest.raises(SystemExit) as stop:
         entry_point()
@@ -181,7 +187,7 @@ def test_the_process_prints_one_line_and_exits_with_2(config, monkeypatch, capsy
     assert shown.err.count("\n") == 1
 
 
-def test_a_message_of_an_unknown_kind_is_kept(config):
+def test_a_message_of_an_unknown_kind_is_kept(config: Path) -> None:
     message = 'Parser key "data.augmentation.crop_size":\n  - Something   new\n  Given value: 3'
     words = ["fit", f"--config={config}"]
     assert (

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
 
 
-def test_a_hard_mask_becomes_soft(tmp_path):
+def test_a_hard_mask_becomes_soft(tmp_path: Path) -> None:
     write_mask(tmp_path / "x.png", np.array([[0, 8, 12, 255, 3]]))
     unary = unary_of(tmp_path / "x.png", (8, 12))
     assert unary.dtype == np.float32
@@ -18,7 +20,7 @@ def test_a_hard_mask_becomes_soft(tmp_path):
     np.testing.assert_allclose(unary.sum(0), 1, rtol=1e-6)
 
 
-def test_maps_keep_the_labelled_channels(tmp_path):
+def test_maps_keep_the_labelled_channels(tmp_path: Path) -> None:
     path = map_path(tmp_path, "x")
     write_map(path, [0, 8, 12], np.array([0.0, 0.25, 1.0])[:, None, None] * np.ones((3, 2, 2)))
     np.testing.assert_allclose(unary_of(path, (12,))[:, 0, 0], [0, 1])
@@ -26,7 +28,7 @@ def test_maps_keep_the_labelled_channels(tmp_path):
         unary_of(path, (3, 8))
 
 
-def test_the_crf_snaps_to_the_edges_of_the_photo(tmp_path):
+def test_the_crf_snaps_to_the_edges_of_the_photo(tmp_path: Path) -> None:
     photo = np.zeros((32, 48, 3), np.uint8)
     photo[:, 20:] = 230
     mask = np.zeros((32, 48), int)
@@ -43,7 +45,7 @@ def test_the_crf_snaps_to_the_edges_of_the_photo(tmp_path):
     np.testing.assert_array_equal(scores.argmax(0), photo[..., 0] > 0)
 
 
-def test_a_mask_of_another_size_than_its_photo_is_named(tmp_path):
+def test_a_mask_of_another_size_than_its_photo_is_named(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (48, 32)).save(tmp_path / "photos" / "x.png")
     write_mask(tmp_path / "K" / "x.png", np.zeros((32, 40), int))

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,13 +11,13 @@ from ssdd_lightning.storage.score_maps import map_path, write_map
 GUIDES = ["knowledge", "advice"]
 
 
-def test_images_that_no_guide_names_are_left_out_without_a_word(capsys):
+def test_images_that_no_guide_names_are_left_out_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     parts = {"image": {"a", "b", "c"}, "knowledge": {"a", "b"}, "advice": {"b", "a"}, "label": {"a", "b", "d"}}
     assert complete_names(parts, GUIDES, skip_missing=False) == ["a", "b"]
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_missing_is_listed_and_counted(capsys):
+def test_what_is_missing_is_listed_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
     many = {f"n{number}" for number in range(7)}
     parts = {"image": {"a", *many}, "knowledge": {"a", "b"}, "advice": {"a", *many}}
     message = (
@@ -29,13 +31,13 @@ def test_what_is_missing_is_listed_and_counted(capsys):
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_folders_that_share_nothing_are_refused_always(skip):
+def test_folders_that_share_nothing_are_refused_always(skip: bool) -> None:
     parts = {"image": {"a", "b"}, "knowledge": {"a"}, "advice": {"b"}}
     with pytest.raises(InputError, match="none is left; check that the folders belong together"):
         complete_names(parts, GUIDES, skip_missing=skip)
 
 
-def test_labels_by_what_masks_and_maps_show(tmp_path):
+def test_labels_by_what_masks_and_maps_show(tmp_path: Path) -> None:
     write_mask(tmp_path / "mask.png", np.array([[0, 3, 255], [7, 3, 0]]))
     scores = np.zeros((3, 1, 2))
     scores[0] = 0.5

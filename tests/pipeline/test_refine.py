@@ -3,27 +3,32 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ssdd_lightning import StaticRefinementModule
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline import crf_advice
+from ssdd_lightning.folders.crf import CRFJob
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
+from tests.helpers.files import times
 
 SUFFIXES = (".jpg", ".jpeg", ".bmp", ".png")
 SMALL = ["--backbone=test_efficientnet", "--weights=none", "--batch_size=2", "--num_workers=0", "--device=cpu"]
 
 
-def name_of(number):
+def name_of(number: int) -> str:
     return ["my cat", "a.b.c", "été", "plain", "x_5", "x_6"][number]
 
 
-def truth_of(number):
+def truth_of(number: int) -> np.ndarray:
     """A square of class 1 or 3 on background."""
     mask = np.zeros((64 + number, 72), int)
     mask[16:48, 8 + 4 * number : 40 + 4 * number] = 1 + 2 * (number % 2)
@@ -31,7 +36,7 @@ def truth_of(number):
 
 
 @pytest.fixture(scope="module")
-def given(tmp_path_factory):
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six photos, shifted masks as knowledge, smoothed maps as advice, truth, labels and names."""
     root = tmp_path_factory.mktemp("given")
     (root / "photos").mkdir()
@@ -50,7 +55,7 @@ def given(tmp_path_factory):
     return root
 
 
-def words(root, out, advice=None, *more, labels=True):
+def words(root: Path, out: Path, advice: str | None = None, *more: str, labels: bool = True) -> list[str]:
     known = [f"--labels={root / 'labels.json'}", f"--classes={root / 'names.txt'}"] if labels else []
     return [
         "refine",
@@ -65,14 +70,14 @@ def words(root, out, advice=None, *more, labels=True):
 
 
 @pytest.fixture(scope="module")
-def refined(given, tmp_path_factory):
+def refined(given: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a finished refinement between masks and maps."""
     out = tmp_path_factory.mktemp("refined")
     assert main(words(given, out, None, "--epochs=1", f"--truth={given / 'truth'}")) == 0
     return out
 
 
-def test_masks_and_difference_maps_of_every_image(refined):
+def test_masks_and_difference_maps_of_every_image(refined: Path) -> None:
     for number in range(6):
         name, truth = name_of(number), truth_of(number)
         mask = read_mask(refined / "refined" / f"{name}.png")
@@ -82,7 +87,7 @@ def test_masks_and_difference_maps_of_every_image(refined):
             assert read_mask(refined / "refined" / folder / f"{name}.png").shape == truth.shape
 
 
-def test_every_label_is_the_knowledges_or_the_advices(refined, given):
+def test_every_label_is_the_knowledges_or_the_advices(refined: Path, given: Path) -> None:
     for number in range(6):
         name = name_of(number)
         classes, scores = read_map(map_path(given / "A", name))
@@ -91,7 +96,7 @@ def test_every_label_is_the_knowledges_or_the_advices(refined, given):
         assert ((mask == knowledge) | (mask == advice)).all()
 
 
-def test_scores_stand_beside_those_of_what_was_given(refined):
+def test_scores_stand_beside_those_of_what_was_given(refined: Path) -> None:
     scores = json.loads((refined / "scores.json").read_text())
     assert scores["images"] == 6
     assert [entry["name"] for entry in scores["classes"]] == ["background", "auk", "owl", "kea"]
@@ -100,46 +105,49 @@ def test_scores_stand_beside_those_of_what_was_given(refined):
     assert scores["knowledge"]["miou"] != scores["advice"]["miou"]
 
 
-def test_the_network_knows_the_labelled_classes_only_and_reloads(refined):
+def test_the_network_knows_the_labelled_classes_only_and_reloads(refined: Path) -> None:
     checkpoint = refined / "static" / "checkpoints" / "last.ckpt"
     assert StaticRefinementModule.load_from_checkpoint(checkpoint).network.num_classes == 3
 
 
-def test_a_finished_refinement_is_left_alone(refined, given, capsys):
-    before = {path: path.stat().st_mtime_ns for path in refined.rglob("*.png")}
+def test_a_finished_refinement_is_left_alone(refined: Path, given: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = times(refined, "*.png")
     assert main(words(given, refined)) == 0
-    assert {path: path.stat().st_mtime_ns for path in refined.rglob("*.png")} == before
+    assert times(refined, "*.png") == before
     assert "redone" not in capsys.readouterr().out
     assert main([*words(given, refined), f"--truth={given / 'truth'}"]) == 0
     assert "mIoU" in capsys.readouterr().out
 
 
-def test_only_missing_masks_are_written(refined, given, tmp_path):
+def test_only_missing_masks_are_written(refined: Path, given: Path, tmp_path: Path) -> None:
     out = shutil.copytree(refined, tmp_path / "out")
-    before = {path: path.stat().st_mtime_ns for path in out.glob("refined/*.png")}
+    before = times(out / "refined", "*.png")
     (out / "refined" / "été.png").unlink()
     (out / "refined" / "d_advice" / "plain.png").unlink()
     assert main(words(given, out)) == 0
-    after = {path: path.stat().st_mtime_ns for path in out.glob("refined/*.png")}
-    changed = {path.stem for path in after if after[path] != before[path]}
-    assert changed == {"été", "plain"}
+    after = times(out / "refined", "*.png")
+    changed = {name for name in after if after[name] != before[name]}
+    assert {"été.png", "plain.png"} <= changed
     assert (out / "refined" / "d_advice" / "plain.png").is_file()
 
 
-def test_another_refinement_in_the_same_folder_says_what_it_makes_anew(refined, given, tmp_path, capsys):
+def test_another_refinement_in_the_same_folder_says_what_it_makes_anew(
+    refined: Path, given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = shutil.copytree(refined, tmp_path / "out")
     assert main(words(given, out, None, "--epochs=2")) == 0
     assert "fit: redone in" in (said := capsys.readouterr().out)
     assert "because trainer.max_epochs was 1 and is 2." in said
     assert main(words(given, out, "crf", "--epochs=2")) == 0
-    said = re.findall(r"(\w+): redone in .*?, because (.*?)\.\n", capsys.readouterr().out)
-    assert said == [("fit", "data.advice changed"), ("predict", "the checkpoint changed")]
+    redone = re.findall(r"(\w+): redone in .*?, because (.*?)\.\n", capsys.readouterr().out)
+    assert redone == [("fit", "data.advice changed"), ("predict", "the checkpoint changed")]
 
 
-def test_a_killed_fit_goes_on_at_its_last_epoch(given, tmp_path, monkeypatch):
-    epochs, original = [], StaticRefinementModule.training_step
+def test_a_killed_fit_goes_on_at_its_last_epoch(given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    epochs: list[int | None] = []
+    original = StaticRefinementModule.training_step
 
-    def step(self, batch, batch_idx):
+    def step(self: StaticRefinementModule, batch: Any, batch_idx: int) -> torch.Tensor:
         if len(epochs) == 4:
             raise RuntimeError("killed")
         epochs.append(self.current_epoch)
@@ -155,7 +163,7 @@ def test_a_killed_fit_goes_on_at_its_last_epoch(given, tmp_path, monkeypatch):
     assert len(list((tmp_path / "refined").glob("*.png"))) == 6
 
 
-def test_knowledge_alone_is_enough(given, tmp_path, capsys):
+def test_knowledge_alone_is_enough(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words(given, tmp_path, "crf", labels=False)) == 0
     assert "an image's labels are the classes that its knowledge shows" in capsys.readouterr().out
     for number in range(6):
@@ -164,7 +172,7 @@ def test_knowledge_alone_is_enough(given, tmp_path, capsys):
     assert json.loads((tmp_path / "labels.json").read_text())["a.b.c.jpg"] == [3]
 
 
-def test_missing_pairs_are_listed_or_skipped(given, tmp_path, capsys):
+def test_missing_pairs_are_listed_or_skipped(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = shutil.copytree(given, tmp_path / "given")
     (root / "photos" / "my cat.jpg").unlink()
     map_path(root / "A", "été").unlink()
@@ -180,33 +188,33 @@ def test_missing_pairs_are_listed_or_skipped(given, tmp_path, capsys):
     assert "continuing with the other 3" in capsys.readouterr().out
 
 
-def a_mask_of_another_size(root):
+def a_mask_of_another_size(root: Path) -> str:
     write_mask(root / "K" / "plain.png", np.zeros((5, 6), int))
     return r"knowledge .*plain\.png is 6 x 5 pixels, its image .*plain\.png is 72 x 67"
 
 
-def a_damaged_map(root):
+def a_damaged_map(root: Path) -> str:
     path = map_path(root / "A", "x_5")
     path.write_bytes(path.read_bytes()[:100])
     return r"cannot read score map .*x_5\.map\.png"
 
 
-def a_class_that_does_not_exist(root):
+def a_class_that_does_not_exist(root: Path) -> str:
     write_mask(root / "K" / "x_6.png", np.full((69, 72), 9))
     return r"x_6\.png holds the value 9, expected class indices 0\.\.3 or 255"
 
 
-def no_knowledge(root):
+def no_knowledge(root: Path) -> str:
     shutil.rmtree(root / "K")
     return "knowledge folder .*K does not exist"
 
 
-def no_photos(root):
+def no_photos(root: Path) -> str:
     shutil.rmtree(root / "photos")
     return "folder of images .*photos does not exist"
 
 
-def unknown_labels(root):
+def unknown_labels(root: Path) -> str:
     (root / "labels.json").write_text('{"plain": ["zebra"]}')
     return r"labels\.json names the class 'zebra'"
 
@@ -222,7 +230,7 @@ BREAKAGES = [
 
 
 @pytest.mark.parametrize("spoil", BREAKAGES)
-def test_bad_input_stops_before_the_training(given, tmp_path, spoil):
+def test_bad_input_stops_before_the_training(given: Path, tmp_path: Path, spoil: Callable[[Path], str]) -> None:
     root = shutil.copytree(given, tmp_path / "given")
     message = spoil(root)
     with pytest.raises(InputError, match=message):
@@ -239,14 +247,16 @@ def test_bad_input_stops_before_the_training(given, tmp_path, spoil):
         (["--crop_size=-1"], "crop_size"),
     ],
 )
-def test_bad_options(given, tmp_path, more, message, monkeypatch):
+def test_bad_options(
+    given: Path, tmp_path: Path, more: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message):
         main(words(given, tmp_path / "out", None, *more))
 
 
-def test_masks_without_objects_are_no_knowledge(given, tmp_path):
+def test_masks_without_objects_are_no_knowledge(given: Path, tmp_path: Path) -> None:
     root = shutil.copytree(given, tmp_path / "given")
     for path in (root / "K").iterdir():
         write_mask(path, np.zeros((4, 4), int))
@@ -264,7 +274,9 @@ def test_masks_without_objects_are_no_knowledge(given, tmp_path):
         (["--truth=small"], r"K/a\.b\.c\.png is .* pixels but small/a\.b\.c\.png is 6 x 5 pixels"),
     ],
 )
-def test_mistakes_are_found_before_anything_is_computed(given, tmp_path, more, message, monkeypatch):
+def test_mistakes_are_found_before_anything_is_computed(
+    given: Path, tmp_path: Path, more: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for number in range(6):
         write_mask(tmp_path / "small" / f"{name_of(number)}.png", np.zeros((5, 6), int))
@@ -273,7 +285,7 @@ def test_mistakes_are_found_before_anything_is_computed(given, tmp_path, more, m
     assert not (tmp_path / "out" / "advice").exists()
 
 
-def test_what_is_read_is_never_written(given, tmp_path):
+def test_what_is_read_is_never_written(given: Path, tmp_path: Path) -> None:
     root = shutil.copytree(given, tmp_path / "given")
     for out in ("K", "A", "photos"):
         with pytest.raises(InputError, match=f"would write into .*{out}, which is one of its inputs"):
@@ -283,15 +295,17 @@ def test_what_is_read_is_never_written(given, tmp_path):
         main([*words(root, tmp_path / "out"), f"--knowledge={tmp_path / 'out' / 'refined'}"])
 
 
-def test_another_knowledge_makes_the_advice_of_its_images_anew(given, tmp_path, monkeypatch):
-    root, refined_images = shutil.copytree(given, tmp_path / "given"), []
-    original = crf_advice.CRFJob
+def test_another_knowledge_makes_the_advice_of_its_images_anew(
+    given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, original = shutil.copytree(given, tmp_path / "given"), CRFJob.run
+    refined_images: list[int] = []
 
-    def count(images, maps, out, **options):
-        refined_images.append(len(list(maps.iterdir())))
-        return original(images, maps, out, **options)
+    def count(self: CRFJob) -> int:
+        refined_images.append(len(list(self.maps.iterdir())))
+        return original(self)
 
-    monkeypatch.setattr(crf_advice, "CRFJob", count)
+    monkeypatch.setattr(CRFJob, "run", count)
     assert main(words(root, tmp_path / "out", "crf")) == 0
     assert main(words(root, tmp_path / "out", "crf")) == 0
     write_mask(root / "K" / "plain.png", truth_of(3))
@@ -299,7 +313,9 @@ def test_another_knowledge_makes_the_advice_of_its_images_anew(given, tmp_path, 
     assert refined_images == [6, 1]
 
 
-def test_a_finished_refinement_may_go_on_elsewhere_on_the_machine(refined, given, tmp_path, monkeypatch):
+def test_a_finished_refinement_may_go_on_elsewhere_on_the_machine(
+    refined: Path, given: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = shutil.copytree(refined, tmp_path / "moved")
     (out / "refined" / "plain.png").unlink()
     monkeypatch.chdir(given)
@@ -310,7 +326,7 @@ def test_a_finished_refinement_may_go_on_elsewhere_on_the_machine(refined, given
     assert (out / "refined" / "plain.png").is_file()
 
 
-def test_a_damaged_checkpoint_is_a_sentence(refined, given, tmp_path):
+def test_a_damaged_checkpoint_is_a_sentence(refined: Path, given: Path, tmp_path: Path) -> None:
     out = shutil.copytree(refined, tmp_path / "out")
     (out / "refined" / "plain.png").unlink()
     last = out / "static" / "checkpoints" / "last.ckpt"
@@ -320,7 +336,7 @@ def test_a_damaged_checkpoint_is_a_sentence(refined, given, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["new\nline", "a\\b", "x.map"])
-def test_names_that_files_cannot_keep_are_refused(given, tmp_path, name):
+def test_names_that_files_cannot_keep_are_refused(given: Path, tmp_path: Path, name: str) -> None:
     root = shutil.copytree(given, tmp_path / "given")
     (root / "photos" / "plain.png").rename(root / "photos" / f"{name}.png")
     with pytest.raises(InputError, match=r"the image name .* (holds|ends in)"):

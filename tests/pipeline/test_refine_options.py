@@ -13,11 +13,11 @@ from ssdd_lightning.pipeline.refine_options import Recipe, default_crop, default
         ([(20, 30)], 64),
     ],
 )
-def test_the_crop_fits_the_images(sizes, crop):
+def test_the_crop_fits_the_images(sizes: list[tuple[int, int]], crop: int) -> None:
     assert default_crop(sizes) == crop
 
 
-def test_the_longest_side_is_drawn_as_in_the_paper():
+def test_the_longest_side_is_drawn_as_in_the_paper() -> None:
     data = stage_config(Recipe(), {"images": "x"}, 448, "cpu", 99)["data"]
     assert (data["augmentation"], data["images"]) == ({"resize": [448, 512], "crop_size": 448}, "x")
 
@@ -31,13 +31,13 @@ def test_the_longest_side_is_drawn_as_in_the_paper():
         ("resnet50", "my.ckpt", "my.ckpt"),
     ],
 )
-def test_what_the_backbone_starts_from(backbone, given, weights):
+def test_what_the_backbone_starts_from(backbone: str, given: str | None, weights: str | None) -> None:
     config = stage_config(Recipe(backbone=backbone, weights=given), {}, 64, "cuda", 99)
     assert config["model"]["init_args"]["backbone_weights"] == weights
     assert config["trainer"]["accelerator"] == "gpu"
 
 
-def test_the_papers_backbone_gets_the_papers_head():
+def test_the_papers_backbone_gets_the_papers_head() -> None:
     network = stage_config(Recipe(backbone="resnet38"), {}, 64, "cpu", 99)["model"]["init_args"]["network"]["init_args"]
     assert (network["head"], network["output_stride"]) == ("largefov", 8)
     assert stage_config(Recipe(), {}, 64, "cpu", 99)["model"]["init_args"]["network"]["init_args"]["head"] == "fpn"
@@ -46,7 +46,7 @@ def test_the_papers_backbone_gets_the_papers_head():
 @pytest.mark.parametrize(
     ("images", "batch_size", "epochs"), [(10_000, 16, 10), (120, 16, 50), (5, 16, 300), (0, 1, 300)]
 )
-def test_a_small_folder_is_gone_through_more_often(images, batch_size, epochs):
+def test_a_small_folder_is_gone_through_more_often(images: int, batch_size: int, epochs: int) -> None:
     assert default_epochs(images, batch_size) == epochs
     config = stage_config(Recipe(batch_size=batch_size), {}, 64, "cpu", images)
     assert config["trainer"]["max_epochs"] == epochs
@@ -55,6 +55,6 @@ def test_a_small_folder_is_gone_through_more_often(images, batch_size, epochs):
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_that_is_none(seed):
+def test_a_seed_that_is_none(seed: int) -> None:
     with pytest.raises(InputError, match=f"seed: expected 0 to 4294967295, found {seed}"):
         Recipe(seed=seed)

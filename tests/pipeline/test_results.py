@@ -1,13 +1,18 @@
 import math
 from types import SimpleNamespace
+from typing import Any
 
 from ssdd_lightning.pipeline.results import Scores, results_table
 
 
-def test_the_table_of_a_run():
+def card(miou: float, coverage: float) -> Any:
+    return SimpleNamespace(miou=miou, coverage=coverage)
+
+
+def test_the_table_of_a_run() -> None:
     rows = [
-        Scores.row("knowledge K", "train", SimpleNamespace(miou=0.5, coverage=0.98765), 12.4),
-        Scores.row("oracle merge of K and A", "train", SimpleNamespace(miou=1.0, coverage=math.nan), None),
+        Scores.row("knowledge K", "train", card(0.5, 0.98765), 12.4),
+        Scores.row("oracle merge of K and A", "train", card(1.0, math.nan), None),
     ]
     assert results_table(rows).splitlines() == [
         "masks                     split   mIoU (%)   coverage (%)   seconds",

@@ -3,9 +3,8 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,67 +16,41 @@ from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import ClassificationNetwork
 from ssdd_lightning.storage.lock import locked
+from tests.helpers.processes import stopped
+from tests.helpers.stages import SMALL_RUN
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "quickstart"
-SMALL = {
-    "trainer.max_epochs": 1,
-    "trainer.limit_val_batches": 1,
-    "trainer.accelerator": "cpu",
-    "trainer.enable_progress_bar": "false",
-    "trainer.logger": "false",
-    "trainer.callbacks": "null",
-    "data.augmentation.crop_size": 32,
-    "data.augmentation.resize": "[32,48]",
-    "data.batch_size": 6,
-    "data.num_workers": 0,
-    "data.classes": "[cat,cow,dog,sheep]",
-    "model.init_args.network.init_args.backbone": "test_efficientnet",
-}
 FITS = ("classification", "static", "baseline_seeds", "dynamic")
 PRODUCTS = ("classification", "knowledge", "advice", "static", "seeds", "baseline_seeds", "dynamic")
-
-
-SLOW = """
-import sys, time
-from ssdd_lightning import ClassificationModule
-from ssdd_lightning.cli.main import entry_point
-step = ClassificationModule.training_step
-def slow(self, *arguments):
-    print("working", flush=True)
-    time.sleep(0.2)
-    return step(self, *arguments)
-ClassificationModule.training_step = slow
-entry_point()
-"""
 
 
 class Run:
     """An experiment, a devkit and what became of them, in one folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.out, self.experiment, self.root = folder / "out", folder / "experiment", folder / "data"
         self.devkit = self.root / "VOCdevkit" / "VOC2012"
 
-    def words(self, *more, weights="null", **changed):
-        sets = {**SMALL, **{key.replace("__", "."): value for key, value in changed.items()}}
+    def words(self, *more: object, weights: object = "null", **changed: object) -> list[str]:
+        sets = {**SMALL_RUN, **{key.replace("__", "."): value for key, value in changed.items()}}
         words = [word for key, value in sets.items() for word in ("--set", f"{key}={value}")]
         command = ["run", str(self.experiment), f"--root={self.root}", f"--out={self.out}", "--pictures=1"]
         return [*command, f"--classifier_weights={weights}", *map(str, more), *words]
 
-    def go(self, *more, **changed):
+    def go(self, *more: object, **changed: Any) -> None:
         assert main(self.words(*more, **changed)) == 0
 
-    def edit(self, stage, **init_args):
+    def edit(self, stage: str, **init_args: Any) -> None:
         path = self.experiment / f"{stage}.yaml"
         content = yaml.safe_load(path.read_text())
         content["model"]["init_args"] |= init_args
         path.write_text(yaml.safe_dump(content))
 
-    def names(self):
+    def names(self) -> list[str]:
         return (self.devkit / "ImageSets" / "Segmentation" / "trainaug.txt").read_text().split()
 
-    def state(self):
+    def state(self) -> dict[str, list[int]]:
         """When each product was made."""
         files = {f"{fit}": self.out / fit / "checkpoints" / "last.ckpt" for fit in FITS}
         files |= {"knowledge": self.out / "knowledge", "advice": self.out / "advice"}
@@ -89,7 +62,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def finished(tiny_devkit, tmp_path_factory):
+def finished(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(tmp_path_factory.mktemp("finished"))
     shutil.copytree(EXPERIMENT, run.experiment)
     shutil.copytree(tiny_devkit, run.root)
@@ -98,24 +71,24 @@ def finished(tiny_devkit, tmp_path_factory):
 
 
 @pytest.fixture
-def run(finished, tmp_path):
+def run(finished: Run, tmp_path: Path) -> Run:
     """A copy of a finished run, moved as a whole."""
     shutil.copytree(finished.folder, tmp_path / "copy")
     return Run(tmp_path / "copy")
 
 
-def new_weights(folder):
+def new_weights(folder: Path) -> Path:
     torch.manual_seed(1)
     torch.save(ClassificationNetwork(5, "test_efficientnet").backbone.encoder.model.state_dict(), folder / "new.pth")
     return folder / "new.pth"
 
 
-def another_photo(run):
+def another_photo(run: Run) -> None:
     path = run.devkit / "JPEGImages" / f"{run.names()[0]}.jpg"
     Image.fromarray(255 - np.array(Image.open(path))).save(path)
 
 
-def another_annotation(run):
+def another_annotation(run: Run) -> None:
     paths = [run.devkit / "Annotations" / f"{name}.xml" for name in run.names()]
     texts = {path.read_text().count("<object>"): path for path in paths}
     path = texts[min(texts)]
@@ -125,14 +98,14 @@ def another_annotation(run):
     path.write_text(text.replace(f"<name>{there}</name>", f"<name>{other}</name>"))
 
 
-def other_labels(run):
+def other_labels(run: Run) -> str:
     labels = {name: ["cat"] for name in run.names()}
     labels |= {p.stem: ["cat"] for p in (run.devkit / "JPEGImages").glob("*.jpg")}
     (run.folder / "labels.json").write_text(json.dumps(labels))
     return f"--labels={run.folder / 'labels.json'}"
 
 
-def fewer_images(run):
+def fewer_images(run: Run) -> None:
     (run.devkit / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("\n".join(run.names()[:-3]))
 
 
@@ -170,7 +143,7 @@ CHANGES = {
 }
 
 
-def test_a_finished_run_that_moved_as_a_whole_is_finished(run, capsys):
+def test_a_finished_run_that_moved_as_a_whole_is_finished(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = run.state()
     assert all(before.values())
     run.go(data__num_workers=1, trainer__log_every_n_steps=3)  # nothing that could matter
@@ -181,7 +154,9 @@ def test_a_finished_run_that_moved_as_a_whole_is_finished(run, capsys):
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_makes_anew_what_depends_on_it_and_says_why(run, change, capsys):
+def test_a_change_makes_anew_what_depends_on_it_and_says_why(
+    run: Run, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     apply, expected, reason = CHANGES[change]
     before = run.state()
     capsys.readouterr()
@@ -201,7 +176,7 @@ def test_a_change_makes_anew_what_depends_on_it_and_says_why(run, change, capsys
         assert run.state() == after, "what was made anew is finished"
 
 
-def plan(run, capsys, *more, **changed):
+def plan(run: Run, capsys: pytest.CaptureFixture[str], *more: str, **changed: Any) -> dict[str, str]:
     """What `--dry-run` says of each step."""
     capsys.readouterr()
     run.go("--dry-run", *more, **changed)
@@ -209,7 +184,7 @@ def plan(run, capsys, *more, **changed):
     return dict(line.split(": ", 1) for line in lines)
 
 
-def test_the_same_command_again_is_finished_at_once(run, capsys):
+def test_the_same_command_again_is_finished_at_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.go()  # the copy has other paths: its steps are asked, and the whole is noted
     before = run.state()
     capsys.readouterr()
@@ -225,7 +200,7 @@ def test_the_same_command_again_is_finished_at_once(run, capsys):
     assert (run.out / "static" / "predictions" / f"{run.names()[0]}.png").is_file()
 
 
-def test_a_dry_run_says_what_would_be_done_and_why(run, capsys):
+def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["classification", "knowledge", "advice", "static", "static/predictions"]
     steps += ["baseline_seeds", "baseline_seeds/test", "dynamic", "dynamic/test"]
     assert plan(run, capsys) == dict.fromkeys(steps, "finished")
@@ -244,7 +219,7 @@ def test_a_dry_run_says_what_would_be_done_and_why(run, capsys):
     assert {**run.state(), "dynamic": before["dynamic"], "knowledge": 0} == {**before, "knowledge": 0}
 
 
-def test_a_stale_product_is_kept_by_name(run, capsys):
+def test_a_stale_product_is_kept_by_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = run.state()
     run.edit("static", ssdd=SSDD)
     assert plan(run, capsys, "--keep=static")["static"] == "kept"
@@ -257,7 +232,7 @@ def test_a_stale_product_is_kept_by_name(run, capsys):
         run.go("--keep=nothing")
 
 
-def test_an_interrupted_fit_under_another_rate_starts_anew(run, capsys):
+def test_an_interrupted_fit_under_another_rate_starts_anew(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     entry = json.loads((run.out / "static" / "fit.json").read_text())
     (run.out / "static" / "fit.json").write_text(json.dumps({**entry, "finished": False}))
     capsys.readouterr()
@@ -265,7 +240,7 @@ def test_an_interrupted_fit_under_another_rate_starts_anew(run, capsys):
     assert "new_learning_rate was 0.01 and is 0.02" in capsys.readouterr().out
 
 
-def test_a_rate_that_diverges_can_be_mended(run, capsys):
+def test_a_rate_that_diverges_can_be_mended(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"the loss of step \d \(epoch \d\) is|holds NaN"):
         run.go(model__init_args__optimization__new_learning_rate=1e30, trainer__max_epochs=3)
     run.go(model__init_args__optimization__new_learning_rate=0.02)
@@ -273,33 +248,23 @@ def test_a_rate_that_diverges_can_be_mended(run, capsys):
     assert all(0 <= row["miou"] <= 1 for row in rows)
 
 
-def test_a_second_run_in_the_same_folder_is_refused(run):
+def test_a_second_run_in_the_same_folder_is_refused(run: Run) -> None:
     with locked(run.out), pytest.raises(InputError, match=r"another run works in .*out \(process \d+ on "):
         run.go()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]"])
-def test_a_damaged_entry_is_a_sentence(run, content):
+def test_a_damaged_entry_is_a_sentence(run: Run, content: str) -> None:
     (run.out / "classification" / "fit.json").write_text(content)
     with pytest.raises(InputError, match=r"expected an entry of the ledger .*fit\.json"):
         run.go()
 
 
-def test_a_signal_ends_all_of_it_and_the_same_command_goes_on(run):
+def test_a_signal_ends_all_of_it_and_the_same_command_goes_on(run: Run) -> None:
     shutil.rmtree(run.out)
-    command = [sys.executable, "-c", SLOW, *run.words(trainer__max_epochs=50)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        said = []
-        for line in process.stdout:
-            said.append(line)
-            if line == "working\n":
-                break
-        process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
-    assert [line for line in said if line.startswith("==")] == ["== fit classification\n"]
-    assert "==" not in output, "nothing runs after it"
-    how = "ssdd: terminated. Run the same command again to continue."
-    assert [line for line in errors.splitlines() if line.startswith("ssdd: ")] == [how]
+    status, before, after, said = stopped(run.words(trainer__max_epochs=50), signal.SIGTERM)
+    assert status == 143
+    assert [line for line in before if line.startswith("==")] == ["== fit classification\n"]
+    assert "==" not in after, "nothing runs after it"
+    assert said == ["ssdd: terminated. Run the same command again to continue."]
     assert (run.out / "classification" / "checkpoints" / "last.ckpt").is_file()

@@ -1,6 +1,9 @@
 import json
 import sys
 import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,20 +15,21 @@ from ssdd_lightning.data.coco import COCODataModule
 from ssdd_lightning.doctor.examine import examine
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare import coco as module
-from ssdd_lightning.prepare.coco import prepare_coco
+from ssdd_lightning.prepare.coco import PreparedCoco, prepare_coco
 from ssdd_lightning.prepare.coco_masks import Photo, decode, draw_mask, read_split
 from ssdd_lightning.prepare.download import Obtaining, Remote, md5_of
-from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.masks import read_mask, write_mask
+from tests.helpers.server import FileServer
 
 SIZE = (24, 36)  # of conftest's photos
 CAT, DOG = 17, 18
 
 
-def box(left, top, right, bottom):
+def box(left: int, top: int, right: int, bottom: int) -> list[list[int]]:
     return [[left, top, right, top, right, bottom, left, bottom]]
 
 
-def runs(mask):
+def runs(mask: np.ndarray) -> dict[str, list[int]]:
     """COCO's uncompressed run lengths, written without the code under test."""
     flat = np.concatenate([[0], mask.T.ravel().astype(int), [0]])
     edges = np.flatnonzero(np.diff(flat)).tolist()
@@ -33,13 +37,13 @@ def runs(mask):
     return {"size": list(mask.shape), "counts": counts}
 
 
-def crowd_mask():
+def crowd_mask() -> np.ndarray:
     mask = np.zeros(SIZE, bool)
     mask[:, 30:] = True
     return mask
 
 
-CONTENT = {
+CONTENT: dict[str, dict[int, list[tuple[int, Any, int]]]] = {
     "train": {
         1: [(CAT, box(2, 2, 20, 20), 0), (DOG, box(4, 4, 8, 8), 0), (CAT, runs(crowd_mask()), 1)],
         2: [],
@@ -49,11 +53,11 @@ CONTENT = {
 }
 
 
-def file_name(split, number):
+def file_name(split: str, number: int) -> str:
     return f"COCO_{split}2014_{number:012d}.jpg"
 
 
-def annotations(split, **changes):
+def annotations(split: str, **changes: Any) -> dict[str, list[dict[str, Any]]]:
     entries = [
         {"id": n, "image_id": number, "category_id": category, "segmentation": shape, "iscrowd": crowd}
         for n, (number, category, shape, crowd) in enumerate(
@@ -66,7 +70,7 @@ def annotations(split, **changes):
 
 
 @pytest.fixture
-def source(tmp_path, make):
+def source(tmp_path: Path, make: SimpleNamespace) -> Path:
     """COCO's files, unpacked."""
     folder = tmp_path / "coco"
     (folder / "annotations").mkdir(parents=True)
@@ -78,12 +82,12 @@ def source(tmp_path, make):
     return folder
 
 
-def write_annotations(folder, split, **changes):
+def write_annotations(folder: Path, split: str, **changes: Any) -> None:
     path = folder / "annotations" / f"instances_{split}2014.json"
     path.write_text(json.dumps(annotations(split, **changes)))
 
 
-def pack(source, out):
+def pack(source: Path, out: Path) -> Path:
     """Pack what the folder holds as COCO's three archives."""
     out.mkdir()
     names = {"train2014": "train2014", "val2014": "val2014", "annotations": "annotations_trainval2014"}
@@ -94,12 +98,12 @@ def pack(source, out):
     return out
 
 
-def prepare(tmp_path, source, **options):
+def prepare(tmp_path: Path, source: Path, **options: Any) -> PreparedCoco:
     obtaining = Obtaining(tmp_path / "out" / "downloads", **{"checksum": False, "progress": False, **options})
     return prepare_coco(tmp_path / "out", obtaining, source, num_workers=2)
 
 
-def check(made):
+def check(made: PreparedCoco) -> None:
     assert (made.splits, made.classes, made.left_out) == ({"train": 1, "val": 1}, 4, {"train": 2, "val": 0})
     devkit = made.devkit
     assert (devkit / "classes.txt").read_text().split("\n") == ["background", "traffic light", "cat", "dog", ""]
@@ -126,12 +130,12 @@ def check(made):
     ]
 
 
-def test_from_folders(source, tmp_path):
+def test_from_folders(source: Path, tmp_path: Path) -> None:
     check(prepare(tmp_path, source))
     assert not list((tmp_path / "out").glob("*.part"))
 
 
-def test_from_archives(source, tmp_path):
+def test_from_archives(source: Path, tmp_path: Path) -> None:
     packed = pack(source, tmp_path / "zips")
     made = prepare(tmp_path, packed)
     check(made)
@@ -140,10 +144,16 @@ def test_from_archives(source, tmp_path):
     check(prepare(tmp_path, packed))  # it is there already
 
 
-def test_download(source, tmp_path, server, monkeypatch, capsys):
+def test_download(
+    source: Path,
+    tmp_path: Path,
+    server: FileServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     pack(source, server.folder / "zips")
 
-    def local(remote):
+    def local(remote: Remote) -> Remote:
         path = server.folder / "zips" / remote.name
         return Remote(remote.name, f"{server.url}/zips/{remote.name}", md5_of(path, progress=False))
 
@@ -159,12 +169,12 @@ def test_download(source, tmp_path, server, monkeypatch, capsys):
     assert "4 classes" in text
 
 
-def test_the_published_checksums_are_asked_for(source, tmp_path):
+def test_the_published_checksums_are_asked_for(source: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected 0a379cfc70b0e71301e0f377548639bd of annotations_trainval2014"):
         prepare(tmp_path, pack(source, tmp_path / "zips"), checksum=True)
 
 
-def test_the_stages_and_the_doctor_read_it(tiny_coco):
+def test_the_stages_and_the_doctor_read_it(tiny_coco: Path) -> None:
     data = COCODataModule(tiny_coco, augmentation=Augmentation(32), batch_size=4, num_workers=0)
     assert data.num_classes == 81
     data.setup("fit")
@@ -181,7 +191,7 @@ def test_the_stages_and_the_doctor_read_it(tiny_coco):
     assert examine(tiny_coco, progress=False).findings["count"][0] == "train: 12 images, officially 82081"
 
 
-def test_a_choice_of_classes(tiny_coco):
+def test_a_choice_of_classes(tiny_coco: Path) -> None:
     data = COCODataModule(
         tiny_coco, classes=["sheep", "cat"], augmentation=Augmentation(32), batch_size=2, num_workers=0
     )
@@ -192,12 +202,12 @@ def test_a_choice_of_classes(tiny_coco):
         assert set(record.labels) == set(labels[record.name]) <= set(data.class_indices)
 
 
-def test_a_folder_that_nobody_prepared(tmp_path):
+def test_a_folder_that_nobody_prepared(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"should be a folder COCO2014 with classes\.txt; make it with"):
         COCODataModule(tmp_path)
 
 
-def entry(**changes):
+def entry(**changes: Any) -> dict[str, list[dict[str, Any]]]:
     return {"annotations": [{**annotations("train")["annotations"][0], **changes}]}
 
 
@@ -266,7 +276,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_input_leaves_no_dataset(source, tmp_path, case):
+def test_broken_input_leaves_no_dataset(source: Path, tmp_path: Path, case: str) -> None:
     spoil, message = BROKEN[case]
     spoil(source)
     with pytest.raises(InputError, match=message) as caught:
@@ -276,7 +286,7 @@ def test_broken_input_leaves_no_dataset(source, tmp_path, case):
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_path_traversal_in_an_archive(source, tmp_path):
+def test_path_traversal_in_an_archive(source: Path, tmp_path: Path) -> None:
     packed = pack(source, tmp_path / "zips")
     with zipfile.ZipFile(packed / "train2014.zip", "a") as archive:
         archive.writestr("train2014/../../../evil.jpg", b"x")
@@ -285,10 +295,10 @@ def test_path_traversal_in_an_archive(source, tmp_path):
     assert not list(tmp_path.rglob("evil*"))
 
 
-def test_an_interrupted_run_goes_on(source, tmp_path, monkeypatch):
-    real = module.write_mask
+def test_an_interrupted_run_goes_on(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = write_mask
 
-    def interrupted(path, mask):
+    def interrupted(path: Path, mask: np.ndarray) -> None:
         if "val" in path.name:
             raise KeyboardInterrupt
         real(path, mask)
@@ -305,14 +315,16 @@ def test_an_interrupted_run_goes_on(source, tmp_path, monkeypatch):
     assert (made.devkit / "SegmentationClass" / kept.name).stat().st_mtime_ns == before
 
 
-def test_without_pycocotools_the_command_to_install_it_is_named(source, tmp_path, monkeypatch):
+def test_without_pycocotools_the_command_to_install_it_is_named(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(InputError, match=r"pip install 'ssdd-lightning\[coco\]'"):
         prepare(tmp_path, source)
     assert not (tmp_path / "out").exists()
 
 
-def test_categories_count_from_1_by_ascending_id():
+def test_categories_count_from_1_by_ascending_id() -> None:
     ids = [90, 1, 13, 11]
     one = {"image_id": 1, "category_id": 1, "segmentation": box(0, 0, 4, 4)}
     image = {"id": 1, "file_name": "x.jpg", "height": 4, "width": 4}
@@ -321,14 +333,14 @@ def test_categories_count_from_1_by_ascending_id():
     assert read_split(json.dumps(content).encode(), "x").names == ("background", "c1", "c11", "c13", "c90")
 
 
-def test_small_objects_lie_on_large_ones_in_any_order():
+def test_small_objects_lie_on_large_ones_in_any_order() -> None:
     small, large = (1, box(4, 4, 8, 8)), (2, box(2, 2, 20, 20))
     masks = [draw_mask(Photo("x.jpg", *SIZE, instances)) for instances in ([small, large], [large, small])]
     np.testing.assert_array_equal(masks[0], masks[1])
     assert (masks[0][4:8, 4:8] == 1).all()
 
 
-def test_run_lengths_agree_with_pycocotools():
+def test_run_lengths_agree_with_pycocotools() -> None:
     from pycocotools import mask as coco
 
     for seed in range(5):
@@ -338,19 +350,19 @@ def test_run_lengths_agree_with_pycocotools():
         np.testing.assert_array_equal(coco.decode(coco.frPyObjects(counted, *SIZE)).astype(bool), mask)
 
 
-def test_a_polygon_of_two_corners_is_no_area():
+def test_a_polygon_of_two_corners_is_no_area() -> None:
     assert not decode([[1, 1, 9, 9]], SIZE, "x").any()
     assert decode([[1, 1, 9, 9], *box(0, 0, 2, 2)], SIZE, "x").sum() == 4
 
 
-def test_all_sources_are_looked_for_before_anything_is_written(source, tmp_path):
+def test_all_sources_are_looked_for_before_anything_is_written(source: Path, tmp_path: Path) -> None:
     (source / "val2014").rename(source / "elsewhere")
     with pytest.raises(InputError, match=r"holds neither val2014\.zip nor val2014; complete it"):
         prepare(tmp_path, source)
     assert not list((tmp_path / "out").glob("COCO2014*"))
 
 
-def test_mended_annotations_are_drawn_again(source, tmp_path):
+def test_mended_annotations_are_drawn_again(source: Path, tmp_path: Path) -> None:
     path = source / "annotations" / "instances_train2014.json"
     right = path.read_text()
     expected = {
@@ -371,7 +383,9 @@ def test_mended_annotations_are_drawn_again(source, tmp_path):
     assert {p.name: p.read_bytes() for p in (made / "SegmentationClass").iterdir()} == expected
 
 
-def test_other_annotations_make_it_anew_and_the_same_do_not(source, tmp_path, capsys):
+def test_other_annotations_make_it_anew_and_the_same_do_not(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = prepare(tmp_path, source)
     stat = (made.devkit / "classes.txt").stat()
     prepare(tmp_path, source)

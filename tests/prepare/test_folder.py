@@ -1,8 +1,11 @@
 import json
 import os
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -11,8 +14,9 @@ from ssdd_lightning.data.folder import FolderDataModule
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare import folder
-from ssdd_lightning.prepare.folder import FolderOptions, find_classes, prepare_folder, split_names
+from ssdd_lightning.prepare.folder import FolderOptions, PreparedFolder, find_classes, prepare_folder, split_names
 from ssdd_lightning.storage.masks import read_image, write_mask
+from tests.helpers.files import times, truncate, write_photo
 
 FILES = ("my cat.jpg", "a.b.c.JPEG", "été.bmp", "x 1.png", "2007_1.jpg", "-.jpg")
 LABELS = {
@@ -27,23 +31,23 @@ SIZE = (30, 40)
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path: Path) -> Path:
     """Six photos of odd names; `labels.json` beside them."""
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for file in FILES:
-        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(folder / file)
+        write_photo(folder / file, SIZE, rng)
     (tmp_path / "labels.json").write_text(json.dumps(LABELS))
     return folder
 
 
-def prepare(photos, **options):
+def prepare(photos: Path, **options: Any) -> PreparedFolder:
     options = {"images": photos, "labels": photos.parent / "labels.json", "out": photos.parent / "out", **options}
     return prepare_folder(FolderOptions(**options), num_workers=2, progress=False)
 
 
-def module(made):
+def module(made: PreparedFolder) -> FolderDataModule:
     content = yaml.safe_load(made.config.read_text())
     assert content["dataset"] == "folder"
     return FolderDataModule(
@@ -51,7 +55,7 @@ def module(made):
     )
 
 
-def test_what_is_written_is_what_the_data_module_takes(photos):
+def test_what_is_written_is_what_the_data_module_takes(photos: Path) -> None:
     made = prepare(photos, val=0.3)
     assert made.classes.names == ("background", "great auk", "kea", "owl")
     data = module(made)
@@ -68,7 +72,9 @@ def test_what_is_written_is_what_the_data_module_takes(photos):
     assert labels["my cat"] == (3,)
 
 
-def test_relative_paths_work_from_everywhere(photos, monkeypatch, capsys):
+def test_relative_paths_work_from_everywhere(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(photos.parent)
     assert main(["prepare", "folder", "photos", "--labels=labels.json", "--out=out", "--val=0"]) == 0
     text = capsys.readouterr().out
@@ -84,7 +90,7 @@ def test_relative_paths_work_from_everywhere(photos, monkeypatch, capsys):
     assert len(data.datasets["train"]) == 6
 
 
-def test_truth_scores_only_what_has_it(photos):
+def test_truth_scores_only_what_has_it(photos: Path) -> None:
     truth = photos.parent / "truth"
     for name in ("my cat", "2007_1", "été"):
         write_mask(truth / f"{name}.png", np.full(SIZE, 3))
@@ -93,22 +99,22 @@ def test_truth_scores_only_what_has_it(photos):
     assert len(made.val) == 3
     data = module(made)
     data.setup("validate")
-    assert [batch["mask"].unique().tolist() for batch in data.val_dataloader()] == [[3]] * 3
+    assert [torch.as_tensor(batch["mask"]).unique().tolist() for batch in data.val_dataloader()] == [[3]] * 3
 
 
-def test_twice_is_once_and_another_seed_is_another_split(photos):
+def test_twice_is_once_and_another_seed_is_another_split(photos: Path) -> None:
     made = prepare(photos, val=0.5)
-    before = {path: path.stat().st_mtime_ns for path in (photos.parent / "out").iterdir()}
+    before = times(photos.parent / "out")
     assert prepare(photos, val=0.5).val == made.val
-    assert before == {path: path.stat().st_mtime_ns for path in (photos.parent / "out").iterdir()}
+    assert before == times(photos.parent / "out")
     assert len({tuple(prepare(photos, val=0.5, seed=seed).val) for seed in range(6)}) > 1
 
 
-def test_an_interrupted_second_run_leaves_no_options_behind(photos, monkeypatch):
+def test_an_interrupted_second_run_leaves_no_options_behind(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = prepare(photos, val=0.5)
     real = os.replace
 
-    def fail(source, target):
+    def fail(source: Path, target: Path) -> None:
         if str(target).endswith("train.txt"):
             raise KeyboardInterrupt
         real(source, target)
@@ -119,7 +125,9 @@ def test_an_interrupted_second_run_leaves_no_options_behind(photos, monkeypatch)
     assert not made.config.exists()
 
 
-def test_a_change_is_said_and_a_finished_folder_is_not_read_again(photos, monkeypatch, capsys):
+def test_a_change_is_said_and_a_finished_folder_is_not_read_again(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = photos.parent / "out"
     prepare(photos, val=0.5)
     assert capsys.readouterr().out == ""
@@ -147,7 +155,9 @@ def test_a_change_is_said_and_a_finished_folder_is_not_read_again(photos, monkey
     assert (out / "train.txt").read_text() != "half"
 
 
-def test_a_folder_that_moved_is_finished_and_its_options_name_where_it_is(photos, capsys):
+def test_a_folder_that_moved_is_finished_and_its_options_name_where_it_is(
+    photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepare(photos)
     moved = (photos.parent / "out").rename(photos.parent / "elsewhere")
     made = prepare(photos, out=moved)
@@ -155,14 +165,14 @@ def test_a_folder_that_moved_is_finished_and_its_options_name_where_it_is(photos
     assert yaml.safe_load(made.config.read_text())["data"]["labels"] == str(moved / "labels.json")
 
 
-def test_a_damaged_entry_is_a_sentence(photos):
+def test_a_damaged_entry_is_a_sentence(photos: Path) -> None:
     prepare(photos)
     (photos.parent / "out" / "prepare.json").write_text("{}")
     with pytest.raises(InputError, match=r"expected an entry of the ledger .*prepare\.json.*; remove it"):
         prepare(photos)
 
 
-def test_every_class_keeps_a_photo_to_train_on():
+def test_every_class_keeps_a_photo_to_train_on() -> None:
     labels = {f"n{i}": (1,) if i < 18 else (2,) for i in range(20)}
     for seed in range(20):
         train, val = split_names(labels, 0.5, seed)
@@ -180,12 +190,12 @@ def test_every_class_keeps_a_photo_to_train_on():
         ("name,labels\na,2 5\n", ("background", *(f"class {n}" for n in range(1, 6)))),
     ],
 )
-def test_classes_by_the_labels(tmp_path, content, names):
+def test_classes_by_the_labels(tmp_path: Path, content: str, names: Any) -> None:
     (tmp_path / "labels.csv").write_text(content)
     assert find_classes(tmp_path / "labels.csv").names == names
 
 
-def test_as_many_classes_as_anybody_wants(photos):
+def test_as_many_classes_as_anybody_wants(photos: Path) -> None:
     labels = {name: [f"species {n}", f"species {n + 100:03d}"] for n, name in enumerate(LABELS)}
     (photos.parent / "labels.json").write_text(json.dumps(labels))
     (photos.parent / "names.txt").write_text(
@@ -195,21 +205,21 @@ def test_as_many_classes_as_anybody_wants(photos):
     assert module(made).num_classes == 107
 
 
-def test_a_csv_with_spaces_and_accents(photos):
+def test_a_csv_with_spaces_and_accents(photos: Path) -> None:
     lines = [f"{name},{';'.join(shown)}{';' if len(shown) == 1 else ''}" for name, shown in LABELS.items()]
     (photos.parent / "labels.csv").write_text("\n".join(["name,labels", *lines]))
     made = prepare(photos, labels=photos.parent / "labels.csv")
     assert made.classes.names == ("background", "great auk", "kea", "owl")
 
 
-def test_more_classes_than_a_mask_tells_apart(photos):
+def test_more_classes_than_a_mask_tells_apart(photos: Path) -> None:
     labels = {name: [f"species {n}" for n in range(100 * k, 100 * k + 100)] for k, name in enumerate(LABELS)}
     (photos.parent / "labels.json").write_text(json.dumps(labels))
     with pytest.raises(InputError, match=r"at most 255 classes, background included, found \d01"):
         prepare(photos)
 
 
-def test_subfolders_with_photos_are_named(photos):
+def test_subfolders_with_photos_are_named(photos: Path) -> None:
     (photos / "more").mkdir()
     (photos / "empty").mkdir()
     assert prepare(photos).unread == []
@@ -217,7 +227,7 @@ def test_subfolders_with_photos_are_named(photos):
     assert prepare(photos).unread == ["more"]
 
 
-def test_photos_that_viewers_turn_are_named(photos):
+def test_photos_that_viewers_turn_are_named(photos: Path) -> None:
     turned = Image.new("RGB", (24, 12))
     exif = turned.getexif()
     exif[0x0112] = 6
@@ -226,18 +236,14 @@ def test_photos_that_viewers_turn_are_named(photos):
 
 
 @pytest.mark.parametrize("label", ["cat\ndog", ""])
-def test_labels_that_a_list_of_classes_cannot_hold(photos, label):
+def test_labels_that_a_list_of_classes_cannot_hold(photos: Path, label: str) -> None:
     relabel(photos, été=[label])
     with pytest.raises(InputError, match="expected printable names of classes"):
         prepare(photos)
 
 
-def relabel(photos, **changes):
+def relabel(photos: Path, **changes: Any) -> None:
     (photos.parent / "labels.json").write_text(json.dumps({**LABELS, **changes}))
-
-
-def truncate(path):
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 BROKEN = {
@@ -260,7 +266,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_input_writes_nothing(photos, case):
+def test_broken_input_writes_nothing(photos: Path, case: str) -> None:
     spoil, message = BROKEN[case]
     spoil(photos)
     with pytest.raises(InputError, match=message):
@@ -268,7 +274,7 @@ def test_broken_input_writes_nothing(photos, case):
     assert not (photos.parent / "out").exists()
 
 
-def test_skip_missing(photos):
+def test_skip_missing(photos: Path) -> None:
     (photos / "my cat.jpg").unlink()
     relabel(photos, été=[])
     made = prepare(photos, skip_missing=True, val=0)
@@ -280,7 +286,7 @@ def test_skip_missing(photos):
     ("mask", "message"),
     [(np.zeros((30, 41)), r"is 41 x 30 pixels, its photo 40 x 30"), (np.full(SIZE, 9), "holds the value 9")],
 )
-def test_wrong_truth(photos, mask, message):
+def test_wrong_truth(photos: Path, mask: np.ndarray, message: str) -> None:
     write_mask(photos.parent / "truth" / "my cat.png", mask.astype(int))
     with pytest.raises(InputError, match=message):
         prepare(photos, truth=photos.parent / "truth")
@@ -295,7 +301,7 @@ def test_wrong_truth(photos, mask, message):
         ({"classes": "2"}, "names the class 'owl', expected one of class 1"),
     ],
 )
-def test_wrong_options(photos, options, message):
+def test_wrong_options(photos: Path, options: dict[str, Any], message: str) -> None:
     if "truth" in options:
         (photos / "x 1.png").unlink()
         (photos / "x 1.jpg").write_bytes((photos / "my cat.jpg").read_bytes())
@@ -304,7 +310,7 @@ def test_wrong_options(photos, options, message):
         prepare(photos, **options)
 
 
-def test_an_unwritable_target(photos):
+def test_an_unwritable_target(photos: Path) -> None:
     (photos.parent / "out").write_text("a file")
     with pytest.raises(InputError, match="cannot write"):
         prepare(photos)

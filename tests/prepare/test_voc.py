@@ -2,6 +2,10 @@ import errno
 import os
 import shutil
 import tarfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,21 +17,20 @@ from ssdd_lightning.data.labels import read_annotations, read_label_file
 from ssdd_lightning.data.voc import VOCDataModule
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare import voc as module
-from ssdd_lightning.prepare.download import Remote, md5_of
+from ssdd_lightning.prepare.download import Obtaining, Remote, md5_of
 from ssdd_lightning.prepare.folders import place
 from ssdd_lightning.prepare.voc import prepare_voc
+from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.masks import read_mask
+from tests.helpers.files import times
+from tests.helpers.server import FileServer
 
 TABLE = ClassTable.select(VOC_CLASSES, None)
 TRAINAUG = ["2007_000001", "2007_000002", "2008_000001", "2008_000002", "2008_000003"]
 VOC_TOP, SBD_TOP = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
 
 
-def tree(folder):
-    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def check(devkit):
+def check(devkit: Path) -> None:
     assert (devkit / "ImageSets/Segmentation/trainaug.txt").read_text().split() == TRAINAUG
     masks = {path.stem for path in (devkit / "SegmentationClassAug").glob("*.png")}
     assert masks == {*TRAINAUG, "2007_000003", "2007_000004"}
@@ -36,7 +39,9 @@ def check(devkit):
     assert labels == read_annotations(devkit / "Annotations", sorted(masks), TABLE)
 
 
-def test_from_both_archives(archives, obtaining, tmp_path, make):
+def test_from_both_archives(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, make: SimpleNamespace
+) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd, num_workers=2)
     assert made.splits == {"train": 2, "val": 2, "trainval": 4, "trainaug": 5}
     assert made.labelled == 7
@@ -48,7 +53,7 @@ def test_from_both_archives(archives, obtaining, tmp_path, make):
     assert not list(tmp_path.glob("out/**/README"))
 
 
-def test_the_stages_read_it(archives, obtaining, tmp_path):
+def test_the_stages_read_it(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
     data = VOCDataModule(
         tmp_path / "out",
@@ -63,16 +68,16 @@ def test_the_stages_read_it(archives, obtaining, tmp_path):
     assert {batch["name"][0] for batch in data.val_dataloader()} == {"2007_000003", "2007_000004"}
 
 
-def test_twice_is_once(archives, obtaining, tmp_path):
+def test_twice_is_once(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
-    before = tree(tmp_path / "out")
+    before = times(tmp_path / "out")
     archives.voc.unlink()
     archives.sbd.unlink()
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
-    assert tree(tmp_path / "out") == before
+    assert times(tmp_path / "out") == before
 
 
-def test_from_unpacked_folders(archives, obtaining, tmp_path):
+def test_from_unpacked_folders(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     for path in (archives.voc, archives.sbd):
         with tarfile.open(path) as archive:
             archive.extractall(tmp_path / "unpacked", filter="data")
@@ -81,12 +86,12 @@ def test_from_unpacked_folders(archives, obtaining, tmp_path):
     check(made.devkit)
     photo = "JPEGImages/2008_000001.jpg"
     assert (made.devkit / photo).samefile(given / VOC_TOP / photo)
-    before = tree(given / VOC_TOP)
+    before = times(given / VOC_TOP)
     check(prepare_voc(given, obtaining, None, given).devkit)  # in its own place
-    assert before.items() <= tree(given / VOC_TOP).items()
+    assert before.items() <= times(given / VOC_TOP).items()
 
 
-def test_sbd_may_come_later(archives, obtaining, tmp_path):
+def test_sbd_may_come_later(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert made.splits == {"train": 2, "val": 2, "trainval": 4}
     assert made.labelled == 4
@@ -94,7 +99,9 @@ def test_sbd_may_come_later(archives, obtaining, tmp_path):
     check(prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd).devkit)
 
 
-def test_masks_of_sbd_that_somebody_else_made(archives, obtaining, tmp_path, make):
+def test_masks_of_sbd_that_somebody_else_made(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, make: SimpleNamespace
+) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     folder = made.devkit / "SegmentationClassAug"
     folder.mkdir()
@@ -107,7 +114,13 @@ def test_masks_of_sbd_that_somebody_else_made(archives, obtaining, tmp_path, mak
     assert prepare_voc(tmp_path / "out", obtaining).splits["trainaug"] == 3
 
 
-def test_download(archives, server, tmp_path, monkeypatch, capsys):
+def test_download(
+    archives: SimpleNamespace,
+    server: FileServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     for name, path in (("VOC_ARCHIVE", archives.voc), ("SBD_ARCHIVE", archives.sbd)):
         os.link(path, server.folder / path.name)
         monkeypatch.setattr(module, name, Remote(path.name, f"{server.url}/{path.name}", md5_of(path, False)))
@@ -123,7 +136,7 @@ def test_download(archives, server, tmp_path, monkeypatch, capsys):
     assert len(server.asked) == 2
 
 
-def test_the_published_checksums_are_asked_for(archives, tmp_path):
+def test_the_published_checksums_are_asked_for(archives: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected 6cd6e144f989b92b3379bac3b3de84fd of VOCtrainval"):
         main(["prepare", "voc", f"--out={tmp_path / 'out'}", f"--voc={archives.voc}"])
     assert not (tmp_path / "out" / "VOCdevkit").exists()
@@ -132,7 +145,7 @@ def test_the_published_checksums_are_asked_for(archives, tmp_path):
         main(["prepare", "voc", f"--out={tmp_path / 'out'}", f"--sbd={archives.sbd}"])
 
 
-def drop(files, name):
+def drop(files: dict[str, bytes], name: str) -> dict[str, bytes]:
     return {key: content for key, content in files.items() if key != name}
 
 
@@ -148,7 +161,9 @@ BROKEN_VOC = {
 
 
 @pytest.mark.parametrize("case", BROKEN_VOC)
-def test_a_broken_voc_archive_leaves_no_devkit(obtaining, tmp_path, make, case):
+def test_a_broken_voc_archive_leaves_no_devkit(
+    obtaining: Obtaining, tmp_path: Path, make: SimpleNamespace, case: str
+) -> None:
     spoil, message = BROKEN_VOC[case]
     path = make.tar(tmp_path / "voc.tar", spoil(make.voc_files()))
     with pytest.raises(InputError, match=message):
@@ -190,7 +205,9 @@ BROKEN_SBD = {
 
 
 @pytest.mark.parametrize("case", BROKEN_SBD)
-def test_a_broken_sbd_archive_leaves_no_masks(archives, obtaining, tmp_path, make, case):
+def test_a_broken_sbd_archive_leaves_no_masks(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, make: SimpleNamespace, case: str
+) -> None:
     spoil, message = BROKEN_SBD[case]
     path = make.tar(tmp_path / "sbd.tgz", spoil(make.sbd_files(), make), "w:gz")
     with pytest.raises(InputError, match=message):
@@ -201,7 +218,7 @@ def test_a_broken_sbd_archive_leaves_no_masks(archives, obtaining, tmp_path, mak
     check(prepare_voc(tmp_path / "out", obtaining, None, archives.sbd).devkit)
 
 
-def test_an_xml_bomb_is_refused(obtaining, tmp_path, make):
+def test_an_xml_bomb_is_refused(obtaining: Obtaining, tmp_path: Path, make: SimpleNamespace) -> None:
     files = {**make.voc_files(), f"{VOC_TOP}/Annotations/2007_000001.xml": BOMB}
     with pytest.raises(InputError, match=r"cannot read annotation .*2007_000001\.xml"):
         prepare_voc(tmp_path / "out", obtaining, make.tar(tmp_path / "voc.tar", files))
@@ -210,14 +227,18 @@ def test_an_xml_bomb_is_refused(obtaining, tmp_path, make):
     assert prepare_voc(tmp_path / "out", obtaining, good).labelled == 4
 
 
-def test_an_annotation_that_went_missing_is_named_with_the_remedy(archives, obtaining, tmp_path):
+def test_an_annotation_that_went_missing_is_named_with_the_remedy(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path
+) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
     (made.devkit / "Annotations" / "2008_000001.xml").unlink()
     with pytest.raises(InputError, match=r"Annotations lacks 1 files, such as 2008_000001\.xml; remove .*VOC2012"):
         prepare_voc(tmp_path / "out", obtaining)
 
 
-def test_what_is_given_and_not_needed_is_said(archives, obtaining, tmp_path, capsys):
+def test_what_is_given_and_not_needed_is_said(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert capsys.readouterr().out == ""
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
@@ -228,11 +249,13 @@ def test_what_is_given_and_not_needed_is_said(archives, obtaining, tmp_path, cap
     ]
 
 
-def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
-    written = []
-    real = module.atomic_write
+def test_an_interrupted_run_goes_on(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    real = atomic_write
 
-    def interrupted(path):
+    def interrupted(path: Path) -> AbstractContextManager[Any]:
         if len(written) == 8:
             raise KeyboardInterrupt
         written.append(path)
@@ -242,7 +265,7 @@ def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
     part = tmp_path / "out" / f"{VOC_TOP}.part"
-    kept = tree(part)
+    kept = times(part)
     assert kept.pop("prepare.json")  # its entry, which is written again
     assert len(kept) == 8
     assert not (tmp_path / "out" / VOC_TOP).exists()
@@ -250,10 +273,16 @@ def test_an_interrupted_run_goes_on(archives, obtaining, tmp_path, monkeypatch):
     (part / "JPEGImages" / f".{'0f' * 16}.tmp").write_bytes(b"of a write that was killed")
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     assert not list(made.devkit.rglob(".*"))
-    assert kept.items() <= tree(made.devkit).items()
+    assert kept.items() <= times(made.devkit).items()
 
 
-def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make, capsys):
+def test_nothing_is_left_of_another_archive(
+    archives: SimpleNamespace,
+    obtaining: Obtaining,
+    tmp_path: Path,
+    make: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     photo = f"{VOC_TOP}/JPEGImages/2007_000001.jpg"
     files = {**make.voc_files(), photo: make.jpeg(99)}
     cut = make.tar(tmp_path / "cut.tar", drop(files, f"{VOC_TOP}/JPEGImages/2007_000004.jpg"))
@@ -264,8 +293,10 @@ def test_nothing_is_left_of_another_archive(archives, obtaining, tmp_path, make,
     assert f"redone in {made.devkit}.part, because VOC changed." in capsys.readouterr().out
 
 
-def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
-    def full(*_):
+def test_a_full_disk_is_a_sentence(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("ssdd_lightning.storage.files.os.replace", full)
@@ -274,19 +305,23 @@ def test_a_full_disk_is_a_sentence(archives, obtaining, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / VOC_TOP).exists()
 
 
-def test_an_unwritable_target_is_a_sentence(archives, obtaining, tmp_path):
+def test_an_unwritable_target_is_a_sentence(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(InputError, match=r"cannot write .*out/\.lock .*; choose a folder"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
 
 
-def test_an_empty_folder_of_an_earlier_start_is_taken_over(archives, obtaining, tmp_path):
+def test_an_empty_folder_of_an_earlier_start_is_taken_over(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path
+) -> None:
     (tmp_path / "out" / f"{VOC_TOP}.part").mkdir(parents=True)
     (tmp_path / "out" / f"{VOC_TOP}.part" / ".half.tmp").touch()
     assert prepare_voc(tmp_path / "out", obtaining, archives.voc).labelled == 4
 
 
-def test_a_mended_file_of_an_unpacked_archive_is_read_again(archives, obtaining, tmp_path):
+def test_a_mended_file_of_an_unpacked_archive_is_read_again(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path
+) -> None:
     for path in (archives.voc, archives.sbd):
         with tarfile.open(path) as archive:
             archive.extractall(tmp_path / "unpacked", filter="data")
@@ -302,7 +337,9 @@ def test_a_mended_file_of_an_unpacked_archive_is_read_again(archives, obtaining,
     check(prepare_voc(tmp_path / "out", obtaining, given, given).devkit)
 
 
-def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_path, capsys):
+def test_lists_and_labels_of_the_users_own_move_aside(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc)
     (made.devkit / "labels.csv").write_text("name,labels\n2007_000001,dog\n")
     prepare_voc(tmp_path / "out", obtaining, sbd=archives.sbd)
@@ -318,9 +355,15 @@ def test_lists_and_labels_of_the_users_own_move_aside(archives, obtaining, tmp_p
     assert "different file" not in capsys.readouterr().out
 
 
-def test_another_archive_makes_its_own_folder_anew_and_says_so(archives, obtaining, tmp_path, make, capsys):
+def test_another_archive_makes_its_own_folder_anew_and_says_so(
+    archives: SimpleNamespace,
+    obtaining: Obtaining,
+    tmp_path: Path,
+    make: SimpleNamespace,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
-    voc, masks = tree(made.devkit / "JPEGImages"), made.devkit / "SegmentationClassAug"
+    voc, masks = times(made.devkit / "JPEGImages"), made.devkit / "SegmentationClassAug"
     files = {**make.sbd_files(), f"{SBD_TOP}/cls/2008_000001.mat": make.mat(make.mask(["dog"], shift=4))}
     other = make.tar(tmp_path / "other.tgz", files, "w:gz")
     capsys.readouterr()
@@ -332,7 +375,7 @@ def test_another_archive_makes_its_own_folder_anew_and_says_so(archives, obtaini
     np.testing.assert_array_equal(
         read_mask(masks.with_name(f"{masks.name}.replaced-1") / "2008_000001.png"), make.mask(["cat"], shift=4)
     )
-    assert tree(made.devkit / "JPEGImages") == voc
+    assert times(made.devkit / "JPEGImages") == voc
     photo = "JPEGImages/2007_000001.jpg"
     changed = make.tar(tmp_path / "changed.tar", {**make.voc_files(), f"{VOC_TOP}/{photo}": make.jpeg(99)})
     check(prepare_voc(tmp_path / "out", obtaining, changed, archives.sbd).devkit)
@@ -341,25 +384,29 @@ def test_another_archive_makes_its_own_folder_anew_and_says_so(archives, obtaini
     assert (made.devkit.with_name("VOC2012.replaced-1") / photo).read_bytes() != make.jpeg(99)
 
 
-def test_what_is_finished_is_not_made_again_of_a_touched_archive(archives, obtaining, tmp_path, capsys):
+def test_what_is_finished_is_not_made_again_of_a_touched_archive(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
-    before = tree(tmp_path / "out")
+    before = times(tmp_path / "out")
     os.utime(archives.voc, ns=(1, 1))
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
-    assert tree(tmp_path / "out") == before
+    assert times(tmp_path / "out") == before
     assert f"lists: finished in {made.devkit}, nothing to do." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("where", ["VOC2012", "VOC2012/SegmentationClassAug"])
-def test_a_damaged_entry_is_a_sentence(archives, obtaining, tmp_path, where):
+def test_a_damaged_entry_is_a_sentence(
+    archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path, where: str
+) -> None:
     prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
     (tmp_path / "out" / "VOCdevkit" / where / "prepare.json").write_text("{}")
     with pytest.raises(InputError, match=r"expected an entry of the ledger .*prepare\.json.*; remove it to redo"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc, archives.sbd)
 
 
-def test_a_file_that_is_copied_is_not_copied_twice(tmp_path, monkeypatch):
-    def across(*_):
+def test_a_file_that_is_copied_is_not_copied_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def across(*_: Any) -> None:
         raise OSError(errno.EXDEV, "another file system")
 
     monkeypatch.setattr("ssdd_lightning.prepare.folders.os.link", across)
@@ -375,7 +422,7 @@ def test_a_file_that_is_copied_is_not_copied_twice(tmp_path, monkeypatch):
     assert target.read_text() == "other"
 
 
-def test_somebody_elses_file_is_not_touched(archives, obtaining, tmp_path):
+def test_somebody_elses_file_is_not_touched(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     part = tmp_path / "out" / f"{VOC_TOP}.part"
     part.parent.mkdir(parents=True)
     part.touch()
@@ -383,7 +430,7 @@ def test_somebody_elses_file_is_not_touched(archives, obtaining, tmp_path):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
 
 
-def test_somebody_elses_folder_is_not_touched(archives, obtaining, tmp_path):
+def test_somebody_elses_folder_is_not_touched(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     part = tmp_path / "out" / f"{VOC_TOP}.part"
     part.mkdir(parents=True)
     (part / "mine").write_text("")

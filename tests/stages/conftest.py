@@ -1,12 +1,16 @@
 """Stages of the smallest networks, without a trainer, and batches made by hand."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from ssdd_lightning.functional import MergeBiases
 from ssdd_lightning.nn import SSDD, ClassificationNetwork, SegmentationNetwork
+from tests.helpers.steps import Build, Reached, Step
 
 CLASSES = 4
 SIZE = 64
@@ -14,7 +18,7 @@ INSIDE = 48  # columns from here on are padding
 
 
 @pytest.fixture
-def network():
+def network() -> Callable[..., SegmentationNetwork]:
     return partial(
         SegmentationNetwork,
         backbone="test_efficientnet",
@@ -27,15 +31,15 @@ def network():
 
 
 @pytest.fixture
-def classifier():
+def classifier() -> Callable[..., ClassificationNetwork]:
     return partial(ClassificationNetwork, backbone="test_efficientnet", freeze_norm=False)
 
 
 @pytest.fixture
-def build(network):
+def build(network: Callable[..., SegmentationNetwork]) -> Build:
     """Build a stage of 4 classes from seed 0; `logged` collects what it logs, with the graph."""
 
-    def make(stage, bias=None, classes=CLASSES, **options):
+    def make(stage: type[Any], bias: float | None = None, classes: int = CLASSES, **options: Any) -> Any:
         torch.manual_seed(0)
         if "ssdd" in stage.__init__.__annotations__:
             options["ssdd"] = partial(SSDD, width=8, biases=MergeBiases(bias, 0.0) if bias else MergeBiases())
@@ -48,10 +52,10 @@ def build(network):
 
 
 @pytest.fixture
-def step():
+def step() -> Step:
     """Run one training step and return (loss, what was logged)."""
 
-    def run(module, batch):
+    def run(module: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         torch.manual_seed(1)
         return module.training_step(batch, 0), module.logged
 
@@ -59,7 +63,7 @@ def step():
 
 
 @pytest.fixture
-def batch():
+def batch() -> dict[str, Any]:
     """Two crops: the first shows class 1, the second 2 and 3; both are padded on the right, 255 in every mask."""
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (2, 3, SIZE, SIZE), generator=generator, dtype=torch.uint8)
@@ -81,10 +85,10 @@ def batch():
 
 
 @pytest.fixture
-def reached():
+def reached() -> Reached:
     """Names of a module's parameters that a scalar sends a gradient to."""
 
-    def names(scalar, module):
+    def names(scalar: Tensor, module: nn.Module) -> set[str]:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         grads = torch.autograd.grad(scalar, [p for _, p in named], retain_graph=True, allow_unused=True)
         return {name for (name, _), grad in zip(named, grads, strict=True) if grad is not None and grad.any()}

@@ -1,4 +1,5 @@
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -8,11 +9,12 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import affinity_loss, cam_background, pair_labels, random_walk
 from ssdd_lightning.nn import AffinityNet
 from ssdd_lightning.stages import AffinityModule
+from tests.helpers.steps import Build, Reached, Step
 
 
 @pytest.fixture
-def module(build):
-    def make(stride=4, **options):
+def module(build: Build) -> Build:
+    def make(stride: Any = 4, **options: Any) -> Any:
         network = partial(AffinityNet, "test_efficientnet", output_stride=16, stride=stride)
         return build(AffinityModule, network=network, **options)
 
@@ -20,7 +22,7 @@ def module(build):
 
 
 @pytest.fixture
-def photo():
+def photo() -> dict[str, Any]:
     """Batch of `predict`: one image of two classes, its sides no multiple of any stride."""
     generator = torch.Generator().manual_seed(0)
     maps = torch.zeros(1, 4, 50, 70)
@@ -35,7 +37,12 @@ def photo():
     }
 
 
-def test_loss_is_that_of_the_confident_pairs(module, step, batch, reached):
+def test_loss_is_that_of_the_confident_pairs(
+    module: Build,
+    step: Step,
+    batch: dict[str, Any],
+    reached: Reached,
+) -> None:
     stage = module()
     loss, logged = step(stage, batch)
     confident = torch.full_like(batch["knowledge"], 255)
@@ -52,7 +59,7 @@ def test_loss_is_that_of_the_confident_pairs(module, step, batch, reached):
     assert any(name.startswith("network.backbone.") for name in trained)
 
 
-def test_what_either_mask_ignores_takes_no_part(module, step, batch):
+def test_what_either_mask_ignores_takes_no_part(module: Build, step: Step, batch: dict[str, Any]) -> None:
     clean = step(module(), batch)[0]
     padding = ~batch["valid"]
     batch["knowledge"][padding] = 0  # the advice is still 255 there
@@ -61,7 +68,9 @@ def test_what_either_mask_ignores_takes_no_part(module, step, batch):
     assert not torch.equal(step(module(), batch)[0], clean)
 
 
-def test_a_batch_without_confident_pixels_still_has_a_backward_pass(module, step, batch):
+def test_a_batch_without_confident_pixels_still_has_a_backward_pass(
+    module: Build, step: Step, batch: dict[str, Any]
+) -> None:
     batch["knowledge"].fill_(255)
     stage = module()
     loss = step(stage, batch)[0]
@@ -71,13 +80,13 @@ def test_a_batch_without_confident_pixels_still_has_a_backward_pass(module, step
 
 
 @pytest.mark.parametrize("key", ["knowledge", "advice"])
-def test_training_without_a_folder_names_it(module, step, batch, key):
+def test_training_without_a_folder_names_it(module: Build, step: Step, batch: dict[str, Any], key: str) -> None:
     del batch[key]
     with pytest.raises(InputError, match=rf"AffinityModule needs {key}, found none .* as data\.{key}"):
         step(module(), batch)
 
 
-def test_validation_loss_uses_the_truth(module, batch):
+def test_validation_loss_uses_the_truth(module: Build, batch: dict[str, Any]) -> None:
     stage = module().eval()
     truth = batch["knowledge"]
     with torch.no_grad():
@@ -86,7 +95,7 @@ def test_validation_loss_uses_the_truth(module, batch):
     torch.testing.assert_close(stage.logged["val/loss"].compute(), expected)
 
 
-def test_two_groups_and_the_default_rates(module):
+def test_two_groups_and_the_default_rates(module: Build) -> None:
     from types import SimpleNamespace
 
     stage = module()
@@ -97,7 +106,7 @@ def test_two_groups_and_the_default_rates(module):
     assert len(new["params"]) == 4
 
 
-def test_prediction_is_the_random_walk_of_the_maps_with_a_new_background(module, photo):
+def test_prediction_is_the_random_walk_of_the_maps_with_a_new_background(module: Build, photo: dict[str, Any]) -> None:
     stage = module(stride=8, background_alpha=16, beta=4, steps=64).eval()
     with torch.no_grad():
         prediction = stage.predict_step(photo, 0)
@@ -115,7 +124,7 @@ def test_prediction_is_the_random_walk_of_the_maps_with_a_new_background(module,
     torch.testing.assert_close(walked, (expected / expected.sum(1, keepdim=True))[0])
 
 
-def test_a_walk_of_no_steps_keeps_places_and_classes(module, photo):
+def test_a_walk_of_no_steps_keeps_places_and_classes(module: Build, photo: dict[str, Any]) -> None:
     stage = module(stride=1, steps=0).eval()
     walked = stage.walk(photo["image_raw"], photo["maps"][:, 1:])
     cam = photo["maps"][:, 1:]
@@ -123,11 +132,11 @@ def test_a_walk_of_no_steps_keeps_places_and_classes(module, photo):
     torch.testing.assert_close(walked, scores / scores.sum(1, keepdim=True))
 
 
-def test_images_of_a_batch_keep_their_own_classes(module):
+def test_images_of_a_batch_keep_their_own_classes(module: Build) -> None:
     stage = module().eval()
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 1]], dtype=torch.bool)
-    batch = {
+    batch: dict[str, Any] = {
         "image_raw": torch.randint(0, 256, (2, 3, 32, 40), generator=generator, dtype=torch.uint8),
         "image_labels": labels,
         "maps": torch.rand(2, 4, 32, 40, generator=generator) * labels[:, :, None, None],
@@ -141,14 +150,14 @@ def test_images_of_a_batch_keep_their_own_classes(module):
         torch.testing.assert_close(both["map"][i], alone[i]["map"][0])
 
 
-def test_an_image_with_one_class_that_fires_nowhere_is_all_background(module, photo):
+def test_an_image_with_one_class_that_fires_nowhere_is_all_background(module: Build, photo: dict[str, Any]) -> None:
     photo["maps"].zero_()
     with torch.no_grad():
         (walked,) = module().eval().predict_step(photo, 0)["map"]
     torch.testing.assert_close(walked[0], torch.ones(50, 70))
 
 
-def test_prediction_without_maps_names_the_folder(module, photo):
+def test_prediction_without_maps_names_the_folder(module: Build, photo: dict[str, Any]) -> None:
     del photo["maps"]
     with pytest.raises(InputError, match=r"AffinityModule needs maps, found none .* as data\.maps"):
         module().eval().predict_step(photo, 0)

@@ -1,15 +1,20 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from ssdd_lightning.nn import ClassificationNetwork
 from ssdd_lightning.stages import ClassificationModule
+from tests.helpers.steps import Build, Reached, Step
 
 
 @pytest.fixture
-def module(build, classifier):
+def module(build: Build, classifier: Callable[..., ClassificationNetwork]) -> Build:
     """A classifier in eval mode whose maps are positive somewhere for every class."""
 
-    def make(**options):
+    def make(**options: Any) -> Any:
         stage = build(ClassificationModule, network=classifier, **options).eval()
         stage.network.classifier.weight.data.abs_()
         return stage
@@ -17,7 +22,13 @@ def module(build, classifier):
     return make
 
 
-def test_loss_is_multi_label_soft_margin_of_the_foreground(build, step, batch, classifier, reached):
+def test_loss_is_multi_label_soft_margin_of_the_foreground(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    classifier: Callable[..., ClassificationNetwork],
+    reached: Reached,
+) -> None:
     stage = build(ClassificationModule, network=classifier)
     loss, logged = step(stage, batch)
     torch.manual_seed(1)
@@ -30,7 +41,7 @@ def test_loss_is_multi_label_soft_margin_of_the_foreground(build, step, batch, c
     assert any("backbone" in name for name in trained)
 
 
-def test_maps_are_zero_for_absent_and_reach_one_for_present_classes(module, batch):
+def test_maps_are_zero_for_absent_and_reach_one_for_present_classes(module: Build, batch: dict[str, Any]) -> None:
     maps = module().score_maps(batch["image_raw"], batch["image_labels"])
     assert maps.shape == (2, 4, 64, 64)
     assert maps.min() >= 0
@@ -40,19 +51,19 @@ def test_maps_are_zero_for_absent_and_reach_one_for_present_classes(module, batc
 
 
 @pytest.mark.parametrize("alpha", [1.0, 4.0, 16.0])
-def test_background_is_a_power_of_what_the_classes_leave(module, batch, alpha):
+def test_background_is_a_power_of_what_the_classes_leave(module: Build, batch: dict[str, Any], alpha: float) -> None:
     maps = module(background_alpha=alpha).score_maps(batch["image_raw"], batch["image_labels"])
     torch.testing.assert_close(maps[:, 0], (1 - maps[:, 1:].amax(1)) ** alpha)
 
 
-def test_constant_background_wins_over_alpha(module, batch):
+def test_constant_background_wins_over_alpha(module: Build, batch: dict[str, Any]) -> None:
     powered, constant = module(), module(background_constant=0.25)
     maps = constant.score_maps(batch["image_raw"], batch["image_labels"])
     assert (maps[:, 0] == 0.25).all()
     torch.testing.assert_close(maps[:, 1:], powered.score_maps(batch["image_raw"], batch["image_labels"])[:, 1:])
 
 
-def test_flips_make_the_maps_of_a_mirrored_image_mirrored(module, batch):
+def test_flips_make_the_maps_of_a_mirrored_image_mirrored(module: Build, batch: dict[str, Any]) -> None:
     image, labels = batch["image_raw"], batch["image_labels"]
     for flip in (True, False):
         stage = module(flip=flip, scales=(1.0, 0.5))
@@ -62,13 +73,13 @@ def test_flips_make_the_maps_of_a_mirrored_image_mirrored(module, batch):
         assert same == flip
 
 
-def test_every_scale_takes_part(module, batch):
+def test_every_scale_takes_part(module: Build, batch: dict[str, Any]) -> None:
     one, two = module(scales=(1.0,)), module(scales=(1.0, 0.5))
-    maps = [stage.score_maps(batch["image_raw"], batch["image_labels"]) for stage in (one, two)]
-    assert not torch.allclose(*maps, atol=1e-3)
+    first, second = (stage.score_maps(batch["image_raw"], batch["image_labels"]) for stage in (one, two))
+    assert not torch.allclose(first, second, atol=1e-3)
 
 
-def test_prediction_holds_background_and_present_classes_only(module, batch):
+def test_prediction_holds_background_and_present_classes_only(module: Build, batch: dict[str, Any]) -> None:
     stage = module()
     prediction = stage.predict_step(batch, 0)
     assert prediction["name"] == ["a", "b"]
@@ -78,5 +89,5 @@ def test_prediction_holds_background_and_present_classes_only(module, batch):
     torch.testing.assert_close(prediction["map"][1], maps[1, [0, 2, 3]])
 
 
-def test_maps_need_no_gradient(module, batch):
+def test_maps_need_no_gradient(module: Build, batch: dict[str, Any]) -> None:
     assert not module().score_maps(batch["image_raw"], batch["image_labels"]).requires_grad

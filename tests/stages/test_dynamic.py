@@ -1,22 +1,29 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal
+
 import pytest
 import torch
+from torch import Tensor
 
 from ssdd_lightning.functional import losses
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
 from ssdd_lightning.stages.values import LabelRefinement, Losses, SubBranch
+from tests.helpers.steps import Build, Reached, Step
 
 KEEP, TAKE = -10.0, 10.0  # a merge bias that always keeps the knowledge (d1 = K1, d2 = D0) or takes the advice
+Watch = Callable[[Any], dict[str, tuple[Tensor, Tensor]]]
 PARTS = ("main", "sub", "diff1", "diff2")
 
 
-def parts_of(logged):
+def parts_of(logged: dict[str, Tensor]) -> dict[str, Tensor]:
     return {part: logged[f"train/{part}"] for part in PARTS}
 
 
-def certain_of(module, *classes):
+def certain_of(module: Any, *classes: int) -> Any:
     """Let the main branch see these classes, one a half of the image, and be certain."""
 
-    def head(features):
+    def head(features: list[Tensor]) -> tuple[Tensor, Tensor]:
         high, logits = original(features)
         opinion = torch.zeros_like(logits)
         rows = torch.linspace(0, len(classes) - 1e-3, logits.shape[2]).long()
@@ -30,16 +37,16 @@ def certain_of(module, *classes):
 
 
 @pytest.fixture
-def spied(monkeypatch):
+def spied(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Any]]:
     """What reaches the two loss functions of the stage: lists of masks, and of (target, valid, keep)."""
-    seen = {"masks": [], "differences": []}
-    segmentation, difference = dynamic.segmentation_loss, losses.difference_loss
+    seen: dict[str, list[Any]] = {"masks": [], "differences": []}
+    segmentation, difference = losses.segmentation_loss, losses.difference_loss
 
-    def spy_segmentation(logits, mask, *rest):
+    def spy_segmentation(logits: Tensor, mask: Tensor, *rest: Any) -> Tensor:
         seen["masks"].append(mask)
         return segmentation(logits, mask, *rest)
 
-    def spy_difference(logits, target, keep, valid, *rest):
+    def spy_difference(logits: Tensor, target: Tensor, keep: Tensor, valid: Tensor, *rest: Any) -> Tensor:
         seen["differences"].append((target, valid, keep))
         return difference(logits, target, keep, valid, *rest)
 
@@ -49,10 +56,10 @@ def spied(monkeypatch):
 
 
 @pytest.fixture
-def ssdd_inputs():
+def ssdd_inputs() -> Watch:
     """Record knowledge and advice of both SSDD modules of a stage."""
 
-    def watch(module):
+    def watch(module: Any) -> dict[str, tuple[Tensor, Tensor]]:
         seen = {}
         for name in ("ssdd1", "ssdd2"):
             getattr(module, name).register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[2:4]}))
@@ -61,14 +68,19 @@ def ssdd_inputs():
     return watch
 
 
-def test_loss_is_the_sum_of_four_parts(build, step, batch):
+def test_loss_is_the_sum_of_four_parts(build: Build, step: Step, batch: dict[str, Any]) -> None:
     loss, logged = step(build(DynamicRefinementModule), batch)
     assert loss.isfinite()
     torch.testing.assert_close(loss, sum(parts_of(logged).values()))
     torch.testing.assert_close(loss, logged["train/loss"])
 
 
-def test_every_loss_reaches_its_own_weights_only(build, step, batch, reached):
+def test_every_loss_reaches_its_own_weights_only(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    reached: Reached,
+) -> None:
     module = build(DynamicRefinementModule, losses=Losses(bad_sample_rule="all", exclude_bad_from_diff2=False))
     _, logged = step(certain_of(module, 1, 2), batch)  # so that neither image is a bad sample
     assert all(value > 0 for value in parts_of(logged).values())
@@ -82,7 +94,13 @@ def test_every_loss_reaches_its_own_weights_only(build, step, batch, reached):
     assert not any(name.startswith("network.head.") for name in sub)
 
 
-def test_padding_is_255_in_every_mask_and_out_of_every_loss(build, step, batch, spied, ssdd_inputs):
+def test_padding_is_255_in_every_mask_and_out_of_every_loss(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    spied: dict[str, list[Any]],
+    ssdd_inputs: Watch,
+) -> None:
     module = build(DynamicRefinementModule)
     inputs = ssdd_inputs(module)
     step(module, batch)
@@ -97,11 +115,17 @@ def test_padding_is_255_in_every_mask_and_out_of_every_loss(build, step, batch, 
         torch.testing.assert_close(counted, valid)
 
 
-def test_padding_gets_no_gradient_from_the_segmentation_losses(build, step, batch, monkeypatch):
+def test_padding_gets_no_gradient_from_the_segmentation_losses(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     module = build(DynamicRefinementModule)
-    kept, original = [], dynamic.segmentation_loss
+    kept: list[Tensor] = []
+    original = losses.segmentation_loss
 
-    def keep_logits(logits, mask, *rest):
+    def keep_logits(logits: Tensor, mask: Tensor, *rest: Any) -> Tensor:
         logits.retain_grad()
         kept.append(logits)
         return original(logits, mask, *rest)
@@ -115,7 +139,12 @@ def test_padding_gets_no_gradient_from_the_segmentation_losses(build, step, batc
         assert not grad[~valid].any()
 
 
-def test_masks_are_constants_and_name_present_classes_only(build, step, batch, ssdd_inputs):
+def test_masks_are_constants_and_name_present_classes_only(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    ssdd_inputs: Watch,
+) -> None:
     module = build(DynamicRefinementModule)
     inputs = ssdd_inputs(module)
     step(module, batch)
@@ -125,7 +154,12 @@ def test_masks_are_constants_and_name_present_classes_only(build, step, batch, s
         assert set(mask[1].unique().tolist()) <= {0, 2, 3, 255}
 
 
-def test_second_module_refines_the_seeds_by_what_the_first_one_made(build, step, batch, ssdd_inputs):
+def test_second_module_refines_the_seeds_by_what_the_first_one_made(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    ssdd_inputs: Watch,
+) -> None:
     for bias, source in ((KEEP, 0), (TAKE, 1)):
         module = build(DynamicRefinementModule, bias=bias)
         inputs = ssdd_inputs(module)
@@ -136,11 +170,11 @@ def test_second_module_refines_the_seeds_by_what_the_first_one_made(build, step,
         torch.testing.assert_close(module._pictures["refined"], seeds if bias == KEEP else first)
 
 
-def test_advice_sees_the_image_without_jitter(build, step, batch):
+def test_advice_sees_the_image_without_jitter(build: Build, step: Step, batch: dict[str, Any]) -> None:
     module = build(DynamicRefinementModule)
     seen, original = [], module.knowledge_and_advice
 
-    def spy(logits, image, image_labels):
+    def spy(logits: Tensor, image: Tensor, image_labels: Tensor) -> Tensor:
         seen.append(image)
         return original(logits, image, image_labels)
 
@@ -150,7 +184,7 @@ def test_advice_sees_the_image_without_jitter(build, step, batch):
     torch.testing.assert_close(seen[0], batch["image_raw"])
 
 
-def test_advice_is_the_crf_of_knowledge(build, batch):
+def test_advice_is_the_crf_of_knowledge(build: Build, batch: dict[str, Any]) -> None:
     """A certain opinion with one odd pixel on even ground loses it; the mask's size is kept."""
     module = build(DynamicRefinementModule)
     labels = torch.tensor([[True, True, False, False]])
@@ -166,7 +200,12 @@ def test_advice_is_the_crf_of_knowledge(build, batch):
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.5])
-def test_alpha_weighs_the_two_labels_of_the_sub_branch(build, step, batch, alpha):
+def test_alpha_weighs_the_two_labels_of_the_sub_branch(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    alpha: float,
+) -> None:
     losses = {
         a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(a)), batch)[1])
         for a in (0.0, alpha, 1.0)
@@ -179,7 +218,14 @@ def test_alpha_weighs_the_two_labels_of_the_sub_branch(build, step, batch, alpha
 
 
 @pytest.mark.parametrize("target", ["d1", "d2"])
-def test_sub_target(build, step, batch, spied, ssdd_inputs, target):
+def test_sub_target(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    spied: dict[str, list[Any]],
+    ssdd_inputs: Watch,
+    target: Literal["d1", "d2"],
+) -> None:
     module = build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(target=target))
     inputs = ssdd_inputs(module)
     step(module, batch)
@@ -190,7 +236,14 @@ def test_sub_target(build, step, batch, spied, ssdd_inputs, target):
 
 
 @pytest.mark.parametrize("target", ["d1", "d2"])
-def test_diff2_target(build, step, batch, spied, ssdd_inputs, target):
+def test_diff2_target(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    spied: dict[str, list[Any]],
+    ssdd_inputs: Watch,
+    target: Literal["d1", "d2"],
+) -> None:
     """The second difference of L_diff2 is between the sub branch and D1 (paper) or D2 (authors' code)."""
     module = build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(diff2_target=target))
     inputs = ssdd_inputs(module)
@@ -206,7 +259,13 @@ def test_diff2_target(build, step, batch, spied, ssdd_inputs, target):
 
 
 @pytest.mark.parametrize(("exclude", "zero"), [(True, True), (False, False)])
-def test_exclude_bad_from_diff2(build, step, batch, exclude, zero):
+def test_exclude_bad_from_diff2(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    exclude: bool,
+    zero: bool,
+) -> None:
     """D1 is all background, so every seed fails: the images count in L_diff2 only if bad samples do."""
     module = build(DynamicRefinementModule, bias=KEEP, losses=Losses(exclude_bad_from_diff2=exclude))
     parts = parts_of(step(certain_of(module, 0), batch)[1])
@@ -215,7 +274,14 @@ def test_exclude_bad_from_diff2(build, step, batch, exclude, zero):
 
 
 @pytest.mark.parametrize(("rule", "keep"), [("any", [True, False]), ("all", [True, True])])
-def test_bad_sample_rule(build, step, batch, spied, rule, keep):
+def test_bad_sample_rule(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    spied: dict[str, list[Any]],
+    rule: Literal["any", "all"],
+    keep: list[bool],
+) -> None:
     """The network sees classes 1 and 2, but never 3: the second image has one failed class of two."""
     module = certain_of(build(DynamicRefinementModule, bias=KEEP, losses=Losses(bad_sample_rule=rule)), 1, 2)
     step(module, batch)
@@ -223,10 +289,10 @@ def test_bad_sample_rule(build, step, batch, spied, rule, keep):
         assert kept.tolist() == keep
 
 
-def test_average_quarters_the_four_terms(build, step, batch):
-    options = {"bad_sample_rule": "all", "exclude_bad_from_diff2": False}
+def test_average_quarters_the_four_terms(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    losses = Losses(bad_sample_rule="all", exclude_bad_from_diff2=False)
     (plain, logged), (averaged, other) = (
-        step(build(DynamicRefinementModule, losses=Losses(average=average, **options)), batch)
+        step(build(DynamicRefinementModule, losses=replace(losses, average=average)), batch)
         for average in (False, True)
     )
     difference = logged["train/diff1"] + logged["train/diff2"]
@@ -242,15 +308,16 @@ def test_average_quarters_the_four_terms(build, step, batch):
         ("balanced", ("diff2",), ("main", "sub")),
     ],
 )
-def test_an_option_changes_its_own_losses_only(build, step, batch, option, changed, same):
-    off, on = (
-        parts_of(
-            step(build(DynamicRefinementModule, losses=Losses(exclude_bad_from_diff2=False, **{option: value})), batch)[
-                1
-            ]
-        )
-        for value in (False, True)
-    )
+def test_an_option_changes_its_own_losses_only(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    option: str,
+    changed: tuple[str, ...],
+    same: tuple[str, str],
+) -> None:
+    options: list[dict[str, Any]] = [{"exclude_bad_from_diff2": False, option: value} for value in (False, True)]
+    off, on = (parts_of(step(build(DynamicRefinementModule, losses=Losses(**o)), batch)[1]) for o in options)
     for part in changed:
         assert off[part] != on[part]
     for part in same:
@@ -258,7 +325,9 @@ def test_an_option_changes_its_own_losses_only(build, step, batch, option, chang
 
 
 @pytest.mark.parametrize(("bias", "takes_advice"), [(KEEP, False), (TAKE, True)])
-def test_second_dd_bias_is_of_the_second_module_only(build, step, batch, ssdd_inputs, bias, takes_advice):
+def test_second_dd_bias_is_of_the_second_module_only(
+    build: Build, step: Step, batch: dict[str, Any], ssdd_inputs: Watch, bias: float, takes_advice: bool
+) -> None:
     module = build(DynamicRefinementModule, bias=KEEP, refinement=LabelRefinement(second_dd_bias=bias))
     inputs = ssdd_inputs(module)
     step(module, batch)
@@ -268,7 +337,7 @@ def test_second_dd_bias_is_of_the_second_module_only(build, step, batch, ssdd_in
     torch.testing.assert_close(module._pictures["refined"], knowledge if takes_advice else seeds)
 
 
-def test_log_shares_of_a_batch():
+def test_log_shares_of_a_batch() -> None:
     """Pooled over the batch, 255 left out; a class without pixels has a small share, not none."""
     mask = torch.tensor([[[0, 0, 0, 255]], [[1, 0, 255, 255]]])
     expected = torch.tensor([0.81, 0.21, 0.01]).log()
@@ -276,7 +345,9 @@ def test_log_shares_of_a_batch():
     assert dynamic.log_shares(torch.full((1, 2, 2), 255), 3).isfinite().all()
 
 
-def test_prior_moves_the_masks_to_what_is_common_in_the_seeds_and_leaves_the_losses_logits(build, batch):
+def test_prior_moves_the_masks_to_what_is_common_in_the_seeds_and_leaves_the_losses_logits(
+    build: Build, batch: dict[str, Any]
+) -> None:
     """Logits that say nothing become the seeds' most common class, background; without a prior the logits decide."""
     masks = {}
     for prior in (0.0, 1.0):
@@ -293,10 +364,10 @@ def test_prior_moves_the_masks_to_what_is_common_in_the_seeds_and_leaves_the_los
         assert (after[~valid] == 255).all()
 
 
-def _undecided(head, slightly):
+def _undecided(head: Callable[..., Any], slightly: int) -> Callable[..., Any]:
     """Make a head prefer one class by a little, everywhere."""
 
-    def forward(features):
+    def forward(features: list[Tensor]) -> tuple[Tensor, Tensor]:
         high, logits = head(features)
         opinion = torch.zeros_like(logits)
         opinion[:, slightly] = 0.1
@@ -305,13 +376,13 @@ def _undecided(head, slightly):
     return forward
 
 
-def test_mask_stride_sets_the_size_of_the_masks(build, step, batch):
+def test_mask_stride_sets_the_size_of_the_masks(build: Build, step: Step, batch: dict[str, Any]) -> None:
     module = build(DynamicRefinementModule, mask_stride=8)
     step(module, batch)
     assert {tuple(module._pictures[key].shape) for key in ("knowledge", "advice", "refined")} == {(2, 8, 8)}
 
 
-def test_sub_branch_starts_from_weights_of_its_own(build):
+def test_sub_branch_starts_from_weights_of_its_own(build: Build) -> None:
     module = build(DynamicRefinementModule)
     main, sub = module.network.head.state_dict(), module.sub_head.state_dict()
     assert main.keys() == sub.keys()

@@ -41,8 +41,15 @@ def fitted(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         backbone_weights=None,
         optimization=Optimization(optimizer=partial(torch.optim.AdamW, weight_decay=0.1)),
     )
-    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(default_root_dir=root, max_steps=1, limit_val_batches=0, **options)
+    trainer = Trainer(
+        default_root_dir=root,
+        max_steps=1,
+        limit_val_batches=0,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(stage, data)
     trainer.save_checkpoint(root / "stage.ckpt")
     return stage, root / "stage.ckpt"

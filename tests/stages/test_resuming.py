@@ -1,10 +1,14 @@
 """A fit that was killed and resumed ends with the weights of one that was not, bit for bit."""
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Callback, Trainer, seed_everything
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor
 
 from ssdd_lightning import (
     ClassificationModule,
@@ -15,9 +19,14 @@ from ssdd_lightning import (
 )
 from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
 from ssdd_lightning.data.augmentation import Augmentation
+from ssdd_lightning.nn import ClassificationNetwork
+from ssdd_lightning.stages.base import Stage
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import mask_path
+from tests.helpers.steps import Build
+from tests.helpers.weights import equal
 
+Fit = Callable[..., dict[str, Any]]
 BATCH, EPOCHS, STEPS = 3, 3, 4  # 12 images
 
 
@@ -28,16 +37,16 @@ class Killed(Exception):
 class Kill(Callback):
     """Ends a fit after a number of steps."""
 
-    def __init__(self, after):
+    def __init__(self, after: int) -> None:
         self.after = after
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.after:
             raise Killed
 
 
 @pytest.fixture(scope="module")
-def guides(tiny_devkit, tmp_path_factory):
+def guides(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Masks for the 12 training images: the truth, which is as good as any here, and the truth moved."""
     folder = tmp_path_factory.mktemp("guides")
     devkit = tiny_devkit / "VOCdevkit" / "VOC2012"
@@ -49,8 +58,22 @@ def guides(tiny_devkit, tmp_path_factory):
 
 
 @pytest.fixture
-def fit(tiny_devkit, guides, build, classifier, tmp_path):
-    def run(stage, kill=None, resume=None, workers=0, minutes=0, epochs=EPOCHS, **options):
+def fit(
+    tiny_devkit: Path,
+    guides: Path,
+    build: Build,
+    classifier: Callable[..., ClassificationNetwork],
+    tmp_path: Path,
+) -> Fit:
+    def run(
+        stage: type[Any],
+        kill: int | None = None,
+        resume: Path | None = None,
+        workers: int = 0,
+        minutes: float | None = 0,
+        epochs: int = EPOCHS,
+        **options: Any,
+    ) -> dict[str, Any]:
         seed_everything(5, verbose=False)
         if stage is ClassificationModule:
             torch.manual_seed(0)
@@ -86,47 +109,43 @@ def fit(tiny_devkit, guides, build, classifier, tmp_path):
     return run
 
 
-def same(one, other):
-    return [name for name in one if not torch.equal(one[name], other[name])] == []
-
-
 STAGES = [ClassificationModule, SegmentationModule, StaticRefinementModule, DynamicRefinementModule]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("kill", [1, STEPS - 1, STEPS, STEPS + 2, 2 * STEPS])
-def test_a_killed_fit_ends_as_if_it_had_not_stopped(fit, tmp_path, stage, kill):
+def test_a_killed_fit_ends_as_if_it_had_not_stopped(fit: Fit, tmp_path: Path, stage: type[Stage], kill: int) -> None:
     whole = fit(stage)
     (tmp_path / "last.ckpt").unlink()
     fit(stage, kill=kill)
     resumed = fit(stage, resume=tmp_path / "last.ckpt")
-    assert same(whole, resumed)
+    assert equal(whole, resumed)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == EPOCHS * STEPS
 
 
-def test_a_checkpoint_of_the_last_epoch_alone_is_enough(fit, tmp_path):
+def test_a_checkpoint_of_the_last_epoch_alone_is_enough(fit: Fit, tmp_path: Path) -> None:
     whole = fit(SegmentationModule, minutes=None)
     fit(SegmentationModule, minutes=None, kill=STEPS + 2)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == STEPS
-    assert same(whole, fit(SegmentationModule, minutes=None, resume=tmp_path / "last.ckpt"))
+    assert equal(whole, fit(SegmentationModule, minutes=None, resume=tmp_path / "last.ckpt"))
 
 
-def test_accumulated_gradients_are_not_lost(fit, tmp_path):
+def test_accumulated_gradients_are_not_lost(fit: Fit, tmp_path: Path) -> None:
     whole = fit(SegmentationModule, accumulate_grad_batches=2)
     fit(SegmentationModule, accumulate_grad_batches=2, kill=3)
-    assert same(whole, fit(SegmentationModule, accumulate_grad_batches=2, resume=tmp_path / "last.ckpt"))
+    assert equal(whole, fit(SegmentationModule, accumulate_grad_batches=2, resume=tmp_path / "last.ckpt"))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_the_number_of_workers_changes_nothing(fit, workers):
+def test_the_number_of_workers_changes_nothing(fit: Fit, workers: int) -> None:
     alone = fit(SegmentationModule, epochs=2)
-    assert same(alone, fit(SegmentationModule, epochs=2, workers=workers))
+    assert equal(alone, fit(SegmentationModule, epochs=2, workers=workers))
 
 
-def test_no_checkpoint_is_ever_half_written(fit, tmp_path, monkeypatch):
+def test_no_checkpoint_is_ever_half_written(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the system's temporary folder is another file system, from which files are copied."""
 
-    def across(*_):
+    def across(*_: Any) -> None:
         raise AssertionError("a file was moved")
 
     monkeypatch.setattr("shutil.move", across)
@@ -136,11 +155,11 @@ def test_no_checkpoint_is_ever_half_written(fit, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_the_clock_decides_when_a_checkpoint_is_due(fit, tmp_path, monkeypatch):
+def test_the_clock_decides_when_a_checkpoint_is_due(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     minute = SimpleNamespace(monotonic=lambda: 60.0 * SegmentationModule.steps)
     step = SegmentationModule.training_step
 
-    def count(self, *arguments):
+    def count(self: SegmentationModule, *arguments: Any) -> Tensor:
         SegmentationModule.steps += 1
         return step(self, *arguments)
 

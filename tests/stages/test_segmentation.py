@@ -1,11 +1,14 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.nn import SegmentationOutput
 from ssdd_lightning.stages import SegmentationModule
 from ssdd_lightning.stages.values import Losses, TestProtocol
+from tests.helpers.steps import Build, Step
 
 LEVEL = 12  # a pixel of red 12 * c shows class c
 
@@ -13,12 +16,12 @@ LEVEL = 12  # a pixel of red 12 * c shows class c
 class RedNetwork(nn.Module):
     """Reads the class off the red channel."""
 
-    def __init__(self, num_classes):
+    def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.backbone = nn.Conv2d(3, 1, 1)
 
-    def forward(self, image):
+    def forward(self, image: Tensor) -> SegmentationOutput:
         image = image.float()
         centres = LEVEL * torch.arange(self.num_classes)[None, :, None, None]
         logits = -(image[:, :1] - centres).abs() / LEVEL
@@ -26,7 +29,7 @@ class RedNetwork(nn.Module):
 
 
 @pytest.fixture
-def truth():
+def truth() -> Tensor:
     mask = torch.zeros(1, 21, 30, dtype=torch.long)
     mask[:, 4:15, 3:12] = 1
     mask[:, 8:19, 16:27] = 3
@@ -34,13 +37,13 @@ def truth():
 
 
 @pytest.fixture
-def photo(truth):
+def photo(truth: Tensor) -> Tensor:
     image = torch.full((1, 3, *truth.shape[1:]), 100, dtype=torch.uint8)
     image[:, 0] = (truth * LEVEL).to(torch.uint8)
     return image
 
 
-def test_loss_is_cross_entropy_at_the_masks_size(build, step, batch):
+def test_loss_is_cross_entropy_at_the_masks_size(build: Build, step: Step, batch: dict[str, Any]) -> None:
     stage = build(SegmentationModule)
     loss, _ = step(stage, batch)
     assert stage._pictures["knowledge"].shape == (2, 16, 16)
@@ -49,7 +52,7 @@ def test_loss_is_cross_entropy_at_the_masks_size(build, step, batch):
     torch.testing.assert_close(loss, segmentation_loss(logits, batch["knowledge"][:, 2::4, 2::4]))
 
 
-def test_per_class_loss_changes_the_mean(build, step, batch):
+def test_per_class_loss_changes_the_mean(build: Build, step: Step, batch: dict[str, Any]) -> None:
     stages = [build(SegmentationModule, losses=Losses(per_class=per_class)) for per_class in (False, True)]
     for stage in stages:  # one class is all that this network sees, so the rare classes cost more
         stage.network.head.classifier[1].bias.data[0] = 3.0
@@ -57,11 +60,16 @@ def test_per_class_loss_changes_the_mean(build, step, batch):
     assert per_class > 1.2 * plain
 
 
-def test_padding_gets_no_gradient(build, step, batch, monkeypatch):
+def test_padding_gets_no_gradient(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stage = build(SegmentationModule, mask_stride=1)
     kept = []
 
-    def keep_logits(logits, mask, per_class):
+    def keep_logits(logits: Tensor, mask: Tensor, per_class: bool) -> Tensor:
         logits.retain_grad()
         kept.append(logits)
         return segmentation_loss(logits, mask, per_class)
@@ -73,7 +81,9 @@ def test_padding_gets_no_gradient(build, step, batch, monkeypatch):
     assert not grad[~batch["valid"]].any()
 
 
-def test_a_batch_of_nothing_but_padding_costs_nothing_and_stays_connected(build, step, batch):
+def test_a_batch_of_nothing_but_padding_costs_nothing_and_stays_connected(
+    build: Build, step: Step, batch: dict[str, Any]
+) -> None:
     batch["knowledge"].fill_(255)
     loss, _ = step(build(SegmentationModule), batch)
     assert loss == 0
@@ -81,23 +91,23 @@ def test_a_batch_of_nothing_but_padding_costs_nothing_and_stays_connected(build,
 
 
 @pytest.mark.parametrize(("stride", "size"), [(1, (65, 64)), (4, (17, 16)), (8, (9, 8))])
-def test_mask_size_rounds_up(build, stride, size):
+def test_mask_size_rounds_up(build: Build, stride: int, size: tuple[int, int]) -> None:
     assert build(SegmentationModule, mask_stride=stride).mask_size(torch.zeros(1, 3, 65, 64)) == size
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_protocol_gives_masks_at_image_size(build, photo, truth, flip):
+def test_protocol_gives_masks_at_image_size(build: Build, photo: Tensor, truth: Tensor, flip: bool) -> None:
     stage = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), flip, crf=False))
     torch.testing.assert_close(stage.segment(photo), truth)
 
 
-def test_scales_take_part(build, photo, truth):
+def test_scales_take_part(build: Build, photo: Tensor, truth: Tensor) -> None:
     coarse = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((0.25,), crf=False)).segment(photo)
     assert coarse.shape == truth.shape
     assert 0.7 < (coarse == truth).float().mean() < 1
 
 
-def test_crf_is_optional(build, photo, truth):
+def test_crf_is_optional(build: Build, photo: Tensor, truth: Tensor) -> None:
     with_crf = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,)))
     without = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), crf=False))
     assert without.test_crf is None
@@ -108,7 +118,7 @@ def test_crf_is_optional(build, photo, truth):
     assert smoothed[0, 17, 5] == 0
 
 
-def test_image_labels_restrict_the_prediction_but_not_the_test(build, photo, truth):
+def test_image_labels_restrict_the_prediction_but_not_the_test(build: Build, photo: Tensor, truth: Tensor) -> None:
     stage = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), crf=False))
     labels = torch.tensor([[True, True, False, False]])
     batch = {"image_raw": photo, "image_labels": labels, "name": ["a"], "mask": truth}
@@ -116,7 +126,7 @@ def test_image_labels_restrict_the_prediction_but_not_the_test(build, photo, tru
     assert stage.test_step(batch, 0)["mask"][0].unique().tolist() == [0, 1, 3]
 
 
-def test_scores_are_means_over_the_classes_that_occur(build, photo, truth):
+def test_scores_are_means_over_the_classes_that_occur(build: Build, photo: Tensor, truth: Tensor) -> None:
     stage = build(SegmentationModule, network=RedNetwork, testing=TestProtocol((1.0,), crf=False))
     wrong = truth.clone()
     wrong[truth == 3] = 2

@@ -1,13 +1,17 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from ssdd_lightning.functional import losses
 from ssdd_lightning.functional.refinement import ssdd_merge
 from ssdd_lightning.stages import StaticRefinementModule
 from ssdd_lightning.stages.values import Losses
+from tests.helpers.steps import Build, Reached, Step
 
 
-def test_loss_is_the_sum_of_both_parts(build, step, batch):
+def test_loss_is_the_sum_of_both_parts(build: Build, step: Step, batch: dict[str, Any]) -> None:
     loss, logged = step(build(StaticRefinementModule), batch)
     assert loss.isfinite()
     assert logged["train/diff0"] > 0
@@ -16,7 +20,12 @@ def test_loss_is_the_sum_of_both_parts(build, step, batch):
     assert 0 <= logged["train/advice_taken"] <= 1
 
 
-def test_difference_loss_trains_ddnet_alone_and_base_the_rest(build, step, batch, reached):
+def test_difference_loss_trains_ddnet_alone_and_base_the_rest(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    reached: Reached,
+) -> None:
     module = build(StaticRefinementModule)
     loss, logged = step(module, batch)
     difference, base, whole = (reached(part, module) for part in (logged["train/diff0"], logged["train/base"], loss))
@@ -28,7 +37,7 @@ def test_difference_loss_trains_ddnet_alone_and_base_the_rest(build, step, batch
     assert whole == base | difference
 
 
-def test_gradients_of_the_encoder_are_those_of_the_base_loss(build, step, batch):
+def test_gradients_of_the_encoder_are_those_of_the_base_loss(build: Build, step: Step, batch: dict[str, Any]) -> None:
     module = build(StaticRefinementModule)
     loss, logged = step(module, batch)
     parameters = list(module.network.parameters())
@@ -37,7 +46,7 @@ def test_gradients_of_the_encoder_are_those_of_the_base_loss(build, step, batch)
     assert all(torch.equal(a, b) for a, b in zip(whole, base, strict=True))
 
 
-def test_refined_mask_is_a_constant(build, step, batch):
+def test_refined_mask_is_a_constant(build: Build, step: Step, batch: dict[str, Any]) -> None:
     module = build(StaticRefinementModule)
     step(module, batch)
     refined = module._pictures["refined"]
@@ -48,18 +57,29 @@ def test_refined_mask_is_a_constant(build, step, batch):
 
 
 @pytest.mark.parametrize(("bias", "source"), [(10.0, "advice"), (-10.0, "knowledge")])
-def test_the_bias_decides_the_merge(build, step, batch, bias, source):
+def test_the_bias_decides_the_merge(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    bias: float,
+    source: str,
+) -> None:
     module = build(StaticRefinementModule, bias=bias)
     logged = step(module, batch)[1]
     torch.testing.assert_close(module._pictures["refined"], batch[source][:, 2::4, 2::4])
     assert logged["train/advice_taken"] == (source == "advice")
 
 
-def test_padding_takes_no_part(build, step, batch, monkeypatch):
+def test_padding_takes_no_part(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     seen = []
     original = losses.difference_loss
 
-    def spy(logits, target, keep, valid, *rest):
+    def spy(logits: Tensor, target: Tensor, keep: Tensor, valid: Tensor, *rest: Any) -> Tensor:
         seen.append(valid)
         return original(logits, target, keep, valid, *rest)
 
@@ -71,7 +91,9 @@ def test_padding_takes_no_part(build, step, batch, monkeypatch):
 
 
 @pytest.mark.parametrize("option", ["knowledge", "advice"])
-def test_pixels_ignored_in_either_mask_take_no_part(build, step, batch, option):
+def test_pixels_ignored_in_either_mask_take_no_part(
+    build: Build, step: Step, batch: dict[str, Any], option: str
+) -> None:
     clean = step(build(StaticRefinementModule), batch)[1]["train/diff0"]
     batch[option][:, :32] = 255
     half = step(build(StaticRefinementModule), batch)[1]["train/diff0"]
@@ -79,7 +101,7 @@ def test_pixels_ignored_in_either_mask_take_no_part(build, step, batch, option):
     assert half != clean
 
 
-def one_class_of_two_vanishes(batch):
+def one_class_of_two_vanishes(batch: dict[str, Any]) -> dict[str, Any]:
     """In the second image the advice keeps class 2 and loses class 3; in the first, all is well."""
     batch["advice"] = batch["knowledge"].clone()
     batch["advice"][:, 10:12, 10:12] = 0
@@ -87,17 +109,17 @@ def one_class_of_two_vanishes(batch):
     return {key: value[1:] for key, value in batch.items()}
 
 
-def test_bad_sample_rule(build, step, batch):
+def test_bad_sample_rule(build: Build, step: Step, batch: dict[str, Any]) -> None:
     batch = one_class_of_two_vanishes(batch)
     excluded, kept = (
-        step(build(StaticRefinementModule, losses=Losses(bad_sample_rule=rule)), batch)[1]["train/diff0"]
-        for rule in ("any", "all")
+        step(build(StaticRefinementModule, losses=losses), batch)[1]["train/diff0"]
+        for losses in (Losses(bad_sample_rule="any"), Losses(bad_sample_rule="all"))
     )
     assert excluded == 0
     assert kept > 0
 
 
-def test_a_batch_of_bad_samples_still_has_a_backward_pass(build, step, batch):
+def test_a_batch_of_bad_samples_still_has_a_backward_pass(build: Build, step: Step, batch: dict[str, Any]) -> None:
     module = build(StaticRefinementModule)
     loss, logged = step(module, one_class_of_two_vanishes(batch))
     assert logged["train/diff0"] == 0
@@ -105,7 +127,7 @@ def test_a_batch_of_bad_samples_still_has_a_backward_pass(build, step, batch):
     assert all(p.grad is not None for p in module.ssdd.parameters())
 
 
-def test_average_halves_the_two_terms(build, step, batch):
+def test_average_halves_the_two_terms(build: Build, step: Step, batch: dict[str, Any]) -> None:
     plain, averaged = (
         step(build(StaticRefinementModule, losses=Losses(average=average)), batch)[1] for average in (False, True)
     )
@@ -117,15 +139,21 @@ def test_average_halves_the_two_terms(build, step, batch):
     ("option", "changed", "same"),
     [("per_class", "train/base", "train/diff0"), ("balanced", "train/diff0", "train/base")],
 )
-def test_an_option_changes_its_own_loss_only(build, step, batch, option, changed, same):
-    off, on = (
-        step(build(StaticRefinementModule, losses=Losses(**{option: value})), batch)[1] for value in (False, True)
-    )
+def test_an_option_changes_its_own_loss_only(
+    build: Build,
+    step: Step,
+    batch: dict[str, Any],
+    option: str,
+    changed: str,
+    same: str,
+) -> None:
+    options: list[dict[str, Any]] = [{option: value} for value in (False, True)]
+    off, on = (step(build(StaticRefinementModule, losses=Losses(**o)), batch)[1] for o in options)
     assert off[changed] != on[changed]
     torch.testing.assert_close(off[same], on[same])
 
 
-def test_prediction_merges_at_image_size(build):
+def test_prediction_merges_at_image_size(build: Build) -> None:
     module = build(StaticRefinementModule).eval()
     generator = torch.Generator().manual_seed(3)
     knowledge, advice = (torch.randint(0, 2, (1, 50, 70), generator=generator) for _ in range(2))

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 
 
-def test_writes_and_replaces_in_new_folders(tmp_path):
+def test_writes_and_replaces_in_new_folders(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "file.bin"
     for content in (b"first", b"second"):
         with atomic_write(path) as stream:
@@ -13,7 +15,7 @@ def test_writes_and_replaces_in_new_folders(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["file.bin"]
 
 
-def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
 
@@ -24,7 +26,7 @@ def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["file.bin"]
 
 
-def test_the_file_is_invisible_until_complete(tmp_path):
+def test_the_file_is_invisible_until_complete(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     with atomic_write(path) as stream:
         stream.write(b"half")
@@ -32,7 +34,7 @@ def test_the_file_is_invisible_until_complete(tmp_path):
     assert path.exists()
 
 
-def test_others_may_read_it(tmp_path):
+def test_others_may_read_it(tmp_path: Path) -> None:
     plain, ours = tmp_path / "plain", tmp_path / "ours"
     plain.write_bytes(b"")
     with atomic_write(ours):
@@ -40,7 +42,7 @@ def test_others_may_read_it(tmp_path):
     assert ours.stat().st_mode == plain.stat().st_mode
 
 
-def test_unwritable_targets_are_input_errors(tmp_path):
+def test_unwritable_targets_are_input_errors(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder" / "inside").mkdir(parents=True)
     with pytest.raises(InputError, match="cannot write"), atomic_write(tmp_path / "file" / "below.png"):
@@ -53,7 +55,7 @@ def test_unwritable_targets_are_input_errors(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
-def test_a_full_disk_is_an_input_error_and_other_errors_pass(tmp_path):
+def test_a_full_disk_is_an_input_error_and_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No space left"), atomic_write(tmp_path / "a"):
         raise OSError(28, "No space left on device")
     with pytest.raises(OSError, match="of another kind"), atomic_write(tmp_path / "a"):
@@ -61,7 +63,7 @@ def test_a_full_disk_is_an_input_error_and_other_errors_pass(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_only_what_a_killed_write_left_is_removed(tmp_path):
+def test_only_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
     below = f".{'1e' * 16}.tmp"
     for name in (f".{'0f' * 16}.tmp", f"below/{below}", "mine.tmp", ".hidden", ".mine.tmp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

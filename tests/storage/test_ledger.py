@@ -2,6 +2,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +18,12 @@ SETTINGS = {"data": {"crop_size": 224}, "model": {"rate": 0.1}}
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     for name in "abc":
@@ -29,8 +32,14 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def open_ledger(tmp_path, photos):
-    def make(settings=SETTINGS, inputs=None, names="abc", labels="cat", rank=0):
+def open_ledger(tmp_path: Path, photos: Path) -> Callable[..., Ledger]:
+    def make(
+        settings: Mapping[str, object] = SETTINGS,
+        inputs: dict[str, str] | None = None,
+        names: str = "abc",
+        labels: str = "cat",
+        rank: int = 0,
+    ) -> Ledger:
         out = tmp_path / "out"
         out.mkdir(exist_ok=True)
         items = {name: Item((photos / f"{name}.jpg",), (out / f"{name}.png",), labels) for name in names}
@@ -39,7 +48,7 @@ def open_ledger(tmp_path, photos):
     return make
 
 
-def make_all(ledger, names=None):
+def make_all(ledger: Ledger, names: list[str] | None = None) -> None:
     with ledger.working():
         for name in ledger.pending() if names is None else names:
             ledger.items[name].products[0].write_text(f"mask {name}")
@@ -48,7 +57,7 @@ def make_all(ledger, names=None):
             ledger.close({"scores": {"miou": 0.5}})
 
 
-def test_what_is_finished_stays_finished(open_ledger):
+def test_what_is_finished_stays_finished(open_ledger: Callable[..., Ledger]) -> None:
     first = open_ledger()
     assert first.pending() == ["a", "b", "c"]
     assert not first.finished
@@ -61,7 +70,7 @@ def test_what_is_finished_stays_finished(open_ledger):
     assert entry["finished"] is True
 
 
-def test_interrupted_work_goes_on(open_ledger):
+def test_interrupted_work_goes_on(open_ledger: Callable[..., Ledger]) -> None:
     make_all(open_ledger(), ["a"])
     second = open_ledger()
     assert second.begun
@@ -71,7 +80,9 @@ def test_interrupted_work_goes_on(open_ledger):
     assert open_ledger().finished
 
 
-def test_a_changed_setting_is_said_and_makes_all_pending(open_ledger, capsys):
+def test_a_changed_setting_is_said_and_makes_all_pending(
+    open_ledger: Callable[..., Ledger], capsys: pytest.CaptureFixture[str]
+) -> None:
     make_all(open_ledger())
     changed = open_ledger({"data": {"crop_size": 256}, "model": {"rate": 0.1}})
     assert changed.difference == "data.crop_size was 224 and is 256"
@@ -83,13 +94,15 @@ def test_a_changed_setting_is_said_and_makes_all_pending(open_ledger, capsys):
     assert open_ledger({"data": {"crop_size": 256}, "model": {"rate": 0.1}}).pending() == ["b", "c"]
 
 
-def test_a_changed_input_is_named(open_ledger):
+def test_a_changed_input_is_named(open_ledger: Callable[..., Ledger]) -> None:
     make_all(open_ledger())
     assert open_ledger(inputs={"checkpoint": "2"}).difference == "checkpoint changed"
 
 
 @pytest.mark.parametrize("keep_time", [True, False])
-def test_a_replaced_photo_makes_its_own_item_pending(open_ledger, photos, keep_time):
+def test_a_replaced_photo_makes_its_own_item_pending(
+    open_ledger: Callable[..., Ledger], photos: Path, keep_time: bool
+) -> None:
     make_all(open_ledger())
     stat = (photos / "b.jpg").stat()
     (photos / "b.jpg").write_text("another photo")
@@ -102,32 +115,34 @@ def test_a_replaced_photo_makes_its_own_item_pending(open_ledger, photos, keep_t
     assert open_ledger().finished
 
 
-def test_a_photo_that_was_only_touched_is_no_other(open_ledger, photos):
+def test_a_photo_that_was_only_touched_is_no_other(open_ledger: Callable[..., Ledger], photos: Path) -> None:
     make_all(open_ledger())
     os.utime(photos / "b.jpg", ns=(1, 1))
     assert open_ledger().finished
 
 
-def test_other_labels_are_another_item(open_ledger):
+def test_other_labels_are_another_item(open_ledger: Callable[..., Ledger]) -> None:
     make_all(open_ledger())
     assert open_ledger(labels="dog").pending() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("spoil", [lambda p: p.unlink(), lambda p: p.write_text("half")])
-def test_a_product_that_is_not_what_was_written_is_made_again(open_ledger, spoil):
+def test_a_product_that_is_not_what_was_written_is_made_again(
+    open_ledger: Callable[..., Ledger], spoil: Callable[..., Any]
+) -> None:
     ledger = open_ledger()
     make_all(ledger)
     spoil(ledger.items["c"].products[0])
     assert open_ledger().pending() == ["c"]
 
 
-def test_more_items_are_pending_and_fewer_are_not(open_ledger):
+def test_more_items_are_pending_and_fewer_are_not(open_ledger: Callable[..., Ledger]) -> None:
     make_all(open_ledger(names="ab"), ["a", "b"])
     assert open_ledger(names="abc").pending() == ["c"]
     assert open_ledger(names="b").pending() == []
 
 
-def test_half_a_line_of_a_killed_process_is_no_item(open_ledger):
+def test_half_a_line_of_a_killed_process_is_no_item(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger()
     make_all(ledger)
     journal = ledger.folder / "masks.items.jsonl"
@@ -135,7 +150,7 @@ def test_half_a_line_of_a_killed_process_is_no_item(open_ledger):
     assert open_ledger().pending() == ["c"]
 
 
-def test_an_item_after_half_a_line_is_not_lost(open_ledger):
+def test_an_item_after_half_a_line_is_not_lost(open_ledger: Callable[..., Ledger]) -> None:
     ledger = open_ledger()
     make_all(ledger)
     journal = ledger.folder / "masks.items.jsonl"
@@ -144,7 +159,7 @@ def test_an_item_after_half_a_line_is_not_lost(open_ledger):
     assert open_ledger().finished
 
 
-def test_an_older_line_of_another_process_does_not_win(open_ledger, photos):
+def test_an_older_line_of_another_process_does_not_win(open_ledger: Callable[..., Ledger], photos: Path) -> None:
     make_all(open_ledger())
     (photos / "b.jpg").write_text("another photo")
     zero, one = open_ledger(), open_ledger(rank=1)
@@ -155,7 +170,9 @@ def test_an_older_line_of_another_process_does_not_win(open_ledger, photos):
     assert open_ledger().finished
 
 
-def test_items_that_are_made_again_are_named(open_ledger, photos, capsys):
+def test_items_that_are_made_again_are_named(
+    open_ledger: Callable[..., Ledger], photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_all(open_ledger())
     (photos / "b.jpg").write_text("another photo")
     make_all(open_ledger())
@@ -163,7 +180,7 @@ def test_items_that_are_made_again_are_named(open_ledger, photos, capsys):
     assert "(b): their inputs or their files changed." in said
 
 
-def test_several_processes_keep_journals_of_their_own(open_ledger):
+def test_several_processes_keep_journals_of_their_own(open_ledger: Callable[..., Ledger]) -> None:
     zero, one = open_ledger(), open_ledger(rank=1)
     zero.begin()
     for ledger, names in ((zero, "ac"), (one, "b")):
@@ -179,14 +196,14 @@ WRONG_SECONDS = (
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"ledger": 2}', "{" * 10**5, "\0", WRONG_SECONDS])
-def test_a_damaged_entry_is_a_sentence(open_ledger, content):
+def test_a_damaged_entry_is_a_sentence(open_ledger: Callable[..., Ledger], content: str) -> None:
     ledger = open_ledger()
     ledger.path.write_text(content)
     with pytest.raises(InputError, match=r"expected an entry of the ledger .*masks\.json.*; remove it to redo"):
         open_ledger()
 
 
-def test_seconds_add_up_over_processes(open_ledger, monkeypatch):
+def test_seconds_add_up_over_processes(open_ledger: Callable[..., Ledger], monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("ssdd_lightning.storage.ledger.time.monotonic", lambda: now[0])
     for name, seconds in (("a", 5), ("b", 7)):
@@ -204,7 +221,7 @@ def test_seconds_add_up_over_processes(open_ledger, monkeypatch):
     assert open_ledger().seconds == 73.0
 
 
-def test_a_known_file_is_not_read_again(photos, monkeypatch):
+def test_a_known_file_is_not_read_again(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = sorted(photos.iterdir())
     first = fingerprints(paths)
     assert len(set(first)) == 3
@@ -213,7 +230,9 @@ def test_a_known_file_is_not_read_again(photos, monkeypatch):
 
 
 @pytest.mark.parametrize("spoil", ["damaged", "read-only"])
-def test_without_a_cache_files_are_read(photos, tmp_path, monkeypatch, spoil):
+def test_without_a_cache_files_are_read(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
     cache = tmp_path / "cache" / "ssdd_lightning"
     if spoil == "damaged":
         cache.mkdir(parents=True)
@@ -226,12 +245,12 @@ def test_without_a_cache_files_are_read(photos, tmp_path, monkeypatch, spoil):
     assert fingerprint(photos / "a.jpg") == expected
 
 
-def test_a_missing_file_is_a_sentence(photos):
+def test_a_missing_file_is_a_sentence(photos: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read .*x\.jpg \(No such file"):
         fingerprint(photos / "x.jpg")
 
 
-def test_one_run_at_a_time(tmp_path):
+def test_one_run_at_a_time(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
 from ssdd_lightning.storage.lock import locked
@@ -251,7 +270,7 @@ with locked(Path({str(tmp_path)!r})):
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"host": 1', '{"host": "elsewhere", "process": 1}'])
-def test_what_a_killed_process_left_is_no_lock(tmp_path, content):
+def test_what_a_killed_process_left_is_no_lock(tmp_path: Path, content: str) -> None:
     (tmp_path / ".lock").write_text(content)
     with locked(tmp_path), pytest.raises(InputError, match="another run works in"), locked(tmp_path):
         pass

@@ -1,12 +1,15 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import VOC_PALETTE, read_image, read_mask, write_mask
+from tests.helpers.files import write_photo
 
 
-def test_palette_is_the_devkits():
+def test_palette_is_the_devkits() -> None:
     known = {
         0: (0, 0, 0),
         1: (128, 0, 0),
@@ -19,7 +22,7 @@ def test_palette_is_the_devkits():
     assert len({tuple(colour) for colour in VOC_PALETTE.tolist()}) == 256
 
 
-def test_every_value_survives_with_the_palette(tmp_path):
+def test_every_value_survives_with_the_palette(tmp_path: Path) -> None:
     mask = np.arange(256, dtype=np.int64).reshape(8, 32)
     write_mask(tmp_path / "m.png", mask)
     assert read_mask(tmp_path / "m.png").dtype == np.uint8
@@ -29,7 +32,7 @@ def test_every_value_survives_with_the_palette(tmp_path):
         np.testing.assert_array_equal(np.array(image.convert("RGB")), VOC_PALETTE[mask])
 
 
-def test_grey_and_few_bit_palette_masks_are_indices(tmp_path):
+def test_grey_and_few_bit_palette_masks_are_indices(tmp_path: Path) -> None:
     mask = np.array([[0, 1, 3], [2, 0, 1]], dtype=np.uint8)
     Image.fromarray(mask).save(tmp_path / "grey.png")
     indexed = Image.fromarray(mask)
@@ -40,13 +43,13 @@ def test_grey_and_few_bit_palette_masks_are_indices(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "1", "I;16"])
-def test_colour_masks_are_refused_by_name(tmp_path, mode):
+def test_colour_masks_are_refused_by_name(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (4, 3)).save(tmp_path / "colour.png")
     with pytest.raises(InputError, match=r"colour\.png has mode .*convert colours"):
         read_mask(tmp_path / "colour.png")
 
 
-def test_damaged_masks_are_refused_by_name(tmp_path):
+def test_damaged_masks_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "m.png"
     write_mask(path, np.random.default_rng(0).integers(0, 256, (64, 64)))
     whole = path.read_bytes()
@@ -73,22 +76,22 @@ def test_damaged_masks_are_refused_by_name(tmp_path):
         np.zeros((0, 4), int),
     ],
 )
-def test_what_is_no_mask_is_not_written(tmp_path, mask):
+def test_what_is_no_mask_is_not_written(tmp_path: Path, mask: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"cannot write mask .*m\.png"):
         write_mask(tmp_path / "m.png", mask)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_photos_come_as_rgb(tmp_path, mode):
+def test_photos_come_as_rgb(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (5, 4)).save(tmp_path / "p.jpg")
     photo = read_image(tmp_path / "p.jpg")
-    assert (photo.shape, photo.dtype) == ((4, 5, 3), np.uint8)
+    assert (photo.shape, photo.dtype) == ((4, 5, 3), np.dtype(np.uint8))
 
 
-def test_damaged_photos_are_refused_by_name(tmp_path):
+def test_damaged_photos_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "p.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    write_photo(path, (64, 64))
     whole = path.read_bytes()
     for content in (whole[:-600], b"no image"):
         path.write_bytes(content)

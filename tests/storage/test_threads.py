@@ -4,10 +4,10 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.threads import cores, in_threads
 
 
-def test_few_items_are_under_way_at_once_and_results_keep_their_order():
+def test_few_items_are_under_way_at_once_and_results_keep_their_order() -> None:
     started = []
 
-    def work(item):
+    def work(item: int) -> int:
         started.append(item)
         return 2 * item
 
@@ -18,10 +18,10 @@ def test_few_items_are_under_way_at_once_and_results_keep_their_order():
     assert cores() >= 1
 
 
-def test_an_error_ends_everything():
+def test_an_error_ends_everything() -> None:
     started = []
 
-    def work(item):
+    def work(item: int) -> None:
         started.append(item)
         if item == 3:
             raise ValueError(item)
@@ -31,6 +31,6 @@ def test_an_error_ends_everything():
     assert len(started) < 20
 
 
-def test_no_thread_is_bad_input():
+def test_no_thread_is_bad_input() -> None:
     with pytest.raises(InputError, match="num_workers: expected at least 1, found -1"):
         list(in_threads(str, [1], -1))

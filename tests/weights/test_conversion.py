@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,18 +11,15 @@ from ssdd_lightning.stages import ClassificationModule, StaticRefinementModule
 from ssdd_lightning.storage.masks import read_image
 from ssdd_lightning.storage.score_maps import read_map
 from ssdd_lightning.weights.conversion import convert_weights
+from tests.helpers import mxnet
+from tests.helpers.weights import meta
 
 
-def meta(kind, *args, **options):
-    with torch.device("meta"):
-        return kind(*args, **options)
-
-
-def read(path):
+def read(path: Path) -> dict[str, Any]:
     return torch.load(path, weights_only=True)
 
 
-def test_psas_names_stay_in_a_state_dict(res38_cls, tmp_path):
+def test_psas_names_stay_in_a_state_dict(res38_cls: Path, tmp_path: Path) -> None:
     report = convert_weights([res38_cls], tmp_path / "out.pth")
     before, after = read(res38_cls), read(tmp_path / "out.pth")
     assert list(before) == list(after)
@@ -29,12 +27,12 @@ def test_psas_names_stay_in_a_state_dict(res38_cls, tmp_path):
     assert len(report.loaded) == len(before)
 
 
-def test_a_checkpoint_fits_the_stage_exactly(res38_cls, tmp_path):
+def test_a_checkpoint_fits_the_stage_exactly(res38_cls: Path, tmp_path: Path) -> None:
     convert_weights([res38_cls], tmp_path / "out.ckpt")
     checkpoint = read(tmp_path / "out.ckpt")
     assert checkpoint["pytorch-lightning_version"]
 
-    def network(classes):
+    def network(classes: int) -> ClassificationNetwork:
         return ClassificationNetwork(classes, "resnet38", output_stride=8)
 
     stage = meta(ClassificationModule, 21, network)
@@ -43,13 +41,13 @@ def test_a_checkpoint_fits_the_stage_exactly(res38_cls, tmp_path):
     }
 
 
-def static_files(folder, psa_weights):
+def static_files(folder: Path, psa_weights: dict[str, torch.Tensor]) -> list[Path]:
     """The two files of the authors' static stage."""
 
-    def filled(*shape):
+    def filled(*shape: int) -> torch.Tensor:
         return torch.tensor(1.0).expand(*shape)
 
-    def norm(name, channels):
+    def norm(name: str, channels: int) -> dict[str, torch.Tensor]:
         return {f"{name}.{k}": filled(channels) for k in ("weight", "bias", "running_mean", "running_var")}
 
     seg = {f"module.encoder.{k}": v for k, v in psa_weights.items()} | {
@@ -76,11 +74,13 @@ def static_files(folder, psa_weights):
     return [folder / "seg_0010.pth", folder / "ssdd_0010.pth"]
 
 
-def test_the_authors_two_files_make_one_checkpoint_of_the_static_stage(psa_weights, tmp_path):
+def test_the_authors_two_files_make_one_checkpoint_of_the_static_stage(
+    psa_weights: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
     report = convert_weights(static_files(tmp_path, psa_weights), tmp_path / "static.ckpt")
     assert (report.skipped, report.missing) == ({}, [])
 
-    def network(classes):
+    def network(classes: int) -> SegmentationNetwork:
         return SegmentationNetwork(classes, "resnet38", output_stride=8)
 
     stage = meta(StaticRefinementModule, 21, network, SSDD)
@@ -89,7 +89,7 @@ def test_the_authors_two_files_make_one_checkpoint_of_the_static_stage(psa_weigh
     assert found["network.head.features.2.num_batches_tracked"] == 0
 
 
-def test_dd_nets_alone_are_converted(psa_weights, tmp_path):
+def test_dd_nets_alone_are_converted(psa_weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     _, dd = static_files(tmp_path, psa_weights)
     report = convert_weights([dd], tmp_path / "dd.pth")
     assert len(report.loaded) == 7 + 6 * 4
@@ -97,7 +97,7 @@ def test_dd_nets_alone_are_converted(psa_weights, tmp_path):
     assert "b4_3.conv_branch2a.weight" in report.missing
 
 
-def test_a_backbone_of_timm_is_converted(tmp_path):
+def test_a_backbone_of_timm_is_converted(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = ClassificationNetwork(5, "test_efficientnet", output_stride=32)
     torch.save(network.backbone.model.state_dict(), tmp_path / "timm.pth")
@@ -108,13 +108,13 @@ def test_a_backbone_of_timm_is_converted(tmp_path):
     assert all(torch.equal(found[k], expected[k]) for k in found)
 
 
-def test_converting_twice_changes_nothing(res38_cls, tmp_path):
+def test_converting_twice_changes_nothing(res38_cls: Path, tmp_path: Path) -> None:
     convert_weights([res38_cls], tmp_path / "a.ckpt")
     convert_weights([tmp_path / "a.ckpt"], tmp_path / "b.pth")
     assert set(read(res38_cls)) == {k for k in read(tmp_path / "b.pth") if not k.endswith("num_batches_tracked")}
 
 
-def test_the_command_reports_and_writes(res38_cls, tmp_path, capsys):
+def test_the_command_reports_and_writes(res38_cls: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = {**read(res38_cls), "f10.weight": torch.ones(2)}
     torch.save(weights, tmp_path / "more.pth")
     out = tmp_path / "folder" / "out.pth"
@@ -125,13 +125,13 @@ def test_the_command_reports_and_writes(res38_cls, tmp_path, capsys):
     assert out.is_file()
 
 
-def test_the_command_is_listed(capsys):
+def test_the_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     assert "convert-weights convert weights of MXNet" in capsys.readouterr().out
 
 
 @pytest.fixture
-def wrong(res38_cls, psa_weights, mxnet, tmp_path):
+def wrong(res38_cls: Path, psa_weights: dict[str, torch.Tensor], tmp_path: Path) -> dict[str, Path]:
     """Sources that cannot be converted, by kind."""
     part = {k: v for k, v in psa_weights.items() if not k.startswith("b5")}
     torch.save(part, tmp_path / "part.pth")
@@ -161,18 +161,20 @@ def wrong(res38_cls, psa_weights, mxnet, tmp_path):
         (["res38", "res38"], "o.pth", "resnet38", r"holds 192 tensors that an earlier file holds too"),
     ],
 )
-def test_wrong_sources_are_one_sentence_and_leave_no_file(wrong, tmp_path, sources, out, arch, message):
+def test_wrong_sources_are_one_sentence_and_leave_no_file(
+    wrong: dict[str, Path], tmp_path: Path, sources: list[str], out: str, arch: str, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         convert_weights([wrong[name] for name in sources], tmp_path / out, arch)
     assert not Path(tmp_path / out).exists()
 
 
-def test_a_classifier_of_another_backbone_is_no_backbone(res38_cls, tmp_path):
+def test_a_classifier_of_another_backbone_is_no_backbone(res38_cls: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not hold the weights of resnet18"):
         convert_weights([res38_cls], tmp_path / "o.pth", "resnet18")
 
 
-def test_a_converted_checkpoint_predicts_without_training(tiny_devkit, tmp_path):
+def test_a_converted_checkpoint_predicts_without_training(tiny_devkit: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = ClassificationNetwork(5, "test_efficientnet").eval()
     with torch.no_grad():
@@ -205,14 +207,14 @@ def test_a_converted_checkpoint_predicts_without_training(tiny_devkit, tmp_path)
     torch.testing.assert_close(torch.from_numpy(scores), expected, rtol=0, atol=0.01)
 
 
-def test_a_source_is_never_written_over(res38_cls, tmp_path):
+def test_a_source_is_never_written_over(res38_cls: Path, tmp_path: Path) -> None:
     own = tmp_path / "own.pth"
     own.write_bytes(res38_cls.read_bytes())
     with pytest.raises(InputError, match=r"own\.pth would be written over its source"):
         convert_weights([own], tmp_path / "." / "own.pth")
 
 
-def test_a_checkpoint_needs_a_backbone(psa_weights, tmp_path):
+def test_a_checkpoint_needs_a_backbone(psa_weights: dict[str, torch.Tensor], tmp_path: Path) -> None:
     _, dd = static_files(tmp_path, psa_weights)
     with pytest.raises(InputError, match="holds no backbone, and a checkpoint needs one"):
         convert_weights([dd], tmp_path / "dd.ckpt")

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,30 +9,30 @@ from ssdd_lightning.nn import Backbone, ClassificationNetwork, SegmentationNetwo
 from ssdd_lightning.weights import LoadReport, load_weights
 from ssdd_lightning.weights.backbone import load_backbone_weights
 from ssdd_lightning.weights.loading import load_tensors
+from tests.helpers import mxnet
+from tests.helpers.files import Trap
+from tests.helpers.weights import meta
 
 # loading into a network without memory says what fits, and copies nothing
 pytestmark = pytest.mark.filterwarnings("ignore:.*copying from a non-meta")
 
 
-def meta(kind, *args, **options):
-    with torch.device("meta"):
-        return kind(*args, **options)
-
-
 @pytest.fixture(scope="module")
-def classifier():
+def classifier() -> ClassificationNetwork:
     """PSA's classifier, with memory for its tensors but nothing in them."""
     return meta(ClassificationNetwork, 21, "resnet38", output_stride=8).to_empty(device="cpu")
 
 
-def emptied(module):
+def emptied(module: ClassificationNetwork) -> ClassificationNetwork:
     with torch.no_grad():
         for tensor in module.state_dict().values():
             tensor.fill_(0)
     return module
 
 
-def test_psas_file_loads_into_the_classification_network_as_it_is(classifier, res38_cls, psa_weights):
+def test_psas_file_loads_into_the_classification_network_as_it_is(
+    classifier: ClassificationNetwork, res38_cls: Path, psa_weights: dict[str, torch.Tensor]
+) -> None:
     report = load_weights(emptied(classifier), res38_cls)
     assert (report.skipped, report.missing) == ({}, [])
     assert len(report.loaded) == len(psa_weights) + 1
@@ -39,7 +41,9 @@ def test_psas_file_loads_into_the_classification_network_as_it_is(classifier, re
     assert (classifier.classifier.weight == 0.25).all()
 
 
-def test_psas_file_loads_into_the_backbone(classifier, res38_cls, psa_weights):
+def test_psas_file_loads_into_the_backbone(
+    classifier: ClassificationNetwork, res38_cls: Path, psa_weights: dict[str, torch.Tensor]
+) -> None:
     report = load_backbone_weights(emptied(classifier).backbone, str(res38_cls))
     assert report.skipped == {"network.classifier.weight": "unknown name"}
     assert str(report).startswith(f"{res38_cls}: {len(psa_weights)} loaded, 1 skipped, 0 missing\n  skipped network.cl")
@@ -47,7 +51,9 @@ def test_psas_file_loads_into_the_backbone(classifier, res38_cls, psa_weights):
     assert all((own[name] == value.flatten()[0]).all() for name, value in psa_weights.items())
 
 
-def test_mxnets_file_loads_into_the_backbone(classifier, mxnet, psa_shapes, tmp_path):
+def test_mxnets_file_loads_into_the_backbone(
+    classifier: ClassificationNetwork, psa_shapes: dict[str, tuple[int, ...]], tmp_path: Path
+) -> None:
     path = tmp_path / "rna-a1_cls1000_ep-0001.params"
     shapes = {mxnet.name(name): shape for name, shape in psa_shapes.items()}
     mxnet.sparse(path, {**shapes, "arg:linear1000_weight": (1000, 4096), "arg:linear1000_bias": (1000,)}, 3)
@@ -59,14 +65,14 @@ def test_mxnets_file_loads_into_the_backbone(classifier, mxnet, psa_shapes, tmp_
     assert own["b4_3.conv_branch2a.weight"].flatten()[1] == 0
 
 
-def test_a_classifier_of_other_classes_is_skipped_with_its_reason(res38_cls):
+def test_a_classifier_of_other_classes_is_skipped_with_its_reason(res38_cls: Path) -> None:
     network = meta(ClassificationNetwork, 7, "resnet38", output_stride=8)
     report = load_weights(network, res38_cls)
     assert report.skipped == {"classifier.weight": "shape 20 x 4096 x 1 x 1, expected 6 x 4096 x 1 x 1"}
     assert report.missing == ["classifier.weight"]
 
 
-def test_a_head_that_the_file_lacks_is_missing(res38_cls):
+def test_a_head_that_the_file_lacks_is_missing(res38_cls: Path) -> None:
     report = load_weights(meta(SegmentationNetwork, 21, "resnet38", output_stride=8), res38_cls)
     assert report.skipped == {"classifier.weight": "unknown name"}
     assert set(report.missing) == {
@@ -80,7 +86,9 @@ def test_a_head_that_the_file_lacks_is_missing(res38_cls):
     ("name", "change", "count"),
     [("b4_3.conv_branch2a.weight", "gone", 1), ("b7.bn_branch2b2.running_mean", "narrow", 1)],
 )
-def test_a_backbone_is_loaded_whole_or_not_at_all(psa_weights, tmp_path, name, change, count):
+def test_a_backbone_is_loaded_whole_or_not_at_all(
+    psa_weights: dict[str, torch.Tensor], tmp_path: Path, name: str, change: str, count: int
+) -> None:
     weights = {k: v for k, v in psa_weights.items() if k != name}
     if change == "narrow":
         weights[name] = torch.ones(3)
@@ -92,12 +100,12 @@ def test_a_backbone_is_loaded_whole_or_not_at_all(psa_weights, tmp_path, name, c
         load_weights(meta(ClassificationNetwork, 21, "resnet38", output_stride=8), tmp_path / "part.pth")
 
 
-def test_weights_of_another_architecture_are_refused(res38_cls):
+def test_weights_of_another_architecture_are_refused(res38_cls: Path) -> None:
     with pytest.raises(InputError, match=r"res38_cls\.pth do not fit the backbone resnet18: 100 of its 120 tensors"):
         load_backbone_weights(Backbone("resnet18"), str(res38_cls))
 
 
-def test_nothing_changes_when_loading_fails():
+def test_nothing_changes_when_loading_fails() -> None:
     layer = nn.Linear(2, 2)
     before = layer.weight.clone()
     with pytest.raises(InputError, match="do not fit the layer: 1 of its 2 tensors"):
@@ -105,7 +113,7 @@ def test_nothing_changes_when_loading_fails():
     assert torch.equal(layer.weight, before)
 
 
-def test_irns_file_loads_into_resnet50(tmp_path):
+def test_irns_file_loads_into_resnet50(tmp_path: Path) -> None:
     own = meta(Backbone, "resnet50").model.state_dict()
     tensors = {f"resnet50.{k}": torch.tensor(0.5).expand(v.shape) for k, v in own.items() if v.ndim}
     alias = {"stage1.0.weight": tensors["resnet50.conv1.weight"]}
@@ -117,28 +125,24 @@ def test_irns_file_loads_into_resnet50(tmp_path):
     assert "classifier.weight" in report.loaded
 
 
-def test_a_report_names_everything():
+def test_a_report_names_everything() -> None:
     report = LoadReport("a.pth", ["x", "y"], {"z": "unknown name"}, ["w"])
     assert str(report) == "a.pth: 2 loaded, 1 skipped, 1 missing\n  skipped z: unknown name\n  missing w"
 
 
-def test_a_report_does_not_list_a_whole_network():
+def test_a_report_does_not_list_a_whole_network() -> None:
     report = LoadReport("a.pth", [], {f"copy.{i}": "unknown name" for i in range(640)}, [])
     assert str(report).splitlines()[1].endswith("copy.8, copy.9 and 630 more: unknown name")
 
 
-def test_code_in_a_file_is_not_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (tmp_path / "ran").mkdir, ()
-
-    torch.save({"conv1a.weight": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(InputError, match=r"evil\.pth is not a readable.*it asks for getattr.*do not trust it"):
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    torch.save({"conv1a.weight": Trap(tmp_path / "ran")}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match=r"evil\.pth is not a readable.*it asks for posix\.mkdir.*do not trust it"):
         load_backbone_weights(meta(Backbone, "resnet38", 8), str(tmp_path / "evil.pth"))
     assert not (tmp_path / "ran").exists()
 
 
-def test_tensors_under_keys_that_are_no_names_are_no_state_dict(tmp_path):
+def test_tensors_under_keys_that_are_no_names_are_no_state_dict(tmp_path: Path) -> None:
     path = tmp_path / "numbers.pth"
     torch.save({1: torch.zeros(2)}, path)
     with pytest.raises(InputError, match=r"numbers\.pth holds no state dict"):

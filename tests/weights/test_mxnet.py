@@ -1,13 +1,15 @@
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.weights import read_params
+from tests.helpers import mxnet
 
 
-def arrays():
+def arrays() -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {
         "arg:conv_weight": rng.standard_normal((4, 3, 2, 5)).astype(np.float32),
@@ -21,13 +23,13 @@ def arrays():
     }
 
 
-def write(path, content):
+def write(path: Path, content: bytes) -> Path:
     path.write_bytes(content)
     return path
 
 
 @pytest.mark.parametrize("version", [0, 1, 2, 3])
-def test_every_version_and_type_is_read(tmp_path, mxnet, version):
+def test_every_version_and_type_is_read(tmp_path: Path, version: int) -> None:
     found = read_params(write(tmp_path / "a.params", mxnet.params(arrays(), version)))
     assert list(found) == list(arrays())
     for name, expected in arrays().items():
@@ -36,7 +38,7 @@ def test_every_version_and_type_is_read(tmp_path, mxnet, version):
         assert found[name].flags.writeable
 
 
-def test_the_bytes_are_those_of_the_format(tmp_path):
+def test_the_bytes_are_those_of_the_format(tmp_path: Path) -> None:
     """A file of one 1 x 2 array written out byte by byte, not by the helper of the other tests."""
     content = bytes.fromhex(
         "1201000000000000 0000000000000000 0100000000000000"  # magic, reserved, one array
@@ -50,7 +52,7 @@ def test_the_bytes_are_those_of_the_format(tmp_path):
 
 
 @pytest.mark.parametrize(("version", "dimensions"), [(1, 0), (2, 0), (3, -1)])
-def test_an_array_that_was_never_filled_is_empty(tmp_path, mxnet, version, dimensions):
+def test_an_array_that_was_never_filled_is_empty(tmp_path: Path, version: int, dimensions: int) -> None:
     magic = {1: 0xF993FAC8, 2: 0xF993FAC9, 3: 0xF993FACA}[version]
     empty = struct.pack("<I", magic) + (struct.pack("<i", 0) if version > 1 else b"") + struct.pack("<i", dimensions)
     one = mxnet.array(np.ones(2, np.float32))
@@ -60,13 +62,13 @@ def test_an_array_that_was_never_filled_is_empty(tmp_path, mxnet, version, dimen
     np.testing.assert_array_equal(found["b"], [1, 1])
 
 
-def test_a_scalar_of_version_3_is_read(tmp_path, mxnet):
+def test_a_scalar_of_version_3_is_read(tmp_path: Path) -> None:
     found = read_params(write(tmp_path / "a.params", mxnet.params({"s": np.float32(3).reshape(())}, 3)))
     assert found["s"].shape == ()
     assert found["s"] == 3
 
 
-def test_every_truncation_is_one_sentence(tmp_path, mxnet):
+def test_every_truncation_is_one_sentence(tmp_path: Path) -> None:
     content = mxnet.params({"a": np.ones((2, 3), np.float32), "bb": np.ones(1)})
     path = tmp_path / "cut.params"
     for length in range(len(content)):
@@ -77,11 +79,11 @@ def test_every_truncation_is_one_sentence(tmp_path, mxnet):
     assert set(read_params(path)) == {"a", "bb"}
 
 
-def header(count=1):
+def header(count: int = 1) -> bytes:
     return struct.pack("<QQQ", 0x112, 0, count)
 
 
-def dense(*shape, flag=0):
+def dense(*shape: int, flag: int = 0) -> bytes:
     return struct.pack(f"<Iii{len(shape)}qiii", 0xF993FAC9, 0, len(shape), *shape, 1, 0, flag)
 
 
@@ -123,7 +125,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_foreign_or_hostile_file_is_refused(tmp_path, kind):
+def test_a_foreign_or_hostile_file_is_refused(tmp_path: Path, kind: str) -> None:
     content, message = HOSTILE[kind]
     path = write(tmp_path / "bad.params", content)
     with pytest.raises(InputError, match=message) as caught:
@@ -131,6 +133,6 @@ def test_a_foreign_or_hostile_file_is_refused(tmp_path, kind):
     assert str(path) in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot read the parameter file .*none\.params.*check the path"):
         read_params(tmp_path / "none.params")

@@ -4,9 +4,10 @@ import torch
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.resnet38 import ResNet38
 from ssdd_lightning.weights.names import BACKBONE, published_names, stage_names
+from tests.helpers import mxnet
 
 
-def one(name):
+def one(name: str) -> str:
     return next(iter(stage_names({name: torch.zeros(1)})))
 
 
@@ -30,7 +31,7 @@ def one(name):
         ("encoder.conv1a.weight", "conv1a.weight"),
     ],
 )
-def test_names_of_resnet38(theirs, ours):
+def test_names_of_resnet38(theirs: str, ours: str) -> None:
     assert one(theirs) == BACKBONE + ours
 
 
@@ -47,23 +48,23 @@ def test_names_of_resnet38(theirs, ours):
         "b8.conv.weight",
     ],
 )
-def test_other_names_stay(name):
+def test_other_names_stay(name: str) -> None:
     assert one(name) == name
 
 
-def test_psas_classifier_and_affinity_layers():
+def test_psas_classifier_and_affinity_layers() -> None:
     assert one("fc8.weight") == "network.classifier.weight"
     for layer in ("f8_3", "f8_4", "f8_5", "f9"):
         assert one(f"module.{layer}.weight") == f"network.{layer}.weight"
 
 
-def test_all_of_mxnets_names_become_psas(mxnet, psa_shapes):
+def test_all_of_mxnets_names_become_psas(psa_shapes: dict[str, tuple[int, ...]]) -> None:
     names = [mxnet.name(name) for name in psa_shapes]
     assert {"arg:res4b3_branch2a_weight", "aux:bn4b3_branch2a_moving_mean", "arg:bn7_gamma"} <= set(names)
     assert [one(name) for name in names] == [BACKBONE + name for name in psa_shapes]
 
 
-def test_irns_resnet50():
+def test_irns_resnet50() -> None:
     names = ("resnet50.conv1.weight", "resnet50.layer4.2.bn3.bias", "classifier.weight", "stage1.0.weight")
     assert list(stage_names({name: torch.zeros(1) for name in names})) == [
         "network.backbone.encoder.model.conv1.weight",
@@ -73,18 +74,18 @@ def test_irns_resnet50():
     ]
 
 
-def test_published_names_undo_ours():
+def test_published_names_undo_ours() -> None:
     with torch.device("meta"):
         psa = {**ResNet38().state_dict(), "fc8.weight": torch.empty(20, 4096, 1, 1), "f9.weight": torch.empty(2)}
     assert list(published_names(stage_names(psa))) == list(psa)
 
 
-def test_published_names_leave_other_backbones_alone():
+def test_published_names_leave_other_backbones_alone() -> None:
     weights = {"network.backbone.encoder.model.conv1.weight": torch.ones(1), "network.classifier.weight": torch.ones(2)}
     assert published_names(weights) == weights
 
 
-def test_two_tensors_of_one_name_are_refused():
+def test_two_tensors_of_one_name_are_refused() -> None:
     with pytest.raises(InputError, match=r"several of the file's tensors are what a stage calls .*bn7\.weight"):
         stage_names({"arg:bn7_gamma": torch.ones(1), "aux:bn7_gamma": torch.zeros(1)})
     with pytest.raises(InputError, match="several"):

@@ -1,5 +1,7 @@
 """The authors' heads, written out from their description with batch norms of eps 0.001, against ours after loading."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -12,11 +14,11 @@ C, WIDTH, HIGH, LOW = 4, 8, 6, 5
 
 
 @pytest.fixture(autouse=True)
-def seed():
+def seed() -> None:
     torch.manual_seed(0)
 
 
-def norm_tensors(name, channels):
+def norm_tensors(name: str, channels: int) -> dict[str, torch.Tensor]:
     return {
         f"{name}.weight": 1 + 0.3 * torch.randn(channels),
         f"{name}.bias": torch.randn(channels),
@@ -26,7 +28,7 @@ def norm_tensors(name, channels):
     }
 
 
-def seg_tensors(name, channels_in):
+def seg_tensors(name: str, channels_in: int) -> dict[str, torch.Tensor]:
     return {
         f"{name}.seg1.conv1.weight": torch.randn(HIGH, channels_in, 3, 3),
         f"{name}.seg1.conv1.bias": torch.randn(HIGH),
@@ -36,7 +38,7 @@ def seg_tensors(name, channels_in):
     }
 
 
-def dd_tensors(index):
+def dd_tensors(index: int) -> dict[str, torch.Tensor]:
     block = f"dd{index}.conv1abc"
     return {
         f"dd_head{index}.conv1ab.conv1.weight": torch.randn(WIDTH, HIGH + LOW, 3, 3),
@@ -52,23 +54,24 @@ def dd_tensors(index):
     }
 
 
-def norm(t, x, name):
-    return F.batch_norm(
-        x, *(t[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias")), training=False, eps=1e-3
-    )
+def norm(t: dict[str, torch.Tensor], x: torch.Tensor, name: str) -> torch.Tensor:
+    mean, variance, scale, shift = (t[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(x, mean, variance, scale, shift, training=False, eps=1e-3)
 
 
-def reflected(x, n):
+def reflected(x: torch.Tensor, n: int) -> torch.Tensor:
     return F.pad(x, (n,) * 4, mode="reflect")
 
 
-def seg_forward(t, x, name):
+def seg_forward(t: dict[str, torch.Tensor], x: torch.Tensor, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     y = F.conv2d(reflected(x, 12), t[f"{name}.seg1.conv1.weight"], t[f"{name}.seg1.conv1.bias"], dilation=12)
     high = norm(t, y, f"{name}.seg1.bn1").relu()
     return high, F.conv2d(reflected(high, 12), t[f"{name}.seg2.weight"], t[f"{name}.seg2.bias"], dilation=12)
 
 
-def dd_forward(t, high, low, one_hot, i):
+def dd_forward(
+    t: dict[str, torch.Tensor], high: torch.Tensor, low: torch.Tensor, one_hot: torch.Tensor, i: int
+) -> torch.Tensor:
     x = F.conv2d(reflected(torch.cat((high, low), 1), 1), t[f"dd_head{i}.conv1ab.conv1.weight"])
     x = norm(t, x, f"dd_head{i}.conv1ab.bn1").relu()
     mask = norm(t, F.conv2d(one_hot, t[f"dd{i}.conv1c.conv1.weight"]), f"dd{i}.conv1c.bn1").relu()
@@ -80,7 +83,7 @@ def dd_forward(t, high, low, one_hot, i):
     return F.conv2d(y, t[f"dd{i}.pred_abc.weight"])
 
 
-def saved(path, tensors):
+def saved(path: Path, tensors: dict[str, torch.Tensor]) -> Path:
     torch.save({f"module.{k}": v for k, v in tensors.items()}, path)
     return path
 
@@ -90,7 +93,7 @@ def saved(path, tensors):
     ("theirs", "part"), [("seg", "network.head."), ("seg_main", "network.head."), ("seg_sub", "sub_head.")]
 )
 @torch.no_grad()
-def test_the_authors_segmentation_head_computes_the_same_here(tmp_path, theirs, part):
+def test_the_authors_segmentation_head_computes_the_same_here(tmp_path: Path, theirs: str, part: str) -> None:
     tensors, x = seg_tensors(theirs, 16), torch.randn(2, 16, 14, 15)
     head = LargeFOVHead([3, 16], C, HIGH, dilation=12).eval()
     report = load_weights(head, saved(tmp_path / "seg.pth", tensors), part, required="")
@@ -105,7 +108,9 @@ def test_the_authors_segmentation_head_computes_the_same_here(tmp_path, theirs, 
     [((0,), "ssdd.ddnet.", 0), ((0, 1), "ssdd1.ddnet.", 0), ((0, 1), "ssdd2.ddnet.", 1)],
 )
 @torch.no_grad()
-def test_the_authors_dd_net_computes_the_same_here(tmp_path, files, part, index):
+def test_the_authors_dd_net_computes_the_same_here(
+    tmp_path: Path, files: tuple[int, ...], part: str, index: int
+) -> None:
     tensors = {k: v for i in files for k, v in dd_tensors(i).items()}
     ddnet = DDNet(C, HIGH, LOW, WIDTH).eval()
     report = load_weights(ddnet, saved(tmp_path / "ssdd.pth", tensors), part, required="")
@@ -117,7 +122,7 @@ def test_the_authors_dd_net_computes_the_same_here(tmp_path, files, part, index)
     torch.testing.assert_close(ours, dd_forward(tensors, high, low, one_hot, index), rtol=1e-3, atol=1e-3)
 
 
-def test_names_of_a_dynamic_checkpoint(tmp_path):
+def test_names_of_a_dynamic_checkpoint(tmp_path: Path) -> None:
     tensors = {**seg_tensors("seg_main", 16), **seg_tensors("seg_sub", 16), "encoder.conv1a.weight": torch.ones(1)}
     names = set(read_weights(saved(tmp_path / "seg.pth", tensors)))
     heads = {f"{part}.{k}" for part in ("network.head", "sub_head") for k in LargeFOVHead([16], C, HIGH).state_dict()}

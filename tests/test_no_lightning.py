@@ -1,5 +1,4 @@
-import subprocess
-import sys
+from tests.helpers.processes import python
 
 CODE = """
 import sys
@@ -11,7 +10,5 @@ print(sorted({m.split(".")[0] for m in sys.modules} & {"lightning", "pytorch_lig
 """
 
 
-def test_networks_functions_and_crf_import_without_lightning():
-    run = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "[]"
+def test_networks_functions_and_crf_import_without_lightning() -> None:
+    assert python(CODE).strip() == "[]"
