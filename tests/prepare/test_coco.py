@@ -104,7 +104,7 @@ def prepare(tmp_path: Path, source: Path, **options: Any) -> PreparedCoco:
 
 
 def check(made: PreparedCoco) -> None:
-    assert (made.splits, made.classes, made.left_out) == ({"train": 1, "val": 1}, 4, {"train": 2, "val": 0})
+    assert (made.splits, made.num_classes, made.left_out) == ({"train": 1, "val": 1}, 4, {"train": 2, "val": 0})
     devkit = made.devkit
     assert (devkit / "classes.txt").read_text().split("\n") == ["background", "traffic light", "cat", "dog", ""]
     assert json.loads((devkit / "labels.json").read_text()) == {

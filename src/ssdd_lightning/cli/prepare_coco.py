@@ -35,5 +35,5 @@ def run(args: argparse.Namespace) -> int:
     ]
     print(text_table(["split", "images", "usual", "without an object"], rows))
     print(f"{made.devkit / REPORT} lists the images without an object, which are left out.")
-    print(f"{made.devkit / 'classes.txt'} names the {made.classes} classes.")
+    print(f"{made.devkit / 'classes.txt'} names the {made.num_classes} classes.")
     return 0

@@ -132,10 +132,10 @@ def _check_tensors(images: list[Tensor], scores: list[Tensor]) -> None:
             raise InputError(f"CRF image {i} is on {image.device}, its probabilities on {score.device}; move one.")
 
 
-def _check_present(present: Tensor, images: int, classes: int) -> None:
-    if present.dtype != torch.bool or tuple(present.shape) != (images, classes):
+def _check_present(present: Tensor, images: int, num_classes: int) -> None:
+    if present.dtype != torch.bool or tuple(present.shape) != (images, num_classes):
         raise InputError(
-            f"present classes must be {images} x {classes} bool (images x classes); "
+            f"present classes must be {images} x {num_classes} bool (images x classes); "
             f"found {tuple(present.shape)} {present.dtype}."
         )
 

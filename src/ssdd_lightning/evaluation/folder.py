@@ -106,14 +106,14 @@ class _Job:
     predictions: Path
     truth: Path
     advice: Path | None
-    classes: tuple[int, ...]
+    class_indices: tuple[int, ...]
     boundary: bool
     curves: bool
 
     @property
     def size(self) -> int:
         """C: one more than the highest class index."""
-        return self.classes[-1] + 1
+        return self.class_indices[-1] + 1
 
     def score(self, names: Sequence[str]) -> Counts:
         """Counts of some images, added up.
@@ -169,10 +169,10 @@ class _Job:
             )
 
     def _check_values(self, counts: npt.NDArray[np.int64], path: Path) -> None:
-        strange = [value for value in np.flatnonzero(counts) if value not in (*self.classes, IGNORE)]
+        strange = [value for value in np.flatnonzero(counts) if value not in (*self.class_indices, IGNORE)]
         if strange:
             raise InputError(
-                f"{path} holds the value {strange[0]}, which is neither one of the {len(self.classes)} classes "
+                f"{path} holds the value {strange[0]}, which is neither one of the {len(self.class_indices)} classes "
                 f"nor {IGNORE}; use the dataset's own class indices or name the classes."
             )
 

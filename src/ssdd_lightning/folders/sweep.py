@@ -142,12 +142,14 @@ def sweep_biases(
     )
 
 
-def _confusions(parts: MergeInput, truth: npt.NDArray[np.uint8], grid: Sequence[MergeBiases], classes: int) -> Counts:
+def _confusions(
+    parts: MergeInput, truth: npt.NDArray[np.uint8], grid: Sequence[MergeBiases], num_classes: int
+) -> Counts:
     """Confusions of K, A, their oracle merge and the merge with each of the biases."""
     knowledge, advice = (mask[0].numpy().astype(np.uint8) for mask in (parts.knowledge, parts.advice))
     masks = [knowledge, advice, np.where(advice == truth, advice, knowledge)]
     masks += [parts.merged(biases)[0].numpy().astype(np.uint8) for biases in grid]
-    return np.stack([confusion_matrix(mask, truth, classes) for mask in masks])
+    return np.stack([confusion_matrix(mask, truth, num_classes) for mask in masks])
 
 
 def _rank_histograms(parts: MergeInput, truth: npt.NDArray[np.uint8]) -> Counts:

@@ -116,10 +116,10 @@ def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> T
     labelled = mask != IGNORE
     if not per_class:
         return loss.sum() / labelled.sum().clamp(min=1)
-    classes = logits.shape[1]
-    index = mask.masked_fill(~labelled, classes).flatten()
-    sums = loss.new_zeros(classes + 1).scatter_add(0, index, loss.flatten())[:classes]
-    counts = torch.bincount(index, minlength=classes + 1)[:classes]
+    num_classes = logits.shape[1]
+    index = mask.masked_fill(~labelled, num_classes).flatten()
+    sums = loss.new_zeros(num_classes + 1).scatter_add(0, index, loss.flatten())[:num_classes]
+    counts = torch.bincount(index, minlength=num_classes + 1)[:num_classes]
     return _mean_over_present(sums / counts.clamp(min=1), counts > 0)
 
 

@@ -119,8 +119,8 @@ def failed_classes(knowledge: Tensor, advice: Tensor, image_labels: Tensor, rati
     """
     _check_same_shape(knowledge, advice)
     valid = valid_pixels(knowledge, advice)
-    classes = image_labels.shape[1]
-    kept = class_counts(advice, valid, classes) / class_counts(knowledge, valid, classes).clamp(min=1)
+    num_classes = image_labels.shape[1]
+    kept = class_counts(advice, valid, num_classes) / class_counts(knowledge, valid, num_classes).clamp(min=1)
     failed = (kept < ratio) & image_labels
     failed[:, 0] = False
     return failed

@@ -62,6 +62,6 @@ class MaskEmbedding(nn.Module):
 
     def forward(self, mask: Tensor) -> Tensor:
         """Embed a mask B x H x W long into B x channels x H x W float."""
-        classes = self.weight.shape[1]
+        num_classes = self.weight.shape[1]
         table = F.pad(self.weight.flatten(1).T, (0, 0, 0, 1))
-        return F.embedding(mask.clamp(max=classes), table).permute(0, 3, 1, 2)
+        return F.embedding(mask.clamp(max=num_classes), table).permute(0, 3, 1, 2)

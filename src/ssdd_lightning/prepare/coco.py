@@ -41,13 +41,13 @@ class PreparedCoco:
     Args:
         devkit: The folder `COCO2014`.
         splits: Split -> number of images with labels.
-        classes: Number of classes, background included.
+        num_classes: Number of classes, background included.
         left_out: Split -> number of images without labels.
     """
 
     devkit: Path
     splits: dict[str, int]
-    classes: int
+    num_classes: int
     left_out: dict[str, int]
 
 
