@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from ssdd_lightning.cli import main
-from ssdd_lightning.data.synthetic import write_synthetic_devkit
 from ssdd_lightning.lightning_cli import run_stage
+from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 
 NETWORK = {"backbone": "test_efficientnet", "freeze_norm": False}
 SEGMENTATION = {

@@ -31,7 +31,7 @@ FILE_COMMANDS = {
     "import": ("ssdd_lightning.interop.import_command", "read other projects' files (PSA, IRN, arrays, masks)"),
     "export": ("ssdd_lightning.interop.export_command", "write score maps as files of PSA or IRN"),
     "refine": ("ssdd_lightning.interop.refine_command", "refine any two folders of masks or maps by SSDD"),
-    "devkit": ("ssdd_lightning.data.command", "write the synthetic VOC devkit"),
+    "devkit": ("ssdd_lightning.synthetic.command", "write the synthetic VOC devkit"),
 }
 
 
