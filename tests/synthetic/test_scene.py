@@ -22,15 +22,17 @@ def test_primary_class_is_always_visible(size):
 
 
 def test_a_class_is_told_by_the_pattern_of_its_head_alone():
-    """From the same random numbers, two classes with the same ears differ in a small part of the animals."""
+    """From the same random numbers, two classes with the same ears differ in a part of the animals alone."""
     shares = []
-    for seed in range(10):
+    for seed in range(30):
         first, second = drawn(seed, 6), drawn(seed, 7)
         animals = first.mask != 0
         np.testing.assert_array_equal(animals, second.mask != 0)
         changed = (first.image != second.image).any(axis=2)
         assert not changed[cv2.dilate(animals.astype(np.uint8), np.ones((7, 7), np.uint8)) == 0].any()
-        shares.append(changed.sum() / animals.sum())
+        if not any(box.truncated for box in first.boxes):
+            shares.append(changed.sum() / animals.sum())
+    assert len(shares) > 5
     assert 0.1 < np.mean(shares) < 0.5
 
 
@@ -40,6 +42,6 @@ def test_ninety_classes_have_different_heads():
 
 def test_void_is_wider_in_large_images():
     def line_pixels_per_row(height: int, width: int) -> float:
-        return np.count_nonzero(drawn(3, 1, height, width).mask == 255) / height
+        return sum(np.count_nonzero(drawn(seed, 1, height, width).mask == 255) for seed in range(10)) / height
 
     assert line_pixels_per_row(375, 500) > 1.3 * line_pixels_per_row(120, 160)

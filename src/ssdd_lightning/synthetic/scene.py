@@ -5,15 +5,21 @@ Each element of a scene stands for a difficulty of VOC's photos:
 - **A head that tells the class, a body that does not.** Classes differ in the pattern and the ears of the head;
   bodies, legs and coats are the same for all. A classifier needs the head alone, so activation maps light it up
   and fade over the body, as they do for faces and wheels.
-- **Sizes from a seventh of the frame to all of it**, cut off at its edge. The cells of an activation map are large
-  against a small animal, so its blob runs far over the border, and they miss the rest of a large one.
-- **Coats from the background's own palette, mixed with the colour behind the animal** by a share from none to most
-  of it. A dense CRF draws a clear border exactly, and eats or spills over an unclear one.
+- **Sizes from a small thing far away to a head that fills the frame.** The cells of an activation map are large against
+  a small animal, so its blob runs far over the border, and they miss the rest of a large one.
+- **Coats from the background's own palette, mixed with the colour behind the animal.** A dense CRF draws a clear
+  border exactly, and eats or spills over an unclear one.
 - **One to three animals of one or two classes, one before the other.** Image labels do not say which is which.
 - **Clutter: stones, boxes and bushes** in the same palette, one now and then before an animal. A clear border is not
   always an object's.
-- **Ground and often sky, textured; shade under the animal.** A background is neither one colour nor free of edges.
+- **Ground and often sky, smooth or rough; shade under the animal.** A background is neither one colour nor free of
+  edges.
 - **Light that falls off, blur, noise, JPEG.** Colours vary within a surface.
+
+Three ranges are fitted to photos of six of VOC's classes. Sizes: animals cover less than 6, 12, 25, 42 and 59 % of the
+photo in 10, 25, 50, 75 and 90 % of 400 true masks, here 7, 14, 24, 45 and 62 %. Places: the frame cuts an animal in
+54 % of these masks, here in 57 %. The share of the colour behind: the step of colour over a border is below 17, 30, 49,
+77 and 102 of 255 in as many of 120 photos, here 20, 29, 43, 59 and 79. At the same width photos have more detail.
 
 There is nothing thinner than a leg: at the demo's 160 pixels a cell of the activation maps is 16 wide, so that tails
 and horns would be lost in all masks alike and say nothing about refinement.
@@ -95,7 +101,7 @@ def _draw(rng: np.random.Generator, height: int, width: int, primary: int, label
     animals = [primary, second, second][: rng.choice([1, 2, 3], p=[0.5, 0.35, 0.15])]
     owner, areas = np.zeros((height, width), np.uint8), []
     for number, label in enumerate(animals, start=1):
-        cover = _animal(image, rng, label, largest=1.2 if number == 1 else 0.7)
+        cover = _animal(image, rng, label, largest=1.5 if number == 1 else 0.7)
         owner[cover > 0.5] = number
         areas.append(np.count_nonzero(cover > 0.5))
     if rng.random() < 0.2:
@@ -121,8 +127,8 @@ def _noise(rng: np.random.Generator, height: int, width: int, cell: float) -> Fl
 def _surface(rng: np.random.Generator, height: int, width: int, palette: npt.NDArray[np.int64]) -> Floats:
     """H x W x 3 of one material: a colour that varies slowly, with fine grain."""
     colour = palette[rng.integers(len(palette))] * rng.uniform(0.8, 1.15) + rng.uniform(-12, 12, 3)
-    coarse = rng.uniform(0.03, 0.1) * _noise(rng, height, width, min(height, width) / 2)
-    fine = rng.uniform(0.01, 0.08) * _noise(rng, height, width, rng.uniform(3, 8))
+    coarse = rng.uniform(0.03, 0.15) * _noise(rng, height, width, min(height, width) / 2)
+    fine = rng.uniform(0.02, 0.2) * _noise(rng, height, width, rng.uniform(2, 8))
     return np.asarray(colour * (1 + coarse + fine)[..., None], np.float32)
 
 
@@ -160,18 +166,21 @@ def _animal(image: Floats, rng: np.random.Generator, label: int, largest: float)
         H x W float in 0..1, how much of each pixel it covers.
     """
     height, width = image.shape[:2]
-    size = min(height, width) * np.exp(rng.uniform(np.log(0.3), np.log(largest)))
+    size = min(height, width) * np.exp(rng.uniform(np.log(0.25), np.log(largest)))
     tilt = rng.uniform(-0.2, 0.2)
     turn = np.array([(np.cos(tilt), -np.sin(tilt)), (np.sin(tilt), np.cos(tilt))])
     matrix = size * turn * (rng.choice([-1, 1]), 1)
-    margin = np.minimum(size / 3, (width / 2, height / 2))
-    face = rng.uniform(margin, (width, height) - margin)  # whoever took the picture got the face into it
+    frame, middle = np.array([width, height]), _HEAD / 2
+    reach = np.minimum(rng.uniform(0.45, 0.75) * size, frame / 2)  # the frame cuts some animals
+    at = rng.uniform(reach, frame - reach) - matrix @ middle
+    margin = np.minimum(size / 4, frame / 2)
+    face = np.clip(at + matrix @ _HEAD, margin, frame - margin)  # whoever took the picture got the face into it
     origin = face - matrix @ _HEAD
     body, head = (_fill([p @ matrix.T + origin for p in part], height, width) for part in (_body(rng), _head(label)))
     cover = np.maximum(body, head)
     _shade(image, cover, rng)
     coat = _surface(rng, height, width, _PALETTE)
-    coat += rng.uniform(0, 0.85) * (image[cover > 0.5].mean(0) - coat.mean((0, 1)))
+    coat += rng.uniform(0, 0.4) * (image[cover > 0.5].mean(0) - coat.mean((0, 1)))
     coat *= np.linspace(1.15, 0.85, height, dtype=np.float32)[:, None, None]
     y, x = np.mgrid[:height, :width]
     u, v = np.einsum("ij,jhw->ihw", np.linalg.inv(matrix) / _HEAD_SIZE, np.stack([x - face[0], y - face[1]]))
@@ -258,5 +267,5 @@ def _photograph(image: Floats, rng: np.random.Generator) -> Bytes:
     slope = rng.uniform(-0.25, 0.25, 2)
     light = 1 + slope[0] * np.linspace(-1, 1, height)[:, None] + slope[1] * np.linspace(-1, 1, width)
     photo = image * light[..., None] * rng.uniform(0.9, 1.1, 3) * rng.uniform(0.8, 1.15)
-    photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.3, 0.9))
+    photo = cv2.GaussianBlur(photo, (0, 0), rng.uniform(0.3, 0.6))
     return np.asarray(np.clip(photo + rng.uniform(1, 6) * rng.standard_normal(photo.shape), 0, 255), np.uint8)
