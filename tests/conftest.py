@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssdd_lightning.data.synthetic import write_synthetic_devkit
 from ssdd_lightning.prepare.coco import prepare_coco
 from ssdd_lightning.prepare.download import Obtaining
 from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 
 torch.set_num_threads(1)
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)

@@ -114,7 +114,6 @@ def test_all_stages(num_classes: int, tmp_path: Path) -> None:
 NO_CLASSES = {
     "background.py": "an exponent of the curve",
     "detection.py": "files looked at",
-    "synthetic_scene.py": "a part of a length",
     "table.py": "names listed",
 }
 """Files whose 20 is no number of classes."""

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from ssdd_lightning.cli.main import main
-from ssdd_lightning.data.synthetic import write_synthetic_devkit
 from ssdd_lightning.pipeline.lightning import run_command
+from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 from tests.helpers.files import contents
 from tests.helpers.stages import write_stage
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ssdd_lightning.data.synthetic import write_synthetic_devkit
+from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

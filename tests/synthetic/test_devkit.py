@@ -8,14 +8,12 @@ import pytest
 from PIL import Image
 
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.synthetic import write_synthetic_devkit
-from ssdd_lightning.data.synthetic_objects import class_look
-from ssdd_lightning.data.synthetic_scene import render_scene
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import VOC_PALETTE
+from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 from tests.helpers.files import contents, times
 
-TINY = {"num_train": 12, "num_val": 4, "image_size": 64}
+TINY: dict[str, Any] = {"num_train": 12, "num_val": 4, "image_size": 64}
 
 
 def names(folder: Path, split: str) -> list[str]:
@@ -103,14 +101,6 @@ def test_every_class_is_in_every_split_and_scenes_vary(devkit: Path) -> None:
     assert counts == {1, 2, 3}
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 48), (120, 160)])
-def test_primary_class_is_always_visible(size: tuple[int, int]) -> None:
-    for number in range(40):
-        scene = render_scene(np.random.default_rng(number), *size, primary=12, labels=[8, 12])
-        assert 12 in foreground(scene.mask)
-        assert {box.label for box in scene.boxes} == foreground(scene.mask)
-
-
 def test_void_is_a_thin_line_around_the_animals(devkit: Path) -> None:
     shares = []
     for name in names(devkit, "train"):
@@ -165,7 +155,8 @@ def test_test_split_has_images_only(tmp_path: Path) -> None:
 
 
 def test_eighty_classes(tmp_path: Path) -> None:
-    folder = write_synthetic_devkit(tmp_path, num_train=80, num_val=80, classes=80, image_size=64)
+    kinds = [f"kind {n}" for n in range(1, 81)]
+    folder = write_synthetic_devkit(tmp_path, num_train=80, num_val=80, classes=kinds, image_size=64)
     for split in ("train", "val"):
         shown = set.union(*(foreground(mask_of(folder, name)) for name in names(folder, split)))
         assert shown == set(range(1, 81))
@@ -178,24 +169,10 @@ def test_other_names_are_counted_from_one(tmp_path: Path) -> None:
     assert set.union(*(foreground(mask_of(folder, name)) for name in names(folder, "train"))) == {1, 2}
 
 
-def test_classes_differ_in_their_heads() -> None:
-    looks = [class_look(index) for index in range(1, 201)]
-    assert len({(look.pattern, look.outline, look.ears) for look in looks}) == 200
-    assert len({looks[VOC_CLASSES.index(name) - 1].pattern for name in ("cat", "cow", "dog", "sheep")}) == 4
-
-
 def test_tiny_devkit_is_quick(tmp_path: Path) -> None:
     start = time.process_time()
     write_synthetic_devkit(tmp_path, **TINY)
     assert time.process_time() - start < 2
-
-
-def test_void_is_wider_in_large_images() -> None:
-    def line_pixels_per_row(height: int, width: int) -> float:
-        mask = render_scene(np.random.default_rng(3), height, width, primary=1, labels=[1]).mask
-        return np.count_nonzero(mask == 255) / height
-
-    assert line_pixels_per_row(375, 500) > 1.3 * line_pixels_per_row(120, 160)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +183,7 @@ def test_void_is_wider_in_large_images() -> None:
         ({"classes": []}, "classes"),
         ({"classes": "cat"}, "classes"),
         ({"classes": ["cat", "cat"]}, "classes"),
-        ({"classes": 255}, "classes"),
+        ({"classes": [str(n) for n in range(255)]}, "classes"),
         ({"image_size": 8}, "image_size"),
         ({"image_size": ((64, 48), (64, 64))}, "image_size"),
         ({"seed": -1}, "seed"),
