@@ -139,3 +139,50 @@ def test_an_old_name_is_understood_with_a_warning(old: str, new: str) -> None:
     assert found == 3
     with pytest.warns(FutureWarning, match="the command line"):
         assert words_with_new_names(["fit", f"--{old}=3", f"--{new}=4"]) == ["fit", f"--{new}=3", f"--{new}=4"]
+
+
+@pytest.mark.parametrize("value", ["a=[1", "a={", "a=*x", "a=!!python/object:os.x {}", "a=2020-01-01"])
+def test_a_setting_that_is_no_value_is_refused(value: str) -> None:
+    with pytest.raises(InputError, match=r"--set: expected a value such as 3, true or \[1, 2\] for a, found"):
+        parse_settings([value])
+
+
+@pytest.mark.parametrize("extended", [3, False, "", ["b.yaml"]])
+def test_extends_names_a_file(tmp_path: Path, extended: object) -> None:
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump({"extends": extended, "data": {}}))
+    with pytest.raises(InputError, match=r"a\.yaml: expected the name of a YAML file as `extends`"):
+        read_config(tmp_path / "a.yaml")
+
+
+def test_a_missing_parent_is_told_by_its_child(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: gone.yaml")
+    with pytest.raises(InputError, match=r"a\.yaml extends gone\.yaml, but there is no file"):
+        read_config(tmp_path / "a.yaml")
+
+
+def test_a_cycle_through_folders_is_found(tmp_path: Path) -> None:
+    (tmp_path / "y").mkdir()
+    (tmp_path / "y" / "a.yaml").write_text("extends: ../y/a.yaml")
+    with pytest.raises(InputError, match="extends it in turn"):
+        read_config(tmp_path / "y" / "a.yaml")
+
+
+@pytest.mark.parametrize("content", ["a: 2020-01-01", "a: !!set {b}", "a: &x {b: *x}"])
+def test_a_yaml_holds_plain_values(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"expected YAML in .*a\.yaml, which cannot be read"):
+        read_config(tmp_path / "a.yaml")
+
+
+def test_an_old_name_beside_an_empty_or_wrong_group() -> None:
+    given: dict[str, Any] = {"model": {"init_args": {"learning_rate": 1, "optimization": None}}}
+    with pytest.warns(FutureWarning):
+        assert with_new_names(given, "x")["model"]["init_args"] == {"optimization": {"learning_rate": 1}}
+    given["model"]["init_args"]["optimization"] = "x"
+    with pytest.warns(FutureWarning), pytest.raises(InputError, match="expected options below optimization, found 'x'"):
+        with_new_names(given, "x")
+
+
+def test_an_old_name_may_leave_out_init_args() -> None:
+    with pytest.warns(FutureWarning):
+        assert words_with_new_names(["--model.learning_rate=1"]) == ["--model.init_args.optimization.learning_rate=1"]

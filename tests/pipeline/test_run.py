@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import ClassificationNetwork
+from ssdd_lightning.pipeline.run import Pipeline, RunOptions
 from ssdd_lightning.storage.lock import locked
 from tests.helpers.processes import stopped
 from tests.helpers.stages import SMALL_RUN
@@ -200,14 +202,103 @@ def test_the_same_command_again_is_finished_at_once(run: Run, capsys: pytest.Cap
     assert (run.out / "static" / "predictions" / f"{run.names()[0]}.png").is_file()
 
 
+def appended(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+UNSEEN: dict[str, Callable[[Run], object]] = {
+    "a photo": lambda r: appended(r.devkit / "JPEGImages" / f"{r.names()[0]}.jpg"),
+    "an annotation": lambda r: appended(r.devkit / "Annotations" / f"{r.names()[0]}.xml"),
+    "a ground truth mask": lambda r: appended(sorted((r.devkit / "SegmentationClass").glob("2007*.png"))[0]),
+    "a list": lambda r: fewer_images(r),
+    "a YAML": lambda r: r.edit("dynamic", mask_stride=8),
+    "a YAML that others extend": lambda r: appended_option(r.experiment / "common.yaml"),
+    "a checkpoint": lambda r: (r.out / "static" / "checkpoints" / "last.ckpt").unlink(),
+    "a score map": lambda r: (r.out / "knowledge" / f"{r.names()[0]}.map.png").unlink(),
+    "a difference map": lambda r: next((r.out / "static" / "predictions" / "d_advice").glob("*.png")).unlink(),
+    "the table": lambda r: (r.out / "results.json").unlink(),
+    "a picture": lambda r: next((r.out / "pictures").glob("*.png")).unlink(),
+    "an entry": lambda r: (r.out / "dynamic" / "test" / "test.json").unlink(),
+}
+
+
+def appended_option(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    content["seed_everything"] = 7
+    path.write_text(yaml.safe_dump(content))
+
+
+def pipeline_of(run: Run, **changed: object) -> Pipeline:
+    given = {"pictures": 1, **changed}
+    return Pipeline(RunOptions(run.experiment, run.root, run.out, **given))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def settled(run: Run) -> Run:
+    """A finished run whose whole was noted."""
+    pipeline_of(run).ledger().settle()
+    assert pipeline_of(run).ledger().finished
+    return run
+
+
+@pytest.mark.parametrize("change", UNSEEN)
+def test_nothing_changes_unseen(settled: Run, change: str) -> None:
+    UNSEEN[change](settled)
+    assert not pipeline_of(settled).ledger().finished
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"seed_split": "trainaug"},
+        {"pictures": 2},
+        {"settings": {"data.splits.train": "train"}},
+        {"settings": {"trainer.max_epochs": 2}},
+        {"baselines": ("advice",)},
+        {"knowledge": "cam", "truth": "Other"},
+    ],
+)
+def test_no_option_changes_unseen(settled: Run, changed: dict[str, object]) -> None:
+    assert not pipeline_of(settled, **changed).ledger().finished
+
+
+def test_splits_and_labels_of_the_settings_are_watched(settled: Run) -> None:
+    lists, labels = settled.folder / "mine.txt", settled.folder / "labels.json"
+    lists.write_text("\n".join(settled.names()[:4]))
+    labels.write_text(json.dumps({p.stem: ["cat"] for p in (settled.devkit / "JPEGImages").glob("*.jpg")}))
+    mine = {"settings": {"data.splits.train": str(lists), "data.labels": str(labels)}}
+    for path, text in ((lists, "\n".join(settled.names()[:3])), (labels, labels.read_text().replace("cat", "dog"))):
+        pipeline_of(settled, **mine).ledger().settle()
+        assert pipeline_of(settled, **mine).ledger().finished
+        path.write_text(text)
+        assert not pipeline_of(settled, **mine).ledger().finished
+
+
+def test_settings_reach_the_pipeline_itself(settled: Run) -> None:
+    chosen = {"data.classes": ["cat", "dog"], "data.splits.test": "train", "model.init_args.crf": {"bilateral_sxy": 7}}
+    pipeline = pipeline_of(settled, settings=chosen)
+    assert pipeline.data.class_names == ["background", "cat", "dog"]
+    assert pipeline.test_split("dynamic") == "train"
+    crf = next(step for step in pipeline.steps if step.command == "crf")
+    assert crf.settings()["crf"] == {"gaussian_sxy": 1, "bilateral_sxy": 7}
+
+
+def test_what_is_not_there_cannot_be_kept(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(run.out / "static")
+    said = plan(run, capsys, "--keep=static", "--keep=static/predictions")
+    assert said["static"] == "made"
+    assert said["static/predictions"].startswith("made, because static is made")
+
+
 def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["classification", "knowledge", "advice", "static", "static/predictions"]
     steps += ["baseline_seeds", "baseline_seeds/test", "dynamic", "dynamic/test"]
-    assert plan(run, capsys) == dict.fromkeys(steps, "finished")
+    said = plan(run, capsys)
+    assert {step: said[step] for step in steps} == dict.fromkeys(steps, "finished")
     before = run.state()
     run.edit("static", ssdd=SSDD)
     found = plan(run, capsys)
-    assert list(found) == steps
+    assert list(found) == [*steps, "results"]
     assert [found[step] for step in steps[:3]] == ["finished"] * 3
     assert found["static"].startswith("made again, because model.init_args.ssdd.init_args.biases.class_bias was")
     assert found["static/predictions"] == "made again, because static is made again"

@@ -65,10 +65,10 @@ def read_config(path: Path) -> dict[str, Any]:
         InputError: A file is missing, is no YAML, holds no sections, or extends itself.
     """
     content: dict[str, Any] = {}
-    for source in config_chain(path):
+    for source in reversed(config_chain(path)):
         own = with_new_names(_read(source), str(source))
         own.pop(EXTENDS, None)
-        content = merged(own, content)
+        content = merged(content, own)
     return content
 
 
@@ -80,9 +80,14 @@ def config_chain(path: Path) -> list[Path]:
     """
     chain = [Path(path)]
     while (extended := _read(chain[-1]).get(EXTENDS)) is not None:
-        chain.append(chain[-1].parent / str(extended))
-        if chain[-1] in chain[:-1]:
-            raise InputError(f"{chain[-2]} extends {extended}, which extends it in turn; take one of the two out.")
+        if not isinstance(extended, str) or not extended:
+            raise InputError(f"{chain[-1]}: expected the name of a YAML file as `extends`, found {extended!r}.")
+        parent = chain[-1].parent / extended
+        if not parent.is_file():
+            raise InputError(f"{chain[-1]} extends {extended}, but there is no file {parent}; correct `extends`.")
+        if parent.resolve() in [source.resolve() for source in chain]:
+            raise InputError(f"{chain[-1]} extends {extended}, which extends it in turn; take one of the two out.")
+        chain.append(parent)
     return chain
 
 
@@ -100,7 +105,14 @@ def parse_settings(options: Sequence[str]) -> dict[str, Any]:
     for option in options:
         if not all(option.partition("=")[:2]):
             raise InputError(f"--set: expected KEY=VALUE, such as trainer.max_epochs=1, found {option!r}.")
-    return {key: parse_value(value) for key, _, value in (option.partition("=") for option in options)}
+    return {key: _setting(key, value) for key, _, value in (option.partition("=") for option in options)}
+
+
+def _setting(key: str, text: str) -> Any:  # noqa: ANN401
+    try:
+        return _plain(parse_value(text))
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+        raise InputError(f"--set: expected a value such as 3, true or [1, 2] for {key}, found {text!r}.") from None
 
 
 def with_contents(words: Sequence[str]) -> list[str]:
@@ -147,10 +159,10 @@ def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = parse_value(path.read_text())
+        content = _plain(parse_value(path.read_text()))
     except OSError as error:
         raise InputError(f"expected a YAML file at {path}: {error.strerror}; correct --config.") from None
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
         raise InputError(f"expected YAML in {path}, which cannot be read: {reason}.") from None
     if not isinstance(content, dict):
@@ -181,3 +193,9 @@ def _values(words: Sequence[str], *options: str) -> list[str]:
         if name in options and (equals or following is not None):
             values.append(value if equals else following)
     return values
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """The value, if it holds plain values only: no dates, no sets, nothing that holds itself."""
+    json.dumps(value)
+    return value

@@ -151,7 +151,9 @@ class SSDDCommandLine(LightningCLI):
             ledger = self.ledger("fit")
             folder = self.trainer.checkpoint_callback.dirpath  # type: ignore[union-attr]
             last = Path(folder or root / "checkpoints") / f"{LAST}.ckpt"
-            if self.keep and last.is_file():
+            if self.keep and last.is_file() and ledger.earlier is not None:
+                if not ledger.earlier["finished"]:
+                    raise InputError(f"--keep: the fit in {root} is not finished, so there is nothing to keep yet.")
                 ledger.accept()
             if ckpt_path is None and ledger.finished and last.is_file():
                 rank_zero_info(f"fit: {root} is finished, nothing to do.")

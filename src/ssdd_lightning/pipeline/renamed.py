@@ -5,6 +5,8 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 
+from ssdd_lightning.errors import InputError
+
 _AUGMENTATION = ("crop_size", "resize", "keep_aspect", "flip", "color_jitter")
 _OPTIMIZATION = ("learning_rate", "new_learning_rate", "momentum", "weight_decay", "double_bias_rate")
 _BIASES = ("dd_bias", "class_bias", "background_bias", "failed_ratio")
@@ -52,7 +54,11 @@ def with_new_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
         value, target = owner.pop(name), result
         *sections, name = new.split(".")
         for section in sections:
-            target = target.setdefault(section, {})
+            if target.get(section) is None:
+                target[section] = {}
+            target = target[section]
+            if not isinstance(target, dict):
+                raise InputError(f"{where}: expected options below {section}, found {target!r} beside the old {old}.")
         target.setdefault(name, value)
     return result
 
@@ -62,11 +68,17 @@ def words_with_new_names(words: Sequence[str]) -> list[str]:
     result = []
     for word in words:
         option, equals, value = word.partition("=")
-        new = RENAMED.get(option.removeprefix("--")) if option.startswith("--") else None
+        new = _new_name(option.removeprefix("--")) if option.startswith("--") else None
         if new is not None:
             _warn(option.removeprefix("--"), new, "the command line")
         result.append(word if new is None else f"--{new}{equals}{value}")
     return result
+
+
+def _new_name(option: str) -> str | None:
+    """New name of an option, which may leave out `init_args`."""
+    full = option.replace("model.", "model.init_args.", 1).replace("ssdd.", "ssdd.init_args.", 1)
+    return RENAMED.get(option) or (None if "init_args" in option else RENAMED.get(full))
 
 
 def _copy(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,12 +11,11 @@ from typing import Any
 from ssdd_lightning.data.choice import data_module_class
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.splits import find_list, read_list
 from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, parse_value
 from ssdd_lightning.pipeline.results import Scores, results_table, write_picture
 from ssdd_lightning.pipeline.steps import Command, CRFStep, StageStep, Step
-from ssdd_lightning.pipeline.whole import run_ledger, weights_of
+from ssdd_lightning.pipeline.whole import photos_of, run_ledger, sources_of
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
@@ -77,7 +76,8 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
     pipeline = Pipeline(options)
     results = pipeline.refined / "results.json"
     with locked(options.out):
-        if not options.keep and pipeline.ledger().finished:
+        before = pipeline.ledger()
+        if not options.keep and before.finished:
             rows: list[dict[str, Any]] = json.loads(results.read_text())
             print(f"run: finished in {options.out}, nothing to do.\n{results_table(rows)}")
             print(f"{pipeline.refined / 'pictures'} holds the pictures.")
@@ -92,7 +92,9 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
         write_text(results, json.dumps(rows, indent=2))
         print(results_table(rows))
         print(f"{pipeline.draw()} holds the pictures.")
-        pipeline.ledger().settle()
+        after = pipeline.ledger()
+        if after.reads_like(before):  # else something changed meanwhile, and the next run looks at every step
+            after.settle()
     return rows
 
 
@@ -107,9 +109,10 @@ def plan_experiment(options: RunOptions) -> list[tuple[str, str]]:
     """
     changed: dict[str, str] = {}
     plan = []
-    for step in Pipeline(options).steps:
+    pipeline = Pipeline(options)
+    for step in pipeline.steps:
         earlier = [name for name in step.needs if name in changed]
-        if step.name in options.keep:
+        if step.name in options.keep and step.made:
             state = "kept"
         elif earlier:
             state = f"{'made again' if step.made else 'made'}, because {earlier[0]} is {changed[earlier[0]]}"
@@ -118,6 +121,8 @@ def plan_experiment(options: RunOptions) -> list[tuple[str, str]]:
         if state not in ("finished", "kept"):
             changed[step.name] = "made again" if step.made else "made"
         plan.append((step.name, state))
+    again = any(state not in ("finished", "kept") for _, state in plan)
+    plan.append(("results", "made again" if again or not pipeline.ledger().finished else "finished"))
     return plan
 
 
@@ -135,7 +140,7 @@ class Pipeline:
         from ssdd_lightning.data.devkit import DevkitDataModule
 
         self.options = options
-        config = self.config("static").content()
+        config = self.content("static")
         data_class: Any = data_module_class(str(config.get("dataset") or "voc"))
         if not issubclass(data_class, DevkitDataModule):
             raise InputError(
@@ -144,9 +149,9 @@ class Pipeline:
             )
         self.devkit = find_devkit(options.root)
         data = config.get("data") or {}
-        given = {"root": options.root, "labels": options.labels, "truth": options.truth}
+        given = {"root": options.root, "labels": options.labels or data.get("labels"), "truth": options.truth}
+        self.module = data_class
         self.data: DevkitDataModule = data_class(**given, classes=data.get("classes"))
-        self.val_split = str((data.get("splits") or {}).get("test") or self.data.splits.test)
         self.refined = options.out if options.knowledge == "cam" else options.out / f"from_{options.knowledge}"
         self.knowledge, self.advice = (options.out / folder for folder in SOURCES[options.knowledge])
         self.seeds = self.refined / SEEDS
@@ -188,7 +193,7 @@ class Pipeline:
         chosen = dict(settings)
         if stage != "classification":
             chosen["model.init_args.backbone_weights"] = str(_checkpoint(self.options.out / "classification"))
-        if self.config(stage).content()["model"].get("init_args", {}).get("static_checkpoint"):
+        if self.content(stage)["model"].get("init_args", {}).get("static_checkpoint"):
             chosen["model.init_args.static_checkpoint"] = str(_checkpoint(self.refined / "static"))
         return self._step("fit", stage, home / (folder or stage), home / (folder or stage), chosen)
 
@@ -203,7 +208,7 @@ class Pipeline:
 
     def crf(self, maps: Path, out: Path, background_alpha: float | None = None) -> Step:
         """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
-        chosen = self.config("static").content()["model"].get("init_args", {}).get("crf") or {}
+        chosen = self.content("static")["model"].get("init_args", {}).get("crf") or {}
         images = self.devkit / "JPEGImages"
         return CRFStep(self._name(out), out, (self._name(maps),), images, maps, chosen, background_alpha)
 
@@ -226,6 +231,22 @@ class Pipeline:
         """What a step is called: where its product lies."""
         return str(folder.relative_to(self.options.out)) if folder.is_relative_to(self.options.out) else str(folder)
 
+    def content(self, stage: str) -> dict[str, Any]:
+        """The YAML of a stage with the user's settings.
+
+        Raises:
+            InputError: A section is none.
+        """
+        content = self.config(stage).with_settings(self.options.settings).content()
+        for section in ("model", "data", "trainer"):
+            if not isinstance(content.setdefault(section, {}), dict):
+                raise InputError(f"{stage}.yaml: expected options below {section}, found {content[section]!r}.")
+        return content
+
+    def test_split(self, stage: str) -> str:
+        """Split that a model is tested on."""
+        return str((self.content(stage)["data"].get("splits") or {}).get("test") or self.data.splits.test)
+
     def config(self, stage: str) -> StageConfig:
         """The YAML of a stage."""
         path = self.options.experiment / f"{stage}.yaml"
@@ -237,15 +258,12 @@ class Pipeline:
 
     def ledger(self) -> Ledger:
         """What is finished of the run as a whole."""
-        devkit, data, truth = self.devkit, self.data, self.devkit / self.options.truth
-        splits = (data.splits.train, data.splits.predict, data.splits.val, self.val_split, self.options.seed_split)
-        lists = [find_list(str(split), devkit / "ImageSets" / "Segmentation") for split in dict.fromkeys(splits)]
-        photos = {}
-        for name in dict.fromkeys(name for path in lists for name in read_list(path)):
-            beside = (devkit / "Annotations" / f"{name}.xml", truth / f"{name}.png")
-            photos[name] = (devkit / "JPEGImages" / f"{name}.jpg", *(path for path in beside if path.is_file()))
-        inputs = [*lists, *weights_of(self.steps), *([] if data.labels is None else [data.labels])]
-        return run_ledger(self.refined, self.steps, photos, inputs, self.refined / "results.json")
+        options = self.options
+        own = {"truth": options.truth, "seed_split": options.seed_split, "pictures": options.pictures}
+        sources = sources_of(self.steps, self.devkit, self.module)
+        sources += photos_of([options.seed_split], self.devkit, options.truth)
+        sources += [] if self.data.labels is None else [self.data.labels]
+        return run_ledger(self.refined, self.steps, own, sources)
 
     def names(self, split: str) -> list[str]:
         """Images of a split that the experiment's classes keep."""
@@ -285,11 +303,10 @@ class Pipeline:
             rows.append(scores.row("activation maps", split, card, seconds[maps, "predict"]))
             rows.append(scores.row("CRF of activation maps", split, card.companions["advice"], seconds[refined, "crf"]))
         models = [(f"baseline on {s}", f"baseline_{s}") for s in options.baselines] + [("dynamic model", "dynamic")]
-        names = self.names(self.val_split)
         for what, folder in models:
-            home = self.refined / folder
+            home, split = self.refined / folder, self.test_split(folder.partition("_")[0])
             took = seconds[self._name(home), "fit"] + seconds[self._name(home / "test"), "test"]
-            rows.append(scores.row(what, self.val_split, scores.card(home / "test", names), took))
+            rows.append(scores.row(what, split, scores.card(home / "test", self.names(split)), took))
         return rows
 
     def draw(self) -> Path:

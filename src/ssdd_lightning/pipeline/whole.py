@@ -1,38 +1,79 @@
 """A whole run as one product: whether anything may have changed, asked before torch builds a single network."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssdd_lightning.data.splits import Splits, find_list, read_list
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.steps import Step
-from ssdd_lightning.storage.fingerprints import digest_of, fingerprint
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
+from ssdd_lightning.storage.ledger import WRITTEN, Item, Ledger, Recipe
 from ssdd_lightning.storage.score_maps import SUFFIX
 
 
-def run_ledger(
-    folder: Path, steps: Iterable[Step], photos: Mapping[str, tuple[Path, ...]], inputs: Iterable[Path], results: Path
-) -> Ledger:
-    """The ledger of a run: all of its images, and everything that its steps wrote for each.
+def run_ledger(folder: Path, steps: Iterable[Step], settings: Mapping[str, Any], sources: Sequence[Path]) -> Ledger:
+    """The ledger of a run: everything it reads, and everything that its steps wrote.
 
     It says that nothing is left to do, or that something may be. What that is, the ledgers of the steps know.
 
     Args:
-        folder: Where the entry lies.
+        folder: Where the entry lies, with `results.json` and `pictures`.
         steps: All steps.
-        photos: Name of each image -> its photo, annotation and ground truth.
-        inputs: Files that concern all images: labels, lists, weights.
-        results: What the run writes at its end.
+        settings: What decides the run beside the settings of its steps.
+        sources: Every file that it reads: photos, labels, ground truth, lists, weights.
     """
     steps = list(steps)
+    there = [path for path in dict.fromkeys(sources) if path.is_file()]
+    inputs = {
+        "the names of its files": digest_of(str(path) for path in there),
+        "its files": digest_of(fingerprints(there)),
+    }
+    chosen = {**settings, **{f"{step.command} {step.name}": step.settings() for step in steps}}
     written = _files_by_image(step.folder for step in steps)
-    items = {name: Item(tuple(files), tuple(written.get(name, ()))) for name, files in photos.items()}
-    entries = [step.entry for step in steps if step.entry.is_file()]
-    checkpoints = [path for step in steps for path in sorted(step.folder.glob("checkpoints/last.ckpt"))]
-    items["the steps of the run"] = Item(tuple(entries), (*checkpoints, results))
-    settings = {f"{step.command} {step.name}": step.settings() for step in steps}
-    found = {str(path): fingerprint(path) for path in inputs if path.is_file()}
-    return Ledger(folder, "run", Recipe(settings, {**found, "the images": digest_of(photos)}), items)
+    items = {name: Item((), tuple(files)) for name, files in written.items()}
+    entries = [step.entry for step in steps]
+    checkpoints = [step.folder / "checkpoints" / "last.ckpt" for step in steps if step.command == "fit"]
+    pictures = sorted((folder / "pictures").glob("*.png"))
+    items["the steps of the run"] = Item((), (*entries, *checkpoints, folder / "results.json", *pictures))
+    inputs[WRITTEN] = digest_of(written)
+    return Ledger(folder, "run", Recipe(chosen, inputs), items)
+
+
+def sources_of(steps: Iterable[Step], devkit: Path, module: type[Any]) -> list[Path]:
+    """Every file that the stages of a run read, by their own settings.
+
+    Args:
+        steps: All steps.
+        devkit: Where the photos lie.
+        module: Class of the data module; its own splits are those that the settings leave out.
+    """
+    found: list[Path] = []
+    for step in steps:
+        content = step.settings()
+        data, arguments = content.get("data") or {}, (content.get("model") or {}).get("init_args") or {}
+        named = [data.get("labels"), arguments.get("backbone_weights"), arguments.get("static_checkpoint")]
+        found += [Path(value) for value in named if isinstance(value, str)]
+        if "data" in content:
+            splits = Splits(**(data.get("splits") or {})).or_else(*module.SPLITS)
+            found += photos_of((splits.train, splits.val, splits.test, splits.predict), devkit, str(data.get("truth")))
+    return list(dict.fromkeys(found))
+
+
+def photos_of(splits: Iterable[object], devkit: Path, truth: str) -> list[Path]:
+    """Lists of splits, and the photo, annotation and ground truth of every image in them, as far as they are there."""
+    found: list[Path] = []
+    for split in splits:
+        try:
+            path = find_list(str(split), devkit / "ImageSets" / "Segmentation")
+            names = read_list(path)
+        except InputError:
+            continue  # whoever needs it says so
+        found.append(path)
+        for name in names:
+            found += [devkit / "JPEGImages" / f"{name}.jpg", devkit / "Annotations" / f"{name}.xml"]
+            found.append(devkit / truth / f"{name}.png")
+    return found
 
 
 def _files_by_image(folders: Iterable[Path]) -> dict[str, list[Path]]:
@@ -42,12 +83,3 @@ def _files_by_image(folders: Iterable[Path]) -> dict[str, list[Path]]:
         for path in sorted((*folder.glob("*.png"), *folder.glob("d_*/*.png"))):
             found.setdefault(path.name.removesuffix(SUFFIX).removesuffix(".png"), []).append(path)
     return found
-
-
-def weights_of(steps: Iterable[Step]) -> list[Path]:
-    """Files of weights that the settings of steps name."""
-    named: list[Any] = []
-    for step in steps:
-        arguments = step.settings().get("model", {}).get("init_args", {})
-        named += [arguments.get("backbone_weights"), arguments.get("static_checkpoint")]
-    return [Path(value) for value in dict.fromkeys(named) if isinstance(value, str)]

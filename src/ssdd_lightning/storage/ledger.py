@@ -24,6 +24,8 @@ from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 
 FORMAT = 1
+WRITTEN = "the names of its products"
+"""Input of a product that is made of products: their names."""
 TICK = 60.0
 """Seconds of work that a killed process may lose from the sum of all seconds."""
 _SHOWN = 3
@@ -208,6 +210,11 @@ class Ledger:
         if self.begun and time.monotonic() - self._ticked >= least:
             self._write()
 
+    def reads_like(self, other: "Ledger") -> bool:
+        """Whether both are of the same settings and inputs; what was written between them does not matter."""
+        mine, theirs = ({k: v for k, v in one.recipe.inputs.items() if k != WRITTEN} for one in (self, other))
+        return mine == theirs and _plain(self.recipe.settings) == _plain(other.recipe.settings)
+
     def settle(self) -> None:
         """Say that everything there is belongs to the finished product, whoever made it."""
         if self.difference:
@@ -229,10 +236,10 @@ class Ledger:
             return
         there = [name for name, item in self.items.items() if all(map(Path.is_file, (*item.products, *item.sources)))]
         whole, finished = len(there) == len(self.items), bool(self.earlier["finished"])
-        if self.difference or self.pending():
-            print(
-                f"{self.name}: kept in {self.folder}, although {self.difference or 'its inputs changed'}.", flush=True
-            )
+        changed = self.difference or any(name in self._journal for name in self.pending())
+        if changed:
+            reason = self.difference or "inputs of its images changed"
+            print(f"{self.name}: kept in {self.folder}, although {reason}.", flush=True)
         self.difference, self._finished = None, finished and whole
         self._ticked = time.monotonic()
         self.done([name for name in there if not self._is_finished(name)])
