@@ -14,6 +14,8 @@ DATASETS = {
     "folder": ("ssdd_lightning.data.folder", "FolderDataModule"),
 }
 """Name -> module and class."""
+DEVKITS = {"voc": ("trainaug", "val"), "coco": ("train", "val")}
+"""Datasets in VOC's layout -> their own splits: of training and prediction, of validation and test."""
 OPTION = "--dataset"
 
 

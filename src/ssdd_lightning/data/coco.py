@@ -1,9 +1,9 @@
 """COCO 2014, as `ssdd prepare coco` lays it out."""
 
 from pathlib import Path
-from typing import ClassVar
 
 from ssdd_lightning.data.augmentation import Augmentation
+from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.devkit import DevkitDataModule
 from ssdd_lightning.data.splits import Splits
@@ -29,9 +29,6 @@ class COCODataModule(DevkitDataModule):
         num_workers: Loader processes; 0 loads in the main process.
     """
 
-    SPLITS: ClassVar[tuple[str, str]] = ("train", "val")
-    """What is trained on and predicted, and what is validated and tested, unless `splits` says otherwise."""
-
     def __init__(
         self,
         root: Path | str,
@@ -56,7 +53,7 @@ class COCODataModule(DevkitDataModule):
             root=root,
             labels=labels or Path(root) / "labels.json",
             truth=truth,
-            splits=splits.or_else(*self.SPLITS),
+            splits=splits.or_else(*DEVKITS["coco"]),
             guides={"knowledge": knowledge, "advice": advice},
             train_transform=TrainTransform(augmentation),
             batch_size=batch_size,

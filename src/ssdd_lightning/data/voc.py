@@ -1,9 +1,9 @@
 """PASCAL VOC 2012."""
 
 from pathlib import Path
-from typing import ClassVar
 
 from ssdd_lightning.data.augmentation import Augmentation
+from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.devkit import DevkitDataModule
 from ssdd_lightning.data.splits import Splits
@@ -28,9 +28,6 @@ class VOCDataModule(DevkitDataModule):
         num_workers: Loader processes; 0 loads in the main process.
     """
 
-    SPLITS: ClassVar[tuple[str, str]] = ("trainaug", "val")
-    """What is trained on and predicted, and what is validated and tested, unless `splits` says otherwise."""
-
     def __init__(
         self,
         root: Path | str,
@@ -50,7 +47,7 @@ class VOCDataModule(DevkitDataModule):
             root=root,
             labels=labels,
             truth=truth,
-            splits=splits.or_else(*self.SPLITS),
+            splits=splits.or_else(*DEVKITS["voc"]),
             guides={"knowledge": knowledge, "advice": advice},
             train_transform=TrainTransform(augmentation),
             batch_size=batch_size,

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from ssdd_lightning.errors import InputError
 
 _AUGMENTATION = ("crop_size", "resize", "keep_aspect", "flip", "color_jitter")
@@ -86,6 +84,8 @@ def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _warn(old: str, new: str, where: str) -> None:
+    from pytorch_lightning.utilities import rank_zero_warn  # it takes seconds to load
+
     rank_zero_warn(
         f"{old} ({where}) is called {new} now; the old name will go with the next version.", category=FutureWarning
     )

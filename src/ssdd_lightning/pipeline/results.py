@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ssdd_lightning.callbacks.panels import write_panel
 from ssdd_lightning.evaluation.folder import evaluate_folders, read_prediction
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.evaluation.table import percent
@@ -58,6 +57,8 @@ def write_picture(
         truth: The image's ground truth.
         classes: Index -> name of what may be shown.
     """
+    from ssdd_lightning.callbacks.panels import write_panel  # it loads torch
+
     name = out.stem
     knowledge, advice, seeds = folders
     row: dict[str, Any] = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ssdd_lightning.data.choice import data_module_class
+from ssdd_lightning.data.choice import DEVKITS, data_module_class
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.errors import InputError, Interrupted
@@ -19,6 +19,9 @@ from ssdd_lightning.pipeline.whole import photos_of, run_ledger, sources_of
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
+
+if TYPE_CHECKING:
+    from ssdd_lightning.data.devkit import DevkitDataModule
 
 SEEDS = "static/predictions"
 SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
@@ -137,27 +140,30 @@ class Pipeline:
     """
 
     def __init__(self, options: RunOptions) -> None:
-        from ssdd_lightning.data.devkit import DevkitDataModule
-
         self.options = options
         config = self.content("static")
-        data_class: Any = data_module_class(str(config.get("dataset") or "voc"))
-        if not issubclass(data_class, DevkitDataModule):
+        self.dataset = str(config.get("dataset") or "voc")
+        if self.dataset not in DEVKITS:
             raise InputError(
                 "`ssdd run` works on devkits, such as VOC's and COCO's; for photos of your own run stage by stage, see "
                 "docs/howto/own_photos.md."
             )
         self.devkit = find_devkit(options.root)
-        data = config.get("data") or {}
-        given = {"root": options.root, "labels": options.labels or data.get("labels"), "truth": options.truth}
-        self.module = data_class
-        self.data: DevkitDataModule = data_class(**given, classes=data.get("classes"))
+        self.labels = options.labels or config["data"].get("labels")
         self.refined = options.out if options.knowledge == "cam" else options.out / f"from_{options.knowledge}"
         self.knowledge, self.advice = (options.out / folder for folder in SOURCES[options.knowledge])
         self.seeds = self.refined / SEEDS
         if unknown := sorted(set(options.keep) - {step.name for step in self.steps}):
             known = ", ".join(step.name for step in self.steps)
             raise InputError(f"--keep: expected the name of a step ({known}), found {unknown[0]!r}.")
+
+    @cached_property
+    def data(self) -> "DevkitDataModule":
+        """The dataset; building it loads torch, which a finished run can do without."""
+        options: dict[str, Any] = {"root": self.options.root, "labels": self.labels, "truth": self.options.truth}
+        module: Any = data_module_class(self.dataset)
+        data: DevkitDataModule = module(**options, classes=self.content("static")["data"].get("classes"))
+        return data
 
     @cached_property
     def steps(self) -> list[Step]:
@@ -245,7 +251,7 @@ class Pipeline:
 
     def test_split(self, stage: str) -> str:
         """Split that a model is tested on."""
-        return str((self.content(stage)["data"].get("splits") or {}).get("test") or self.data.splits.test)
+        return str((self.content(stage)["data"].get("splits") or {}).get("test") or DEVKITS[self.dataset][1])
 
     def config(self, stage: str) -> StageConfig:
         """The YAML of a stage."""
@@ -260,9 +266,9 @@ class Pipeline:
         """What is finished of the run as a whole."""
         options = self.options
         own = {"truth": options.truth, "seed_split": options.seed_split, "pictures": options.pictures}
-        sources = sources_of(self.steps, self.devkit, self.module)
+        sources = sources_of(self.steps, self.devkit, DEVKITS[self.dataset])
         sources += photos_of([options.seed_split], self.devkit, options.truth)
-        sources += [] if self.data.labels is None else [self.data.labels]
+        sources += [] if self.labels is None else [Path(self.labels)]
         return run_ledger(self.refined, self.steps, own, sources)
 
     def names(self, split: str) -> list[str]:

@@ -1,6 +1,7 @@
 """A whole run as one product: whether anything may have changed, asked before torch builds a single network."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -40,23 +41,26 @@ def run_ledger(folder: Path, steps: Iterable[Step], settings: Mapping[str, Any],
     return Ledger(folder, "run", Recipe(chosen, inputs), items)
 
 
-def sources_of(steps: Iterable[Step], devkit: Path, module: type[Any]) -> list[Path]:
+def sources_of(steps: Iterable[Step], devkit: Path, own_splits: tuple[str, str]) -> list[Path]:
     """Every file that the stages of a run read, by their own settings.
 
     Args:
         steps: All steps.
         devkit: Where the photos lie.
-        module: Class of the data module; its own splits are those that the settings leave out.
+        own_splits: The dataset's own splits, see `DEVKITS`.
     """
-    found: list[Path] = []
+    found = [devkit / "labels.json"]  # of datasets that bring their labels so
+    splits: dict[tuple[object, str], None] = {}
     for step in steps:
         content = step.settings()
         data, arguments = content.get("data") or {}, (content.get("model") or {}).get("init_args") or {}
         named = [data.get("labels"), arguments.get("backbone_weights"), arguments.get("static_checkpoint")]
         found += [Path(value) for value in named if isinstance(value, str)]
         if "data" in content:
-            splits = Splits(**(data.get("splits") or {})).or_else(*module.SPLITS)
-            found += photos_of((splits.train, splits.val, splits.test, splits.predict), devkit, str(data.get("truth")))
+            own = Splits(**(data.get("splits") or {})).or_else(*own_splits)
+            splits |= dict.fromkeys((split, str(data.get("truth"))) for split in astuple(own))
+    for split, truth in splits:
+        found += photos_of([split], devkit, truth)
     return list(dict.fromkeys(found))
 
 
@@ -80,6 +84,6 @@ def _files_by_image(folders: Iterable[Path]) -> dict[str, list[Path]]:
     """Masks, score maps and difference maps in folders and the folders right below, by the image's name."""
     found: dict[str, list[Path]] = {}
     for folder in dict.fromkeys(folders):
-        for path in sorted((*folder.glob("*.png"), *folder.glob("d_*/*.png"))):
+        for path in sorted((*folder.glob("*.png"), *folder.glob("d_*/*.png")), key=str):
             found.setdefault(path.name.removesuffix(SUFFIX).removesuffix(".png"), []).append(path)
     return found

@@ -224,7 +224,8 @@ class Ledger:
         self.difference, self._journal = None, self._journal if self.earlier else {}
         self._ticked = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.done([name for name in self.items if not self._is_finished(name)])
+        there = [name for name, item in self.items.items() if all(map(Path.is_file, item.products))]
+        self.done([name for name in there if not self._is_finished(name)])
         self.close()
 
     def accept(self) -> None:
