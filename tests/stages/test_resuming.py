@@ -28,11 +28,16 @@ class Killed(Exception):
 class Kill(Callback):
     """Ends a fit after a number of steps."""
 
-    def __init__(self, after):
-        self.after = after
+    def __init__(self, after, at_the_end=False):
+        self.after, self.at_the_end = after, at_the_end
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if trainer.global_step == self.after:
+        if trainer.global_step == self.after and not self.at_the_end:
+            raise Killed
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        """Before the checkpoint of the epoch is written."""
+        if trainer.global_step == self.after and self.at_the_end:
             raise Killed
 
 
@@ -50,7 +55,7 @@ def guides(tiny_devkit, tmp_path_factory):
 
 @pytest.fixture
 def fit(tiny_devkit, guides, build, classifier, tmp_path):
-    def run(stage, kill=None, resume=None, workers=0, minutes=0, epochs=EPOCHS, **options):
+    def run(stage, kill=None, resume=None, workers=0, minutes=0, epochs=EPOCHS, batch=BATCH, **options):
         seed_everything(5, verbose=False)
         if stage is ClassificationModule:
             torch.manual_seed(0)
@@ -63,7 +68,7 @@ def fit(tiny_devkit, guides, build, classifier, tmp_path):
         if stage is StaticRefinementModule:
             folders["advice"] = guides / "advice"
         data = VOCDataModule(
-            tiny_devkit, augmentation=Augmentation(32), batch_size=BATCH, num_workers=workers, **folders
+            tiny_devkit, augmentation=Augmentation(32), batch_size=batch, num_workers=workers, **folders
         )
         names = {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True}
         checkpoint = RunCheckpoint(minutes, dirpath=tmp_path, **names)
@@ -71,7 +76,7 @@ def fit(tiny_devkit, guides, build, classifier, tmp_path):
             accelerator="cpu",
             max_epochs=epochs,
             logger=False,
-            callbacks=[checkpoint, *([] if kill is None else [Kill(kill)])],
+            callbacks=[checkpoint, *([] if kill is None else [kill if isinstance(kill, Kill) else Kill(kill)])],
             enable_progress_bar=False,
             enable_model_summary=False,
             check_val_every_n_epoch=2,
@@ -80,7 +85,7 @@ def fit(tiny_devkit, guides, build, classifier, tmp_path):
         try:
             trainer.fit(module, data, ckpt_path=resume)
         except Killed:
-            assert trainer.global_step == kill
+            assert trainer.global_step == getattr(kill, "after", kill)
         return module.state_dict()
 
     return run
@@ -102,6 +107,37 @@ def test_a_killed_fit_ends_as_if_it_had_not_stopped(fit, tmp_path, stage, kill):
     resumed = fit(stage, resume=tmp_path / "last.ckpt")
     assert same(whole, resumed)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == EPOCHS * STEPS
+
+
+@pytest.mark.parametrize("batch", [BATCH, 12])
+@pytest.mark.parametrize("epoch", [1, 2, EPOCHS])
+def test_a_fit_that_was_killed_at_the_end_of_an_epoch(fit, tmp_path, batch, epoch):
+    """After the last batch, whose checkpoint is there, and before the checkpoint of the epoch."""
+    steps = 12 // batch
+    whole = fit(SegmentationModule, batch=batch)
+    (tmp_path / "last.ckpt").unlink()
+    fit(SegmentationModule, kill=Kill(epoch * steps, at_the_end=True), batch=batch)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == epoch * steps
+    resumed = fit(SegmentationModule, resume=tmp_path / "last.ckpt", batch=batch)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == EPOCHS * steps
+    assert same(whole, resumed)
+
+
+@pytest.mark.parametrize("batch", [BATCH, 12])
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_a_fit_that_was_killed_again_and_again(fit, tmp_path, batch, at_the_end):
+    """At each end of an epoch, or after each step."""
+    steps = 12 // batch
+    whole = fit(SegmentationModule, batch=batch)
+    (tmp_path / "last.ckpt").unlink()
+    resume = None
+    for step in range(steps, EPOCHS * steps, steps) if at_the_end else range(1, EPOCHS * steps):
+        fit(SegmentationModule, kill=Kill(step, at_the_end), resume=resume, batch=batch)
+        resume = tmp_path / "last.ckpt"
+        assert torch.load(resume, weights_only=True)["global_step"] == step
+    resumed = fit(SegmentationModule, resume=resume, batch=batch)
+    assert torch.load(resume, weights_only=True)["global_step"] == EPOCHS * steps
+    assert same(whole, resumed)
 
 
 def test_a_checkpoint_of_the_last_epoch_alone_is_enough(fit, tmp_path):

@@ -181,7 +181,7 @@ class Ledger:
             said = "their files stay, and what reads the folder leaves them out"
             count = f"{len(there)} images in {self.folder}"
             print(f"{self.name}: {count} are not asked for ({_shown(there)}): {said}.", flush=True)
-        for folder in {self.folder, *(path.parent for item in self.items.values() for path in item.products)}:
+        for folder in {path.parent for item in self.items.values() for path in item.products}:
             remove_leftovers(folder)
         self.difference, self._finished = None, False
         self._write()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import remove_leftovers
 
 NAME = ".lock"
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -19,6 +20,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a folder. The system gives the lock back when the process ends, however it ends.
+
+    Nobody else writes there now, so what killed processes left half written in the folder itself is removed.
 
     Args:
         folder: The folder, created if need be.
@@ -36,6 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
         ) from error
     with stream:
         try:
+            remove_leftovers(folder)
             yield
         finally:
             path.unlink(missing_ok=True)
