@@ -95,7 +95,8 @@ def test_the_next_commands_do_not_use_them(root: Path, capsys: pytest.CaptureFix
         assert capsys.readouterr().out.splitlines().count(said.replace(str(root / "out"), str(root / "maps"))) == 1
         files = {path.name for path in (root / command).iterdir() if path.name.endswith(suffix)}
         assert files == {f"a{suffix}", f"b c{suffix}"}
-    assert main(["evaluate", str(root / "out"), str(root / "truth"), f"--json={root / 'scores.json'}"]) == 0
+    scored = [f"--predictions={root / 'out'}", f"--truth={root / 'truth'}", f"--json={root / 'scores.json'}"]
+    assert main(["evaluate", *scored]) == 0
     assert said in capsys.readouterr().out
     assert json.loads((root / "scores.json").read_text())["images"] == 2
     assert (

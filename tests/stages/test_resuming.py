@@ -37,11 +37,16 @@ class Killed(Exception):
 class Kill(Callback):
     """Ends a fit after a number of steps."""
 
-    def __init__(self, after: int) -> None:
-        self.after = after
+    def __init__(self, after: int, at_the_end: bool = False) -> None:
+        self.after, self.at_the_end = after, at_the_end
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == self.after:
+        if trainer.global_step == self.after and not self.at_the_end:
+            raise Killed
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Before the checkpoint of the epoch is written."""
+        if trainer.global_step == self.after and self.at_the_end:
             raise Killed
 
 
@@ -67,11 +72,12 @@ def fit(
 ) -> Fit:
     def run(
         stage: type[Any],
-        kill: int | None = None,
+        kill: Kill | int | None = None,
         resume: Path | None = None,
         workers: int = 0,
         minutes: float | None = 0,
         epochs: int = EPOCHS,
+        batch: int = BATCH,
         **options: Any,
     ) -> dict[str, Any]:
         seed_everything(5, verbose=False)
@@ -86,7 +92,7 @@ def fit(
         if stage is StaticRefinementModule:
             folders["advice"] = guides / "advice"
         data = VOCDataModule(
-            tiny_devkit, augmentation=Augmentation(32), batch_size=BATCH, num_workers=workers, **folders
+            tiny_devkit, augmentation=Augmentation(32), batch_size=batch, num_workers=workers, **folders
         )
         names = {"filename": "last", "enable_version_counter": False, "save_on_train_epoch_end": True}
         checkpoint = RunCheckpoint(minutes, dirpath=tmp_path, **names)
@@ -94,7 +100,7 @@ def fit(
             accelerator="cpu",
             max_epochs=epochs,
             logger=False,
-            callbacks=[checkpoint, *([] if kill is None else [Kill(kill)])],
+            callbacks=[checkpoint, *([] if kill is None else [kill if isinstance(kill, Kill) else Kill(kill)])],
             enable_progress_bar=False,
             enable_model_summary=False,
             check_val_every_n_epoch=2,
@@ -103,7 +109,7 @@ def fit(
         try:
             trainer.fit(module, data, ckpt_path=resume)
         except Killed:
-            assert trainer.global_step == kill
+            assert trainer.global_step == getattr(kill, "after", kill)
         return module.state_dict()
 
     return run
@@ -121,6 +127,37 @@ def test_a_killed_fit_ends_as_if_it_had_not_stopped(fit: Fit, tmp_path: Path, st
     resumed = fit(stage, resume=tmp_path / "last.ckpt")
     assert equal(whole, resumed)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == EPOCHS * STEPS
+
+
+@pytest.mark.parametrize("batch", [BATCH, 12])
+@pytest.mark.parametrize("epoch", [1, 2, EPOCHS])
+def test_a_fit_that_was_killed_at_the_end_of_an_epoch(fit: Fit, tmp_path: Path, batch: int, epoch: int) -> None:
+    """After the last batch, whose checkpoint is there, and before the checkpoint of the epoch."""
+    steps = 12 // batch
+    whole = fit(SegmentationModule, batch=batch)
+    (tmp_path / "last.ckpt").unlink()
+    fit(SegmentationModule, kill=Kill(epoch * steps, at_the_end=True), batch=batch)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == epoch * steps
+    resumed = fit(SegmentationModule, resume=tmp_path / "last.ckpt", batch=batch)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == EPOCHS * steps
+    assert equal(whole, resumed)
+
+
+@pytest.mark.parametrize("batch", [BATCH, 12])
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_a_fit_that_was_killed_again_and_again(fit: Fit, tmp_path: Path, batch: int, at_the_end: bool) -> None:
+    """At each end of an epoch, or after each step."""
+    steps = 12 // batch
+    whole = fit(SegmentationModule, batch=batch)
+    (tmp_path / "last.ckpt").unlink()
+    resume = None
+    for step in range(steps, EPOCHS * steps, steps) if at_the_end else range(1, EPOCHS * steps):
+        fit(SegmentationModule, kill=Kill(step, at_the_end), resume=resume, batch=batch)
+        resume = tmp_path / "last.ckpt"
+        assert torch.load(resume, weights_only=True)["global_step"] == step
+    resumed = fit(SegmentationModule, resume=resume, batch=batch)
+    assert torch.load(resume, weights_only=True)["global_step"] == EPOCHS * steps
+    assert equal(whole, resumed)
 
 
 def test_a_checkpoint_of_the_last_epoch_alone_is_enough(fit: Fit, tmp_path: Path) -> None:

@@ -53,9 +53,17 @@ class RunCheckpoint(ModelCheckpoint):
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and an epoch where the checkpoint is of the last batch of one.
+
+        Lightning calls such an epoch finished, but takes the next one for its rest: it would neither be counted nor
+        told to the callbacks, and a fit that was resumed so twice would be an epoch too long.
+        """
         super().on_train_start(trainer, pl_module)
         self._written = time.monotonic()
+        loop: Any = trainer.fit_loop
+        epochs = loop.epoch_progress.current
+        if getattr(loop, "restarted_mid_epoch", False) and epochs.processed == epochs.started:
+            loop.reset_restart_stage()
 
     def on_train_batch_end(
         self,

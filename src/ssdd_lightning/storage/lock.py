@@ -21,6 +21,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 def locked(folder: Path) -> Iterator[None]:
     """Lock a folder. The system releases the lock when the process ends, however it ends.
 
+    Nobody else writes there now, so what killed processes left half written in the folder itself is removed.
+
     Args:
         folder: The folder, created if need be.
 
