@@ -64,10 +64,10 @@ def test_files_of_images_that_went_are_counted_and_stay(
 ) -> None:
     assert main(words(root, command)) == 0
     before = {path: path.read_bytes() for path in (root / "out").iterdir() if path.suffix in (".png", ".npy")}
-    assert "not asked for" not in capsys.readouterr().out
+    assert "no longer asked for" not in capsys.readouterr().out
     for source in SOURCES[command]:
         (root / source).rename(root / source.replace("/", "_"))
-    counted = f"{command}: 1 images in {root / 'out'} are not asked for (d.e): {STAY}"
+    counted = f"{command}: 1 images in {root / 'out'} are no longer asked for (d.e): {STAY}"
     for line in (counted, f"{command}: finished in {root / 'out'}, nothing to do."):
         assert main(words(root, command)) == 0
         assert line in capsys.readouterr().out.splitlines()
