@@ -115,7 +115,7 @@ def test_a_stage_may_have_nothing_to_show(make_trainer: Callable[..., Trainer], 
 
 def test_a_stage_without_pictures(make_trainer: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(tiny.Stage, "pictures")
-    with pytest.raises(InputError, match=r"TinyStage has no pictures\(\)"):
+    with pytest.raises(InputError, match=r"^Stage has no pictures\(\)"):
         make_trainer(RefinementPictures()).fit(tiny.Stage(), datamodule=tiny.Data())
 
 
