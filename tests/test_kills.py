@@ -17,6 +17,7 @@ from scipy.io import savemat
 
 from ssdd_lightning.callbacks.writers import write_difference
 from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.safe_npy import load_npy
 from ssdd_lightning.storage.score_maps import map_path, write_map
 from tests.helpers.stages import SMALL_RUN, write_stage
 
@@ -76,6 +77,10 @@ def content(path: Path) -> Any:
         state = torch.load(path, weights_only=True)["state_dict"]
         return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
     found = json.loads(path.read_text()) if path.suffix == ".json" else None
+    if path.suffix == ".npy" and isinstance(arrays := load_npy(path), dict):  # a pickle, and those hold addresses
+        return {key: np.asarray(array).tobytes() for key, array in arrays.items()}
+    if path.name == "data.yaml":  # says where it lies
+        return path.read_text().replace(str(path.parents[1]), "")
     if path.name == "results.json":
         return [{**row, "seconds": None} for row in found]
     if isinstance(found, dict) and "ledger" in found:
@@ -145,7 +150,7 @@ def words_of(command: str, given: Path) -> list[str]:
     fast = ["--backbone=test_efficientnet", "--weights=none", "--batch_size=2", "--epochs=1", "--device=cpu"]
     words = {
         "fit": ["fit", *stage],
-        "test": ["test", *stage, trained, "--output.output_dir=out"],
+        "test": ["test", *stage, trained, "--output.output_dir=out", "--data.splits.test=train"],
         "predict": ["predict", *stage, trained, "--output.output_dir=out", "--data.batch_size=1"],
         "crf": ["crf", photos, f"--maps={given / 'maps'}", "--iterations=1", one],
         "merge": ["merge", *guides, f"--differences={given / 'seeds'}"],
@@ -164,8 +169,8 @@ def words_of(command: str, given: Path) -> list[str]:
 @pytest.mark.parametrize(
     "command",
     [
-        *("fit", "predict", "crf", "merge", "refine", "segment", "import"),
-        *("prepare voc", "prepare coco"),
+        *("fit", "test", "predict", "crf", "merge", "refine", "segment", "import", "export", "run"),
+        *("prepare voc", "prepare coco", "prepare folder"),
     ],
 )
 def test_a_killed_command_ends_as_one_that_was_never_stopped(

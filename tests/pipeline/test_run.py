@@ -186,6 +186,10 @@ def plan(run: Run, capsys: pytest.CaptureFixture[str], *more: str, **changed: An
     return dict(line.split(": ", 1) for line in lines)
 
 
+def test_the_first_run_is_noted_as_a_whole(finished: Run) -> None:
+    assert (finished.out / "run.json").is_file(), "or the second looks at every step"
+
+
 def test_the_same_command_again_is_finished_at_once(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     run.go()  # the copy has other paths: its steps are asked, and the whole is noted
     before = run.state()

@@ -42,20 +42,23 @@ def run_ledger(folder: Path, steps: Iterable[Step], settings: Mapping[str, Any],
 
 
 def sources_of(steps: Iterable[Step], devkit: Path, own_splits: tuple[str, str]) -> list[Path]:
-    """Every file that the stages of a run read, by their own settings.
+    """Every file that the stages of a run read and that none of them makes, by their own settings.
 
     Args:
         steps: All steps.
         devkit: Where the photos lie.
         own_splits: The dataset's own splits, see `DEVKITS`.
     """
+    steps = list(steps)
+    made = {step.folder / "checkpoints" for step in steps}
     found = [devkit / "labels.json"]  # of datasets that bring their labels so
     splits: dict[tuple[object, str], None] = {}
     for step in steps:
         content = step.settings()
         data, arguments = content.get("data") or {}, (content.get("model") or {}).get("init_args") or {}
         named = [data.get("labels"), arguments.get("backbone_weights"), arguments.get("static_checkpoint")]
-        found += [Path(value) for value in named if isinstance(value, str)]
+        paths = [Path(value) for value in named if isinstance(value, str)]
+        found += [path for path in paths if path.parent not in made]
         if "data" in content:
             own = Splits(**(data.get("splits") or {})).or_else(*own_splits)
             splits |= dict.fromkeys((split, str(data.get("truth"))) for split in astuple(own))
