@@ -303,7 +303,7 @@ def test_a_checkpoint_from_before_classes_were_kept_still_works(flow: Flow, tmp_
     del content["ssdd_classes"]
     torch.save(content, tmp_path / "old.ckpt")
     options = [f"--trainer.default_root_dir={tmp_path}", f"--ckpt_path={tmp_path / 'old.ckpt'}"]
-    assert flow.run("test", "segmentation", *options).model.classes is None
+    assert flow.run("test", "segmentation", *options).model.class_table is None
 
 
 def test_the_class_in_a_checkpoint_wins_too(flow: Flow, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_advice_adds_its_scores_and_the_oracle(folders: tuple[Path, Path], tmp_p
 
 
 def test_own_classes(folders: tuple[Path, Path]) -> None:
-    card = evaluate_folders(*folders, names=NAMES, classes={0: "sky", 8: "kite", 12: "bird"}, progress=False)
+    card = evaluate_folders(*folders, names=NAMES, class_names={0: "sky", 8: "kite", 12: "bird"}, progress=False)
     assert card.confusion.shape == (13, 14)
     assert card.absent == []
 
@@ -109,7 +109,7 @@ def test_values_outside_the_classes_name_the_file(folders: tuple[Path, Path], wo
     write(folders[1], [np.zeros((13, 9), np.uint8)], ["a"])
     classes = {0: "sky", 8: "kite"}
     with pytest.raises(InputError, match=r"predictions/a\.png holds the value 12"):
-        evaluate_folders(*folders, names=["a"], classes=classes, workers=workers, progress=False)
+        evaluate_folders(*folders, names=["a"], class_names=classes, workers=workers, progress=False)
 
 
 def test_missing_predictions_are_counted_and_named(folders: tuple[Path, Path]) -> None:
@@ -148,8 +148,8 @@ def test_a_truncated_file_is_named(folders: tuple[Path, Path]) -> None:
     [
         ({"names": []}, "names no image"),
         ({"names": ["a", "b", "a"]}, "names a more than once"),
-        ({"classes": {255: "x"}}, "class indices"),
-        ({"classes": {}}, "class indices"),
+        ({"class_names": {255: "x"}}, "class indices"),
+        ({"class_names": {}}, "class indices"),
     ],
 )
 def test_impossible_requests(folders: tuple[Path, Path], options: dict[str, Any], sentence: str) -> None:

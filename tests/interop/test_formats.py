@@ -20,14 +20,14 @@ def context(
 
 def test_psa_counts_foreground_from_0_in_cams_and_background_as_0_elsewhere() -> None:
     cam = read_psa_cam({np.int64(11): 2 * MAP, 7: MAP}, context())
-    assert cam.classes == [12, 8]
+    assert cam.class_indices == [12, 8]
     np.testing.assert_array_equal(cam.values, [2 * MAP, MAP])
-    assert read_psa_aff({0: MAP, 8: MAP}, context()).classes == [0, 8]
+    assert read_psa_aff({0: MAP, 8: MAP}, context()).class_indices == [0, 8]
 
 
 def test_the_ssdd_repository_writes_background_and_present_classes_as_an_array() -> None:
     found = read_psa_aff(np.stack([MAP] * 3), context(labels=(8, 12)))
-    assert found.classes == [0, 8, 12]
+    assert found.class_indices == [0, 8, 12]
     with pytest.raises(InputError, match=r"f\.npy: present channels .*`--labels`"):
         read_psa_aff(np.stack([MAP] * 3), context())
     with pytest.raises(InputError, match=r"has 3 channels, which fits no meaning.*2 \(present\)"):
@@ -46,7 +46,7 @@ def test_the_ssdd_repository_writes_background_and_present_classes_as_an_array()
 def test_irn_and_clip_es(scores: dict[str, int], expected: int) -> None:
     content = {"keys": np.array([7, 11]), **{key: np.stack([MAP * factor] * 2) for key, factor in scores.items()}}
     found = read_irn(content, context())
-    assert found.classes == [8, 12]
+    assert found.class_indices == [8, 12]
     np.testing.assert_array_equal(found.values[1], expected * MAP)
     assert read_irn(content, context(key=next(iter(scores)))).values[0, 0, 1] == next(iter(scores.values()))
 
@@ -69,7 +69,7 @@ def test_what_channels_of_a_plain_array_are(
 ) -> None:
     values = np.zeros((1, count, 2, 3))
     found = read_array(values, context(labels, channels, num_classes=6))
-    assert found.classes == expected
+    assert found.class_indices == expected
     assert found.values.shape == (count, 2, 3)
 
 

@@ -38,14 +38,14 @@ COLOURS = np.rint(255 * (VOC_PALETTE / 255) ** 0.6).astype(np.uint8)
 """256 x 3 uint8: the VOC palette, lighter, for half of its colours are too dark to see upon a photo."""
 
 
-def panel(rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: int = 192) -> Picture:
+def panel(rows: Sequence[Row], class_names: Mapping[int, str] | None = None, width: int = 192) -> Picture:
     """Draw images with their masks and difference maps, one row per image, with headings and a legend.
 
     Args:
         rows: Each a dictionary with `image`, H x W x 3 uint8 RGB, and any of `knowledge`, `advice`,
             `refined`, `truth`, h x w masks of class indices with 255 = ignore, and `d_knowledge`, `d_advice`,
             h x w floats in [0, 1]. Sizes may differ; everything is scaled to its image.
-        classes: Names for the legend by class index; a class without a name is shown by its number.
+        class_names: Names for the legend by class index; a class without a name is shown by its number.
         width: Width of a column in pixels. Tall images are made narrower, so that no row exceeds 1.25 widths.
 
     Returns:
@@ -59,13 +59,15 @@ def panel(rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: 
     keys = [key for key in TITLES if any(key in row for row in rows)]
     strips = [_strip(row, keys, width) for row in rows]
     total = strips[0].shape[1]
-    legend = _legend(_shown(rows), any(key in keys for key in DIFFERENCES), classes or {}, total)
+    legend = _legend(_shown(rows), any(key in keys for key in DIFFERENCES), class_names or {}, total)
     return np.concatenate([_header(keys, width), *strips, legend])
 
 
-def write_panel(path: Path, rows: Sequence[Row], classes: Mapping[int, str] | None = None, width: int = 192) -> None:
+def write_panel(
+    path: Path, rows: Sequence[Row], class_names: Mapping[int, str] | None = None, width: int = 192
+) -> None:
     """Draw a panel into an RGB PNG that appears at once or not at all; see `panel`."""
-    picture = Image.fromarray(panel(rows, classes, width))
+    picture = Image.fromarray(panel(rows, class_names, width))
     with atomic_write(path) as stream:
         picture.save(stream, format="PNG")
 
@@ -154,9 +156,9 @@ def _shown(rows: Sequence[Row]) -> list[int]:
     return sorted({int(value) for mask in masks for value in np.unique(mask)} - {0})
 
 
-def _legend(shown: Sequence[int], differences: bool, classes: Mapping[int, str], width: int) -> Picture:
+def _legend(shown: Sequence[int], differences: bool, class_names: Mapping[int, str], width: int) -> Picture:
     """Swatches with names, as many lines as they need."""
-    entries = [(_swatch(value), _name(value, classes)) for value in shown]
+    entries = [(_swatch(value), _name(value, class_names)) for value in shown]
     if differences:
         entries.append((heat(np.tile(np.linspace(0, 1, 90), (TEXT, 1))), "difference, 0 to 1"))
     places, left, top = [], 2 * GAP, GAP
@@ -179,8 +181,8 @@ def _swatch(value: int) -> Picture:
     return overlay(np.full((TEXT, 2 * TEXT, 3), 150, np.uint8), np.full((TEXT, 2 * TEXT), value, np.uint8))
 
 
-def _name(value: int, classes: Mapping[int, str]) -> str:
-    return "ignored (255)" if value == IGNORE else classes.get(value, f"class {value}")
+def _name(value: int, class_names: Mapping[int, str]) -> str:
+    return "ignored (255)" if value == IGNORE else class_names.get(value, f"class {value}")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         args.predictions,
         args.truth,
         names=names,
-        classes=None if args.classes is None else read_classes(args.classes),
+        class_names=None if args.classes is None else read_classes(args.classes),
         advice=args.advice,
         boundary=args.boundary,
         curves=args.curves,

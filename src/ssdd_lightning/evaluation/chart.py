@@ -53,8 +53,8 @@ def draw_chart(card: Scorecard, title: str) -> "Figure":
     from matplotlib.figure import Figure  # this takes a second, and most runs draw nothing
 
     cards = {title: card, **card.companions}
-    shown = [i for i in sorted(card.classes) if any(not math.isnan(one.iou[i]) for one in cards.values())]
-    names = ["mIoU", *(card.classes[i] for i in shown)]
+    shown = [i for i in sorted(card.class_names) if any(not math.isnan(one.iou[i]) for one in cards.values())]
+    names = ["mIoU", *(card.class_names[i] for i in shown)]
     bars = {name: [one.miou, *(float(one.iou[i]) for i in shown)] for name, one in cards.items()}
     curves = _curves(cards)
     heights = [FRAME + (len(cards) + 1) * BAR_HEIGHT * len(names)] + [CURVE_HEIGHT] * len(curves)

@@ -32,7 +32,7 @@ def evaluate_folders(
     predictions: Path,
     truth: Path,
     names: Sequence[str] | None = None,
-    classes: Mapping[int, str] | None = None,
+    class_names: Mapping[int, str] | None = None,
     advice: Path | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -48,7 +48,7 @@ def evaluate_folders(
         predictions: Folder of predictions, by the dataset's own class indices.
         truth: Folder of ground truth masks `<name>.png`; pixels of 255 are not counted.
         names: Images of the split. None scores every prediction found, and the scorecard says so.
-        classes: Name of every class by its index, background included. None: those of PASCAL VOC.
+        class_names: Name of every class by its index, background included. None: those of PASCAL VOC.
         advice: A second folder of predictions. Its scores and those of the oracle merge (the better
             of the two in each pixel) become the scorecard's companions "advice" and "oracle".
         workers: Number of processes; None: one per core, fewer for few images, one where none can fork.
@@ -62,7 +62,7 @@ def evaluate_folders(
     Raises:
         InputError: A folder or file is missing or damaged, holds colours or a strange class, or sizes differ.
     """
-    table = dict(enumerate(VOC_CLASSES)) if classes is None else dict(classes)
+    table = dict(enumerate(VOC_CLASSES)) if class_names is None else dict(class_names)
     _check_classes(table)
     folders = [predictions, truth] if advice is None else [predictions, truth, advice]
     for folder in folders:
@@ -78,9 +78,9 @@ def evaluate_folders(
     return replace(cards[0], companions=companions, notes=() if names is not None else (NO_SPLIT,), curves=known)
 
 
-def _card(total: Counts, number: int, classes: Mapping[int, str], images: int) -> Scorecard:
+def _card(total: Counts, number: int, class_names: Mapping[int, str], images: int) -> Scorecard:
     parts = {key: total[key][number] for key in ("boundary", "trimap") if key in total}
-    return Scorecard(total["confusion"][number], classes, images, **parts)
+    return Scorecard(total["confusion"][number], class_names, images, **parts)
 
 
 def read_prediction(folder: Path, name: str) -> npt.NDArray[np.uint8]:
@@ -151,10 +151,10 @@ class _Job:
 
     def _foreground(self, name: str, truth: Mask) -> npt.NDArray[np.int64]:
         path = map_path(self.predictions, name)
-        classes, scores = read_map(path)
+        class_names, scores = read_map(path)
         self._check_size(scores[0].shape, path, name, truth)
-        self._check_values(np.bincount(classes), path)
-        return foreground_counts(classes, scores, truth, self.size)
+        self._check_values(np.bincount(class_names), path)
+        return foreground_counts(class_names, scores, truth, self.size)
 
     def _read(self, folder: Path, name: str, truth: Mask) -> Mask:
         mask = read_prediction(folder, name)
@@ -192,9 +192,9 @@ def _add(total: Counts, counts: Counts) -> None:
         total[what] = total[what] + numbers if what in total else numbers
 
 
-def _check_classes(classes: Mapping[int, str]) -> None:
-    if not classes or min(classes) < 0 or max(classes) >= IGNORE:
-        raise InputError(f"class indices must lie in 0..{IGNORE - 1}, found {sorted(classes)}.")
+def _check_classes(class_names: Mapping[int, str]) -> None:
+    if not class_names or min(class_names) < 0 or max(class_names) >= IGNORE:
+        raise InputError(f"class indices must lie in 0..{IGNORE - 1}, found {sorted(class_names)}.")
 
 
 def _check_complete(job: _Job, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ class Scorecard:
 
     Args:
         confusion: C x (C+1) int64, pooled over the split, see `confusion.confusion_matrix`.
-        classes: Name of every class by its index in the masks; indices in 0..C-1.
+        class_names: Name of every class by its index in the masks; indices in 0..C-1.
         images: Number of images scored.
         companions: Further scorecards of the same images to show beside this one, by column title.
         notes: Sentences that the reader of the scores should know.
@@ -31,7 +31,7 @@ class Scorecard:
     """
 
     confusion: npt.NDArray[np.int64]
-    classes: Mapping[int, str]
+    class_names: Mapping[int, str]
     images: int
     companions: Mapping[str, "Scorecard"] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ class Scorecard:
     @property
     def absent(self) -> list[str]:
         """Names of the classes left out of the mean: they occur in neither the ground truth nor the predictions."""
-        return [name for index, name in sorted(self.classes.items()) if np.isnan(self.iou[index])]
+        return [name for index, name in sorted(self.class_names.items()) if np.isnan(self.iou[index])]
 
     @property
     def pixels(self) -> int:
@@ -99,7 +99,7 @@ class Scorecard:
                 "truth_pixels": int(truth[index]),
                 "predicted_pixels": int(predicted[index]),
             }
-            for index, name in sorted(self.classes.items())
+            for index, name in sorted(self.class_names.items())
         ]
 
     def to_dict(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _beside(card: Scorecard, title: str) -> tuple[list[str], list[Row], list[Row
 def _shown(card: Scorecard, cards: Sequence[Scorecard]) -> list[tuple[int, str]]:
     """Index and name of the classes that at least one of the cards shows."""
     absent = _absent_everywhere(cards)
-    return [(index, name) for index, name in sorted(card.classes.items()) if name not in absent]
+    return [(index, name) for index, name in sorted(card.class_names.items()) if name not in absent]
 
 
 def _absent_everywhere(cards: Sequence[Scorecard]) -> list[str]:
@@ -95,7 +95,7 @@ def _footer(card: Scorecard, title: str) -> list[str]:
         lines.append(f"not in the mean, because they occur nowhere: {', '.join(absent[:_LISTED])}{more}")
     cards = {title if card.companions else "": card, **card.companions}
     if len({tuple(one.absent) for one in cards.values()}) > 1:
-        counts = ", ".join(f"{what} {len(one.classes) - len(one.absent)}" for what, one in cards.items())
+        counts = ", ".join(f"{what} {len(one.class_names) - len(one.absent)}" for what, one in cards.items())
         lines.append(f"each mean is over the classes that occur in the ground truth or in its column: {counts}")
     for what, one in cards.items():
         if one.trimap_curve:

@@ -136,7 +136,7 @@ def _check_device(device: str) -> None:
 def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> str:
     """Refine the score maps of one image; return its name."""
     source, photo = sources
-    classes, scores = read_map(source)
+    class_indices, scores = read_map(source)
     image = read_image(photo)
     if image.shape[:2] != scores.shape[1:]:
         raise InputError(
@@ -144,26 +144,26 @@ def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> str:
             f"{image.shape[1]} x {image.shape[0]}; write it at the image's size."
         )
     if job.background_alpha is not None:
-        classes, scores = _with_background(classes, scores, job.background_alpha, source)
+        class_indices, scores = _with_background(class_indices, scores, job.background_alpha, source)
     refined = dense_crf(
         torch.from_numpy(image).permute(2, 0, 1)[None].to(job.device),
         torch.from_numpy(_normalised(scores))[None].to(job.device),
         iterations=job.iterations,
         settings=job.crf.settings,
     )[0]
-    _write(job, name, classes, refined.cpu().numpy())
+    _write(job, name, class_indices, refined.cpu().numpy())
     return name
 
 
 def _with_background(
-    classes: list[int], scores: npt.NDArray[np.float32], alpha: float, source: Path
+    class_indices: list[int], scores: npt.NDArray[np.float32], alpha: float, source: Path
 ) -> tuple[list[int], npt.NDArray[np.float32]]:
     """Score maps with a background computed from the classes' scores, inserted in front if there was none."""
-    foreground = scores[classes[0] == 0 :]
+    foreground = scores[class_indices[0] == 0 :]
     if not len(foreground):
         raise InputError(f"score map {source} holds only background, so there is no class score to compute it from.")
     background = cam_background(torch.from_numpy(foreground)[None], alpha)[0].numpy()
-    return [0, *classes[classes[0] == 0 :]], np.concatenate((background, foreground))
+    return [0, *class_indices[class_indices[0] == 0 :]], np.concatenate((background, foreground))
 
 
 def _normalised(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -172,8 +172,8 @@ def _normalised(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / scores.shape[0]).astype(np.float32)
 
 
-def _write(job: CRFJob, name: str, classes: list[int], refined: npt.NDArray[np.float32]) -> None:
+def _write(job: CRFJob, name: str, class_indices: list[int], refined: npt.NDArray[np.float32]) -> None:
     if job.write in ("maps", "both"):
-        write_map(map_path(job.out, name), classes, refined.clip(0, 1))
+        write_map(map_path(job.out, name), class_indices, refined.clip(0, 1))
     if job.write in ("masks", "both"):
-        write_mask(mask_path(job.out, name), np.array(classes)[refined.argmax(0)])
+        write_mask(mask_path(job.out, name), np.array(class_indices)[refined.argmax(0)])

@@ -35,7 +35,7 @@ class SegmentJob:
 
     Args:
         stage: The network and its protocol, on its device.
-        classes: Which of the dataset's classes its outputs are.
+        class_table: Which of the dataset's classes its outputs are.
         out: Folder for `<name>.png`, and `overlays/<name>.jpg`.
         labels: Dataset indices of the foreground classes that each image shows; None lets every class be predicted.
         overlays: Write the photos coloured by their masks, too.
@@ -46,7 +46,7 @@ class SegmentJob:
     """
 
     stage: SegmentationStage
-    classes: ClassTable
+    class_table: ClassTable
     out: Path
     labels: Mapping[str, Labels] | None = None
     overlays: bool = False
@@ -108,7 +108,7 @@ class SegmentJob:
         Returns:
             H x W uint8 in dataset indices.
         """
-        indices = self.classes.indices
+        indices = self.class_table.indices
         image = torch.from_numpy(self._shrunk(photo)).permute(2, 0, 1)[None].to(self.stage.device)
         present = None if labels is None else torch.tensor([[index in (0, *labels) for index in indices]])
         mask = self.stage.segment(image, None if present is None else present.to(image.device))[0]
@@ -136,7 +136,7 @@ class SegmentJob:
                     f"the label file does not name {missing[0]} ({len(missing)} of {len(photos)} photos are missing); "
                     "add them, or leave --labels out to let every class be predicted."
                 )
-            unknown = [name for name in photos if not set(self.classes.indices).issuperset(self.labels[name])]
+            unknown = [name for name in photos if not set(self.class_table.indices).issuperset(self.labels[name])]
             if unknown:
                 print(f"{len(unknown)} photos, such as {unknown[0]}, have labels that this network did not learn.")
 

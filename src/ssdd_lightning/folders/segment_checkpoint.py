@@ -125,15 +125,15 @@ def change_protocol(
 
 def _classes(stage: SegmentationStage, path: Path, given: str | None) -> ClassTable:
     if given is None:
-        if stage.classes is None:
+        if stage.class_table is None:
             raise InputError(
                 f"{path} was written before checkpoints stored their classes; name them with --classes, a file "
                 "of names (JSON of index -> name where indices have gaps) or their number."
             )
-        return stage.classes
+        return stage.class_table
     table, outputs = class_table(given), stage.network.num_classes
-    if table.num_classes != outputs or (stage.classes is not None and table.indices != stage.classes.indices):
-        known = "" if stage.classes is None else f" for {stage.classes.selected_names}"
+    if table.num_classes != outputs or (stage.class_table is not None and table.indices != stage.class_table.indices):
+        known = "" if stage.class_table is None else f" for {stage.class_table.selected_names}"
         raise InputError(
             f"--classes names {table.num_classes} classes, {table.selected_names}, but {path} has {outputs} "
             f"outputs{known}."

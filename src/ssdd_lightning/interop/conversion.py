@@ -51,16 +51,19 @@ def convert(
     """
     values = torch.from_numpy(_checked_values(scores.values, how.logits, path))
     _check_aspect(scores.values.shape[1:], size, how.stretch, path)
-    order = _channels(scores.classes, labels, path)
+    order = _channels(scores.class_indices, labels, path)
     values = F.interpolate(values[None, order].float(), size, mode="bilinear", align_corners=False)
-    classes = [scores.classes[channel] for channel in order]
-    if classes[0] == 0:
+    class_indices = [scores.class_indices[channel] for channel in order]
+    if class_indices[0] == 0:
         values = values.softmax(1) if how.logits else values
     elif how.logits:
         raise InputError(f"{path} holds logits without a background channel; expected background among them.")
     else:
-        classes, values = [0, *classes], torch.cat((cam_background(values.clamp(0, 1), how.alpha), values), 1)
-    return classes, values[0].clamp(0, 1).numpy()
+        class_indices, values = (
+            [0, *class_indices],
+            torch.cat((cam_background(values.clamp(0, 1), how.alpha), values), 1),
+        )
+    return class_indices, values[0].clamp(0, 1).numpy()
 
 
 def _checked_values(values: npt.NDArray[np.generic], logits: bool, path: Path) -> npt.NDArray[np.float32]:
@@ -91,18 +94,18 @@ def _check_aspect(found: tuple[int, ...], size: tuple[int, int], stretch: bool, 
         )
 
 
-def _channels(classes: list[int], labels: tuple[int, ...] | None, path: Path) -> list[int]:
+def _channels(class_indices: list[int], labels: tuple[int, ...] | None, path: Path) -> list[int]:
     """Channels to keep, in the order of their classes."""
-    if len(set(classes)) < len(classes):
-        raise InputError(f"{path} names a class twice: {classes}.")
-    lacking = [index for index in labels or () if index not in classes]
+    if len(set(class_indices)) < len(class_indices):
+        raise InputError(f"{path} names a class twice: {class_indices}.")
+    lacking = [index for index in labels or () if index not in class_indices]
     if lacking:
         raise InputError(
-            f"{path} holds the classes {sorted(classes)} and lacks {lacking}, which the labels give its image; it was "
-            "made with other labels or counts its classes differently."
+            f"{path} holds the classes {sorted(class_indices)} and lacks {lacking}, which the labels give its image; "
+            "it was made with other labels or counts its classes differently."
         )
-    kept = set(classes) if labels is None else {0, *labels}
-    if not kept.intersection(classes):
+    kept = set(class_indices) if labels is None else {0, *labels}
+    if not kept.intersection(class_indices):
         raise InputError(f"{path} belongs to an image without any labelled class; remove it or label the image.")
-    order = sorted((index, channel) for channel, index in enumerate(classes) if index in kept)
+    order = sorted((index, channel) for channel, index in enumerate(class_indices) if index in kept)
     return [channel for _, channel in order]

@@ -19,23 +19,23 @@ Writer = Callable[[Sequence[int], npt.NDArray[np.float32]], dict[Any, Any]]
 IRN_STRIDE = 4
 
 
-def to_psa_cam(classes: Sequence[int], scores: npt.NDArray[np.float32]) -> dict[Any, Any]:
+def to_psa_cam(class_indices: Sequence[int], scores: npt.NDArray[np.float32]) -> dict[Any, Any]:
     """PSA's `out_cam`: foreground classes counted from 0; background is left out."""
-    return {index - 1: score for index, score in zip(classes, scores, strict=True) if index}
+    return {index - 1: score for index, score in zip(class_indices, scores, strict=True) if index}
 
 
-def to_psa_aff(classes: Sequence[int], scores: npt.NDArray[np.float32]) -> dict[Any, Any]:
+def to_psa_aff(class_indices: Sequence[int], scores: npt.NDArray[np.float32]) -> dict[Any, Any]:
     """PSA's `out_aff`: all classes, 0 = background."""
-    return dict(zip(classes, scores, strict=True))
+    return dict(zip(class_indices, scores, strict=True))
 
 
-def to_irn(classes: Sequence[int], scores: npt.NDArray[np.float32]) -> dict[Any, Any]:
+def to_irn(class_indices: Sequence[int], scores: npt.NDArray[np.float32]) -> dict[Any, Any]:
     """IRN's dict: `keys` and `cam` as torch tensors, `high_res` as an array; background is left out."""
     import torch
     from torch.nn import functional as F
 
-    foreground = [channel for channel, index in enumerate(classes) if index]
-    keys = torch.tensor([classes[channel] - 1 for channel in foreground], dtype=torch.long)
+    foreground = [channel for channel, index in enumerate(class_indices) if index]
+    keys = torch.tensor([class_indices[channel] - 1 for channel in foreground], dtype=torch.long)
     high = scores[foreground]
     _, height, width = high.shape
     size = ((height - 1) // IRN_STRIDE + 1, (width - 1) // IRN_STRIDE + 1)
@@ -69,10 +69,10 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
     def write(name: str) -> str:
         """Write one file; return its name."""
         (path,), (target,) = items[name].sources, items[name].products
-        classes, scores = read_map(path)
-        if classes == [0]:
+        class_indices, scores = read_map(path)
+        if class_indices == [0]:
             raise InputError(f"score map {path} holds only background, which {format} files cannot store; remove it.")
-        content: Any = WRITERS[format](classes, scores)
+        content: Any = WRITERS[format](class_indices, scores)
         with atomic_write(target) as stream:
             np.save(stream, content, allow_pickle=True)
         return name

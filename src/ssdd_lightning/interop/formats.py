@@ -22,11 +22,11 @@ class Scores:
     """Scores of one image as a file has them.
 
     Args:
-        classes: The dataset's own index of each channel, in the file's order; 0 is background and may be missing.
+        class_indices: The dataset's own index of each channel, in the file's order; 0 is background and may be missing.
         values: n x h x w of any number type.
     """
 
-    classes: list[int]
+    class_indices: list[int]
     values: npt.NDArray[Any]
 
 
@@ -74,10 +74,14 @@ def read_irn(content: Any, context: Context) -> Scores:  # noqa: ANN401
         )
     key = context.key or next((name for name in SCORE_KEYS if name in content), None)
     values = _three_d(only_array({k: v for k, v in content.items() if k != "keys"}, context.path, key), context)
-    classes = [_class_index(index, context, first=1) for index in np.ravel(_array(content["keys"], context)).tolist()]
-    if len(classes) != len(values):
-        raise InputError(f"{context.path}: `keys` names {len(classes)} classes, but there are {len(values)} channels.")
-    return Scores(classes, values)
+    class_indices = [
+        _class_index(index, context, first=1) for index in np.ravel(_array(content["keys"], context)).tolist()
+    ]
+    if len(class_indices) != len(values):
+        raise InputError(
+            f"{context.path}: `keys` names {len(class_indices)} classes, but there are {len(values)} channels."
+        )
+    return Scores(class_indices, values)
 
 
 def _array(value: Any, context: Context) -> npt.NDArray[Any]:  # noqa: ANN401
@@ -110,12 +114,12 @@ def _from_dict(content: Any, context: Context, first: int) -> Scores:  # noqa: A
             f"{context.path}: expected PSA's dict of class index -> H x W array, found {_describe(content)}; choose "
             "another `--from`."
         )
-    classes = [_class_index(key, context, first) for key in content]
+    class_indices = [_class_index(key, context, first) for key in content]
     maps = [_array(value, context) for value in content.values()]
     shapes = {array.shape for array in maps}
     if len(shapes) != 1 or maps[0].ndim != 2 or not maps[0].size:
         raise InputError(f"{context.path}: expected H x W arrays of one size, found the shapes {sorted(shapes)}.")
-    return Scores(classes, np.stack(maps))
+    return Scores(class_indices, np.stack(maps))
 
 
 def _class_index(key: object, context: Context, first: int) -> int:
@@ -138,13 +142,13 @@ def _channel_classes(count: int, channels: str | None, context: Context) -> list
     elif channels is not None and channels not in meanings:
         raise InputError(f"{context.path}: {channels} channels are those of the image's labels; give `--labels`.")
     fitting = [meanings[name] for name in ([channels] if channels else meanings) if len(meanings[name]) == count]
-    if fitting and all(classes == fitting[0] for classes in fitting):
+    if fitting and all(class_indices == fitting[0] for class_indices in fitting):
         return fitting[0]
-    counts = ", ".join(f"{len(classes)} ({name})" for name, classes in meanings.items())
+    counts = ", ".join(f"{len(class_indices)} ({name})" for name, class_indices in meanings.items())
     raise InputError(
         f"{context.path} has {count} channels, which "
         + ("fits several meanings; " if fitting else "fits no meaning; ")
-        + f"expected {counts}{'' if labels else ', or the labelled classes alone with `--labels`'}. "
+        + f"expected {counts}{'' if labels else ', or the labelled class_indices alone with `--labels`'}. "
         "Choose with `--channels`, or give the dataset's `--classes`."
     )
 

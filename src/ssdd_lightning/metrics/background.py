@@ -25,12 +25,12 @@ Counts = npt.NDArray[np.int64]
 
 
 def foreground_counts(
-    classes: Sequence[int], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8], num_classes: int
+    class_indices: Sequence[int], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8], num_classes: int
 ) -> Counts:
     """Count the strongest foreground scores of one image; add them up over a split.
 
     Args:
-        classes: Dataset index of each channel; background's (0), if there is one, is not looked at.
+        class_indices: Dataset index of each channel; background's (0), if there is one, is not looked at.
         scores: n x H x W float in [0, 1], as `read_map` gives them.
         truth: H x W uint8, 0..num_classes-1 or 255, which is not counted.
         num_classes: C, background included.
@@ -47,12 +47,12 @@ def foreground_counts(
         array([[2, 1],
                [3, 3]])
     """
-    foreground = [channel for channel, index in enumerate(classes) if index]
+    foreground = [channel for channel, index in enumerate(class_indices) if index]
     scored = truth != IGNORE
     if foreground:
         strongest = scores[foreground].argmax(axis=0)
         best = np.take_along_axis(scores[foreground], strongest[None], axis=0)[0][scored]
-        label = np.array(classes)[foreground][strongest[scored]]
+        label = np.array(class_indices)[foreground][strongest[scored]]
     else:
         best, label = np.zeros(int(scored.sum()), np.float32), np.zeros(int(scored.sum()), np.intp)
     level = np.rint(np.sqrt(best) * (LEVELS - 1)).astype(np.intp)

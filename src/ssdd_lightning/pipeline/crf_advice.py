@@ -82,11 +82,11 @@ def unary_of(path: Path, labels: Labels) -> npt.NDArray[np.float32]:
     """
     present = [0, *labels]
     if is_map(path):
-        classes, scores = read_map(path)
-        lacking = [index for index in present if index not in classes]
+        class_indices, scores = read_map(path)
+        lacking = [index for index in present if index not in class_indices]
         if lacking:
             raise InputError(f"score map {path} lacks the classes {lacking}, with which its image is labelled.")
-        return scores[[classes.index(index) for index in present]]
+        return scores[[class_indices.index(index) for index in present]]
     mask = read_mask(path)
     known = np.isin(mask, present)
     own = mask[None] == np.array(present, dtype=np.uint8)[:, None, None]

@@ -20,15 +20,15 @@ class Scores:
 
     Args:
         truth: Folder of masks `<name>.png`.
-        classes: Index -> name of the dataset's classes.
+        class_names: Index -> name of the dataset's classes.
     """
 
     truth: Path
-    classes: dict[int, str]
+    class_names: dict[int, str]
 
     def card(self, predictions: Path, names: Sequence[str], advice: Path | None = None) -> Scorecard:
         """Score a folder; with a second one its scores and the oracle merge are companions."""
-        return evaluate_folders(predictions, self.truth, names, self.classes, advice=advice)
+        return evaluate_folders(predictions, self.truth, names, self.class_names, advice=advice)
 
     @staticmethod
     def row(what: str, split: str, card: Scorecard, seconds: float | None) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def write_picture(
-    out: Path, photo: Path, folders: tuple[Path, Path, Path], truth: Path, classes: Mapping[int, str]
+    out: Path, photo: Path, folders: tuple[Path, Path, Path], truth: Path, class_names: Mapping[int, str]
 ) -> None:
     """Write a row of pictures of one image: photo, K, d_K, A, d_A, refined and ground truth.
 
@@ -55,7 +55,7 @@ def write_picture(
         photo: The photo.
         folders: Knowledge, advice (maps or masks), and merged masks with `d_knowledge` and `d_advice` in it.
         truth: The image's ground truth.
-        classes: Index -> name of what may be shown.
+        class_names: Index -> name of what may be shown.
     """
     from ssdd_lightning.callbacks.panels import write_panel  # it loads torch
 
@@ -70,4 +70,4 @@ def write_picture(
         "refined": read_mask(seeds / f"{name}.png"),
         "truth": read_mask(truth),
     }
-    write_panel(out, [row], dict(classes))
+    write_panel(out, [row], dict(class_names))

@@ -103,7 +103,7 @@ class Stage(LightningModule):
             module.register_load_state_dict_post_hook(self._take_note_of_weights)  # type: ignore[no-untyped-call]
         self.backbone_weights = backbone_weights
         self.optimization = optimization
-        self.classes: ClassTable | None = None
+        self.class_table: ClassTable | None = None
         """The dataset's classes and which of them the outputs are; None where the checkpoint does not say."""
         self.trained = False
         """Whether the weights were trained: here, or before the checkpoint was written."""
@@ -174,9 +174,9 @@ class Stage(LightningModule):
         checkpoint[SEED_KEY] = self.seed
         scores = {} if self._trainer is None else self._trainer.callback_metrics
         checkpoint[SCORES_KEY] = {name: float(v) for name, v in scores.items() if name.startswith("val/")}
-        self.classes = self._data_classes() or self.classes
-        if self.classes is not None:
-            checkpoint[CLASSES_KEY] = {"names": list(self.classes.names), "indices": list(self.classes.indices)}
+        self.class_table = self._data_classes() or self.class_table
+        if self.class_table is not None:
+            checkpoint[CLASSES_KEY] = {"names": list(self.class_table.names), "indices": list(self.class_table.indices)}
 
     def _data_classes(self) -> ClassTable | None:
         return getattr(getattr(self._trainer, "datamodule", None), "table", None)
@@ -194,12 +194,13 @@ class Stage(LightningModule):
         if CLASSES_KEY not in checkpoint:
             return  # written before classes were kept
         stored = checkpoint[CLASSES_KEY]
-        self.classes = ClassTable(tuple(stored["names"]), tuple(stored["indices"]))
+        self.class_table = ClassTable(tuple(stored["names"]), tuple(stored["indices"]))
         data = self._data_classes()
-        if data is not None and data.indices != self.classes.indices:
+        if data is not None and data.indices != self.class_table.indices:
             raise InputError(
-                f"the checkpoint{self._checkpoint_name()} was trained on the classes {self.classes.selected_names}, "
-                f"but the data has {data.selected_names}; use the classes it was trained with."
+                f"the checkpoint{self._checkpoint_name()} was trained on the classes "
+                f"{self.class_table.selected_names}, but the data has {data.selected_names}; "
+                "use the classes it was trained with."
             )
 
     def _check_tensors(self, checkpoint: dict[str, Any]) -> None:

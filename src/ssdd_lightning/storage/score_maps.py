@@ -42,19 +42,19 @@ def is_map(path: Path) -> bool:
     return Path(path).name.endswith(SUFFIX)
 
 
-def write_map(path: Path, classes: Sequence[int], scores: npt.NDArray[np.floating]) -> None:
+def write_map(path: Path, class_indices: Sequence[int], scores: npt.NDArray[np.floating]) -> None:
     """Write the score maps of one image; the file appears at once or not at all.
 
     Args:
         path: File to write, see `map_path`.
-        classes: The dataset's own class index of each channel: ascending, unique, 0..254; 0 is background.
+        class_indices: The dataset's own class index of each channel: ascending, unique, 0..254; 0 is background.
         scores: n x H x W floats in [0, 1], n = len(classes) >= 1. Stored to within 0.004.
 
     Raises:
         InputError: Classes or scores break these rules, or the file cannot be written.
     """
     scores = np.asarray(scores)
-    indices = _checked_classes([int(index) for index in classes], path)
+    indices = _checked_classes([int(index) for index in class_indices], path)
     _check_scores(scores, len(indices), path)
     levels = np.rint(np.sqrt(scores.astype(np.float32)) * 255).astype(np.uint8)
     image = Image.fromarray(levels.reshape(-1, scores.shape[2]))
@@ -86,13 +86,13 @@ def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
         ) from error
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read score map {path} ({error}); the file is damaged; write it again.") from error
-    classes = _parse_header(header, path)
-    if levels.ndim != 2 or levels.dtype != np.uint8 or levels.shape[0] % len(classes):
+    class_indices = _parse_header(header, path)
+    if levels.ndim != 2 or levels.dtype != np.uint8 or levels.shape[0] % len(class_indices):
         raise InputError(
-            f"score map {path} should stack {len(classes)} channels in 8-bit grey, found shape {levels.shape} of "
+            f"score map {path} should stack {len(class_indices)} channels in 8-bit grey, found shape {levels.shape} of "
             f"{levels.dtype}; write it again."
         )
-    return classes, _SCORES[levels.reshape(len(classes), -1, levels.shape[1])]
+    return class_indices, _SCORES[levels.reshape(len(class_indices), -1, levels.shape[1])]
 
 
 def _parse_header(header: object, path: Path) -> list[int]:
@@ -103,25 +103,27 @@ def _parse_header(header: object, path: Path) -> list[int]:
         )
     try:
         content = json.loads(header)
-        version, classes = content["version"], content["classes"]
+        version, class_indices = content["version"], content["classes"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"score map {path} has a damaged text chunk {CHUNK!r}; write it again.") from error
     if version != VERSION:
         raise InputError(f"score map {path} has format version {version!r}, this release reads version {VERSION}.")
-    return _checked_classes(classes, path)
+    return _checked_classes(class_indices, path)
 
 
-def _checked_classes(classes: object, path: Path) -> list[int]:
-    integers = isinstance(classes, list) and classes and all(type(index) is int for index in classes)
+def _checked_classes(class_indices: object, path: Path) -> list[int]:
+    integers = isinstance(class_indices, list) and class_indices and all(type(index) is int for index in class_indices)
     if (
-        isinstance(classes, list)
+        isinstance(class_indices, list)
         and integers
-        and classes == sorted(set(classes))
-        and classes[0] >= 0
-        and classes[-1] < 255
+        and class_indices == sorted(set(class_indices))
+        and class_indices[0] >= 0
+        and class_indices[-1] < 255
     ):
-        return classes
-    raise InputError(f"score map {path} should list class indices, ascending, unique and in 0..254, found {classes!r}.")
+        return class_indices
+    raise InputError(
+        f"score map {path} should list class indices, ascending, unique and in 0..254, found {class_indices!r}."
+    )
 
 
 def _check_scores(scores: npt.NDArray[np.floating], channels: int, path: Path) -> None:
