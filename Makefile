@@ -7,7 +7,7 @@ export GOMP_SPINCOUNT ?= 1000
 .PHONY: demo test clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
-	$(BIN)/ssdd devkit runs/quickstart/devkit --num_train 200 --num_val 60
+	$(BIN)/ssdd devkit runs/quickstart/devkit
 	$(BIN)/ssdd run experiments/quickstart --root runs/quickstart/devkit --out runs/quickstart
 
 test: .venv/test.stamp  ## lint, types, rooms, tests

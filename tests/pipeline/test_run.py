@@ -282,7 +282,7 @@ def test_settings_reach_the_pipeline_itself(settled: Run) -> None:
     chosen = {"data.classes": ["cat", "dog"], "data.splits.test": "train", "model.init_args.crf": {"bilateral_sxy": 7}}
     pipeline = pipeline_of(settled, settings=chosen)
     assert pipeline.data.class_names == ["background", "cat", "dog"]
-    assert pipeline.test_split("dynamic") == "train"
+    assert pipeline.photos.split(pipeline.content("dynamic")["data"], "test") == "train"
     crf = next(step for step in pipeline.steps if step.command == "crf")
     assert crf.settings()["crf"] == {"gaussian_sxy": 1, "bilateral_sxy": 7}
 
@@ -312,6 +312,56 @@ def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.Capt
     shutil.rmtree(run.out / "dynamic")
     assert plan(run, capsys)["dynamic"].startswith("made, because")
     assert {**run.state(), "dynamic": before["dynamic"], "knowledge": 0} == {**before, "knowledge": 0}
+
+
+def test_some_steps_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    before = run.state()
+    run.edit("static", ssdd=SSDD)
+    run.edit("dynamic", mask_stride=8)
+    found = plan(run, capsys, "--only=dynamic")
+    assert found["static"] == "left as it is"
+    assert found["dynamic"].startswith("made again, because model.init_args.mask_stride was 4")
+    run.go("--from=dynamic", "--until=dynamic/test")
+    said = capsys.readouterr().out
+    assert "== fit static" not in said
+    assert "static refinement m_D0" in said, "what is left as it is still counts"
+    changed = {name for name, times in run.state().items() if times != before[name]}
+    assert changed == {"dynamic"}
+    run.go("--until=static")
+    said = capsys.readouterr().out
+    assert "== fit static" in said
+    assert "== predict static/predictions" not in said
+    table = said[said.index("masks  ") :]
+    assert "knowledge K" in table
+    assert "dynamic model" not in table, "it is made of the static stage before"
+    with pytest.raises(InputError, match="--from dynamic comes after --until static"):
+        run.go("--from=dynamic", "--until=static")
+    with pytest.raises(InputError, match=r"--until: expected the name of a step \(classification, .* found 'seeds'"):
+        run.go("--until=seeds")
+    with pytest.raises(InputError, match="--only goes without --from and --until"):
+        run.go("--only=static", "--until=static")
+
+
+def test_retraining_on_the_masks_of_the_dynamic_model(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    said = plan(run, capsys, "--retrain")
+    assert said["dynamic/test"] == "finished"
+    run.go("--retrain")
+    said_so = capsys.readouterr().out
+    assert "retrained on masks of the dynamic model" in said_so
+    masks = {path.stem for path in (run.out / "dynamic" / "masks").glob("*.png")}
+    assert masks == set(run.names())
+    entry = json.loads((run.out / "retrain" / "fit.json").read_text())["settings"]["model"]["init_args"]
+    assert entry["static_checkpoint"] is None
+    assert entry["backbone_weights"] is None, "--classifier_weights=null"
+    assert len(list((run.out / "retrain" / "test").glob("*.png"))) == 4
+    assert set(plan(run, capsys, "--retrain").values()) == {"finished"}
+
+
+def test_folders_that_nobody_names(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.folder)
+    pipeline = Pipeline(RunOptions(run.experiment, settings={"data.root": "data"}))
+    assert pipeline.out == Path("runs/experiment")
+    assert pipeline.photos.images.resolve() == run.devkit / "JPEGImages"
 
 
 def test_a_stale_product_is_kept_by_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ STAGE_COMMANDS = {
 OTHER_NAMES = {"train": "fit", "eval": "evaluate", "score": "evaluate", "infer": "segment", "val": "validate"}
 """What other tools call these commands."""
 FILE_COMMANDS = {
+    "init": ("ssdd_lightning.cli.init", "write the YAML files of an experiment here, to read and edit"),
     "prepare": ("ssdd_lightning.cli.prepare", "prepare VOC 2012, COCO 2014 or your own photos for the stages"),
     "doctor": ("ssdd_lightning.cli.doctor", "check a devkit: counts, images, masks, labels, splits"),
     "run": ("ssdd_lightning.cli.run", "run all stages of an experiment folder in order; an interrupted run continues"),

@@ -12,6 +12,7 @@ import yaml
 
 from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.experiments import config_file
 from ssdd_lightning.pipeline.renamed import with_new_names
 
 _CONFIGS = ("--config", "-c")
@@ -59,7 +60,7 @@ class StageConfig:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read a YAML file, and below it what it extends.
+    """Read a YAML file, or one of the package by its name (see `config_file`), and below it what it extends.
 
     Raises:
         InputError: A file is missing, is no YAML, holds no sections, or extends itself.
@@ -78,7 +79,7 @@ def config_chain(path: Path) -> list[Path]:
     Raises:
         InputError: As `read_config`.
     """
-    chain = [Path(path)]
+    chain = [config_file(path)]
     while (extended := _read(chain[-1]).get(EXTENDS)) is not None:
         if not isinstance(extended, str) or not extended:
             raise InputError(f"{chain[-1]}: expected the name of a YAML file as `extends`, found {extended!r}.")
@@ -161,7 +162,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = _plain(parse_value(path.read_text()))
     except OSError as error:
-        raise InputError(f"expected a YAML file at {path}: {error.strerror}; correct --config.") from None
+        raise InputError(
+            f"expected a YAML file at {path}: {error.strerror}; correct --config, or name one of the package, such as "
+            "voc2012/dynamic."
+        ) from None
     except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
         raise InputError(f"expected YAML in {path}, which cannot be read: {reason}.") from None

@@ -46,7 +46,7 @@ def results_table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def write_picture(
-    out: Path, photo: Path, folders: tuple[Path, Path, Path], truth: Path, class_names: Mapping[int, str]
+    out: Path, photo: Path, folders: tuple[Path, Path, Path], truth: Path | None, class_names: Mapping[int, str]
 ) -> None:
     """Write a row of pictures of one image: photo, K, d_K, A, d_A, refined and ground truth.
 
@@ -54,7 +54,7 @@ def write_picture(
         out: PNG to write.
         photo: The photo.
         folders: Knowledge, advice (maps or masks), and merged masks with `d_knowledge` and `d_advice` in it.
-        truth: The image's ground truth.
+        truth: The image's ground truth; left out if there is no such file.
         class_names: Index -> name of what may be shown.
     """
     from ssdd_lightning.callbacks.panels import write_panel  # it loads torch
@@ -68,6 +68,7 @@ def write_picture(
         "advice": read_prediction(advice, name),
         "d_advice": read_mask(seeds / "d_advice" / f"{name}.png") / np.float32(255),
         "refined": read_mask(seeds / f"{name}.png"),
-        "truth": read_mask(truth),
     }
+    if truth is not None and truth.is_file():
+        row["truth"] = read_mask(truth)
     write_panel(out, [row], dict(class_names))

@@ -8,20 +8,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssdd_lightning.data.choice import DEVKITS, data_module_class
+from ssdd_lightning.data.choice import data_module_class
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.layout import find_devkit
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, parse_value
+from ssdd_lightning.pipeline.experiments import experiment_folder
+from ssdd_lightning.pipeline.photos import OwnPhotos, find_photos
 from ssdd_lightning.pipeline.results import Scores, results_table, write_picture
+from ssdd_lightning.pipeline.status import Status
 from ssdd_lightning.pipeline.steps import Command, CRFStep, StageStep, Step
-from ssdd_lightning.pipeline.whole import photos_of, run_ledger, sources_of
+from ssdd_lightning.pipeline.whole import run_ledger, sources_of
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
 
 if TYPE_CHECKING:
-    from ssdd_lightning.data.devkit import DevkitDataModule
+    from ssdd_lightning.data.datamodule import WeakDataModule
+    from ssdd_lightning.data.dataset import Record
 
 SEEDS = "static/predictions"
 SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
@@ -34,37 +38,67 @@ BASELINES = ("advice", "knowledge", "seeds")
 """Masks that a plain segmentation network can be trained on."""
 
 
+MODELS = {**{f"baseline_{masks}": f"baseline on {masks}" for masks in BASELINES}, "dynamic": "dynamic model"}
+MODELS["retrain"] = "retrained on masks of the dynamic model"
+"""Folders of models, and what the table calls them."""
+ROWS = (
+    *("knowledge K", "advice A", "static refinement m_D0", "oracle merge of K and A"),
+    *("activation maps", "CRF of activation maps", *MODELS.values()),
+)
+"""Rows of the table in their order."""
+SAME = ("finished", "kept", "left as it is")
+"""What a plan says of steps that change nothing."""
+RETRAIN = "retrain"
+"""Step that trains a fresh network on the masks of the dynamic stage's."""
+PHOTO_SETTINGS = ("root", "images", "labels", "class_names", "truth")
+"""Settings of the data that say where photos, labels and ground truth lie."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What to run, on what, and where.
 
     Args:
-        experiment: Folder with classification.yaml, static.yaml, baseline.yaml and dynamic.yaml.
-        root: Folder that holds the devkit.
-        out: Folder for everything the run writes.
-        labels: File of image-level labels; None takes the devkit's annotations.
-        truth: Folder of ground truth in the devkit, for scoring only.
-        seed_split: Split on which seed masks are scored.
+        experiment: Folder with classification.yaml, static.yaml, baseline.yaml and dynamic.yaml, or the name of an
+            experiment of the package.
+        root: Folder that holds the devkit; None goes by the YAML.
+        out: Folder for everything the run writes; None means the experiment's name below `runs`.
+        labels: File of image-level labels; None takes the devkit's annotations, or goes by the YAML.
+        truth: Ground truth, for scoring only: a folder in the devkit, or the path of one beside photos of one's own.
+        configs: More YAML files for every stage, such as the data.yaml of `ssdd prepare folder`.
+        seed_split: Split of a devkit on which seed masks are scored.
         baselines: Masks to train plain segmentation networks on, of `BASELINES`.
+        retrain: Also train a fresh network on the masks that the dynamic model makes of the training images.
         knowledge: What is refined, of `SOURCES`.
         classifier_weights: Weights the classifier starts from, "null" for none; None goes by the YAML.
         pictures: How many images to draw.
         settings: Settings of every stage, {"trainer.max_epochs": 1}.
         keep: Names of steps whose products stay although something changed.
+        first: Name of the step to begin at; those before it are left as they are.
+        last: Name of the step to end with.
     """
 
     experiment: Path
-    root: Path
-    out: Path
+    root: Path | None = None
+    out: Path | None = None
     labels: Path | None = None
-    truth: str = "SegmentationClass"
+    truth: str | None = None
+    configs: tuple[Path, ...] = ()
     seed_split: str = "train"
     baselines: tuple[str, ...] = ("seeds",)
+    retrain: bool = False
     knowledge: str = "cam"
     classifier_weights: str | None = None
     pictures: int = 12
     settings: Mapping[str, Any] = field(default_factory=dict)
     keep: tuple[str, ...] = ()
+    first: str | None = None
+    last: str | None = None
+
+
+def default_out(experiment: Path, out: Path | None) -> Path:
+    """The folder of a run, by the experiment's name if none was given."""
+    return out or Path("runs") / experiment.resolve().name
 
 
 def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
@@ -78,25 +112,37 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
     """
     pipeline = Pipeline(options)
     results = pipeline.refined / "results.json"
-    with locked(options.out):
+    with locked(pipeline.out):
         before = pipeline.ledger()
-        if not options.keep and before.finished:
+        if pipeline.whole and not options.keep and before.finished:
             rows: list[dict[str, Any]] = json.loads(results.read_text())
-            print(f"run: finished in {options.out}, nothing to do.\n{results_table(rows)}")
+            print(f"run: finished in {pipeline.out}, nothing to do.\n{results_table(rows)}")
             print(f"{pipeline.refined / 'pictures'} holds the pictures.")
             return rows
+        status = Status([step.name for step in pipeline.steps])
+        rows = []
         for step in pipeline.steps:
-            print(f"== {step.command} {step.name}", flush=True)
-            try:
-                step.run(keep=step.name in options.keep)
-            except Interrupted as stop:
-                raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
-        rows = pipeline.scores()
+            if step in pipeline.chosen:
+                print(f"== {step.command} {step.name}", flush=True)
+                status.begin(step.name)
+                try:
+                    step.run(keep=step.name in options.keep)
+                except Interrupted as stop:
+                    raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
+            made = pipeline.scores_after(step) if step.made else []
+            rows += made
+            status.end(step, made, shown=step in pipeline.chosen)
+            if step == pipeline.chosen[-1]:
+                break
+        rows.sort(key=lambda row: ROWS.index(row["what"]))
         write_text(results, json.dumps(rows, indent=2))
-        print(results_table(rows))
-        print(f"{pipeline.draw()} holds the pictures.")
+        print(results_table(rows) if rows else "There is no ground truth, so nothing was scored.")
+        if pipeline.seeds_made:
+            print(f"{pipeline.draw()} holds the pictures.")
+        if (masks := pipeline.step("dynamic/masks")) is not None and masks.made:
+            print(f"{masks.folder} holds the masks of the photos.")
         after = pipeline.ledger()
-        if after.reads_like(before):  # else something changed meanwhile, and the next run looks at every step
+        if pipeline.whole and after.reads_like(before):  # else something changed, and the next run looks at every step
             after.settle()
     return rows
 
@@ -115,16 +161,18 @@ def plan_experiment(options: RunOptions) -> list[tuple[str, str]]:
     pipeline = Pipeline(options)
     for step in pipeline.steps:
         earlier = [name for name in step.needs if name in changed]
-        if step.name in options.keep and step.made:
+        if step not in pipeline.chosen:
+            state = "left as it is"
+        elif step.name in options.keep and step.made:
             state = "kept"
         elif earlier:
             state = f"{'made again' if step.made else 'made'}, because {earlier[0]} is {changed[earlier[0]]}"
         else:
             state = step.state()
-        if state not in ("finished", "kept"):
+        if state not in SAME:
             changed[step.name] = "made again" if step.made else "made"
         plan.append((step.name, state))
-    again = any(state not in ("finished", "kept") for _, state in plan)
+    again = any(state not in SAME for _, state in plan)
     plan.append(("results", "made again" if again or not pipeline.ledger().finished else "finished"))
     return plan
 
@@ -141,34 +189,40 @@ class Pipeline:
 
     def __init__(self, options: RunOptions) -> None:
         self.options = options
+        self.experiment = experiment_folder(options.experiment)
+        out = self.out = default_out(self.experiment, options.out)
         config = self.content("static")
         self.dataset = str(config.get("dataset") or "voc")
-        if self.dataset not in DEVKITS:
-            raise InputError(
-                "`ssdd run` works on devkits, such as VOC's and COCO's; for photos of your own run stage by stage, see "
-                "docs/howto/own_photos.md."
-            )
-        self.devkit = find_devkit(options.root)
-        self.labels = options.labels or config["data"].get("labels")
-        self.refined = options.out if options.knowledge == "cam" else options.out / f"from_{options.knowledge}"
-        self.knowledge, self.advice = (options.out / folder for folder in SOURCES[options.knowledge])
+        self.photos = find_photos(config["data"], self.dataset, options.root, options.labels, options.truth)
+        self.refined = out if options.knowledge == "cam" else out / f"from_{options.knowledge}"
+        self.knowledge, self.advice = (out / folder for folder in SOURCES[options.knowledge])
         self.seeds = self.refined / SEEDS
-        if unknown := sorted(set(options.keep) - {step.name for step in self.steps}):
-            known = ", ".join(step.name for step in self.steps)
-            raise InputError(f"--keep: expected the name of a step ({known}), found {unknown[0]!r}.")
+        names = [step.name for step in self.steps]
+        asked = [("--keep", name) for name in options.keep]
+        asked += [(flag, name) for flag, name in (("--from", options.first), ("--until", options.last)) if name]
+        for flag, name in asked:
+            if name not in names:
+                raise InputError(f"{flag}: expected the name of a step ({', '.join(names)}), found {name!r}.")
+        begin, end = names.index(options.first or names[0]), names.index(options.last or names[-1])
+        if begin > end:
+            raise InputError(f"--from {names[begin]} comes after --until {names[end]}; expected steps in their order.")
+        self.chosen = self.steps[begin : end + 1]
+        self.whole = len(self.chosen) == len(names)
 
     @cached_property
-    def data(self) -> "DevkitDataModule":
+    def data(self) -> "WeakDataModule":
         """The dataset; building it loads torch, which a finished run can do without."""
-        options: dict[str, Any] = {"root": self.options.root, "labels": self.labels, "truth": self.options.truth}
+        data = self.content("static")["data"]
+        options = {key: value for key, value in data.items() if key in (*PHOTO_SETTINGS, "classes")}
+        options |= {key.removeprefix("data."): value for key, value in self.photos.settings.items()}
         module: Any = data_module_class(self.dataset)
-        data: DevkitDataModule = module(**options, classes=self.content("static")["data"].get("classes"))
-        return data
+        found: WeakDataModule = module(**options, splits=Splits(**(data.get("splits") or {})))
+        return found
 
     @cached_property
     def steps(self) -> list[Step]:
         """Every step, in the paper's order; each one's ledger says what of it is finished."""
-        out, refined = self.options.out, self.refined
+        out, refined = self.out, self.refined
         cam, cam_crf = (out / folder for folder in SOURCES["cam"])
         weights = self.options.classifier_weights
         start = {} if weights is None else {"model.init_args.backbone_weights": parse_value(weights)}
@@ -190,52 +244,66 @@ class Pipeline:
         for source in self.options.baselines:
             name = f"baseline_{source}"
             steps += [self.fit("baseline", refined, {"data.knowledge": str(masks[source])}, name)]
-            steps += [self.test("baseline", refined, name)]
-        steps += [self.fit("dynamic", refined, {"data.knowledge": str(self.seeds)}), self.test("dynamic", refined)]
+            steps += self.test("baseline", refined, name)
+        steps += [self.fit("dynamic", refined, {"data.knowledge": str(self.seeds)}), *self.test("dynamic", refined)]
+        if self.options.retrain or self.photos.truth is None:
+            everything = {"data.splits.predict": None} if isinstance(self.photos, OwnPhotos) else {}
+            made = refined / "dynamic" / "masks"
+            steps += [self.predict("dynamic", refined, made, {"data.knowledge": None, **everything})]
+        if self.options.retrain:
+            first = self.content("classification")["model"].get("init_args", {})
+            fresh = {"model.init_args.static_checkpoint": None}
+            fresh |= start or {"model.init_args.backbone_weights": first.get("backbone_weights", "imagenet")}
+            steps += [self.fit("baseline", refined, {"data.knowledge": str(made), **fresh}, RETRAIN)]
+            steps += self.test("baseline", refined, RETRAIN)
         return steps
+
+    def step(self, name: str) -> Step | None:
+        """A step by its name, below `from_random_walk` if that is refined."""
+        folder = self.refined / name
+        return next((step for step in self.steps if step.folder == folder), None)
 
     def fit(self, stage: str, home: Path, settings: Mapping[str, Any], folder: str | None = None) -> Step:
         """Train a stage, all but the classifier from the classifier's backbone."""
-        chosen = dict(settings)
+        starts: dict[str, Any] = {}
         if stage != "classification":
-            chosen["model.init_args.backbone_weights"] = str(_checkpoint(self.options.out / "classification"))
+            starts["model.init_args.backbone_weights"] = str(_checkpoint(self.out / "classification"))
         if self.content(stage)["model"].get("init_args", {}).get("static_checkpoint"):
-            chosen["model.init_args.static_checkpoint"] = str(_checkpoint(self.refined / "static"))
-        return self._step("fit", stage, home / (folder or stage), home / (folder or stage), chosen)
+            starts["model.init_args.static_checkpoint"] = str(_checkpoint(self.refined / "static"))
+        return self._step("fit", stage, home / (folder or stage), home / (folder or stage), {**starts, **settings})
 
     def predict(self, stage: str, home: Path, out: Path, settings: Mapping[str, Any] | None = None) -> Step:
         """Write a stage's product for all training images."""
         return self._step("predict", stage, home / stage, out, {**(settings or {}), "output.output_dir": str(out)})
 
-    def test(self, stage: str, home: Path, folder: str | None = None) -> Step:
-        """Write masks under the testing protocol."""
+    def test(self, stage: str, home: Path, folder: str | None = None) -> list[Step]:
+        """Write masks under the testing protocol, if there is ground truth to score them."""
         root = home / (folder or stage)
-        return self._step("test", stage, root, root / "test", {})
+        return [] if self.photos.truth is None else [self._step("test", stage, root, root / "test", {})]
 
     def crf(self, maps: Path, out: Path, background_alpha: float | None = None) -> Step:
         """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
         chosen = self.content("static")["model"].get("init_args", {}).get("crf") or {}
-        images = self.devkit / "JPEGImages"
+        images = self.photos.images
         return CRFStep(self._name(out), out, (self._name(maps),), images, maps, chosen, background_alpha)
 
     def _step(self, command: Command, stage: str, root: Path, folder: Path, settings: Mapping[str, Any]) -> Step:
         options = self.options
         common = {
-            "data.root": str(options.root),
-            "data.truth": options.truth,
-            **({} if options.labels is None else {"data.labels": str(options.labels)}),
+            **self.photos.settings,
             "trainer.default_root_dir": str(root),
             "trainer.devices": 1,  # unless the user's settings say otherwise
         }
         config = self.config(stage).with_settings({**common, **settings, **options.settings})
-        needs = [Path(settings[key]) for key in GUIDES if key in settings]
-        needs += [Path(settings[key]).parents[1] for key in STARTS if key in settings and stage != "classification"]
+        needs = [Path(settings[key]) for key in GUIDES if settings.get(key)]
+        checkpoints = [Path(str(settings[key])) for key in STARTS if settings.get(key)]
+        needs += [path.parents[1] for path in checkpoints if path.is_relative_to(self.out)]
         needs += [] if command == "fit" else [root]
         return StageStep(self._name(folder), folder, tuple(map(self._name, needs)), command, config)
 
     def _name(self, folder: Path) -> str:
         """What a step is called: where its product lies."""
-        return str(folder.relative_to(self.options.out)) if folder.is_relative_to(self.options.out) else str(folder)
+        return str(folder.relative_to(self.out)) if folder.is_relative_to(self.out) else str(folder)
 
     def content(self, stage: str) -> dict[str, Any]:
         """The YAML of a stage with the user's settings.
@@ -249,83 +317,100 @@ class Pipeline:
                 raise InputError(f"{stage}.yaml: expected options below {section}, found {content[section]!r}.")
         return content
 
-    def test_split(self, stage: str) -> str:
-        """Split that a model is tested on."""
-        return str((self.content(stage)["data"].get("splits") or {}).get("test") or DEVKITS[self.dataset][1])
-
     def config(self, stage: str) -> StageConfig:
         """The YAML of a stage."""
-        path = self.options.experiment / f"{stage}.yaml"
+        path = self.experiment / f"{stage}.yaml"
         if not path.is_file():
-            raise InputError(
-                f"the experiment folder {self.options.experiment} lacks {path.name}; expected one YAML a stage."
-            )
-        return StageConfig((path,))
+            raise InputError(f"the experiment folder {self.experiment} lacks {path.name}; expected one YAML a stage.")
+        return StageConfig((path, *self.options.configs))
 
     def ledger(self) -> Ledger:
         """What is finished of the run as a whole."""
-        options = self.options
-        own = {"truth": options.truth, "seed_split": options.seed_split, "pictures": options.pictures}
-        sources = sources_of(self.steps, self.devkit, DEVKITS[self.dataset])
-        sources += photos_of([options.seed_split], self.devkit, options.truth)
-        sources += [] if self.labels is None else [Path(self.labels)]
+        data = self.content("static")["data"] | {"truth": self.photos.settings.get("data.truth")}
+        own = {"seed_split": self.options.seed_split, "pictures": self.options.pictures}
+        sources = [*sources_of(self.steps, self.photos), *self.photos.files(data, self.seed_split)]
         return run_ledger(self.refined, self.steps, own, sources)
 
-    def names(self, split: str) -> list[str]:
+    @property
+    def seed_split(self) -> str:
+        """Split on which seed masks are scored."""
+        own = isinstance(self.photos, OwnPhotos)
+        return self.photos.split(self.content("static")["data"], "predict") if own else self.options.seed_split
+
+    def records(self, split: str) -> "list[Record]":
         """Images of a split that the experiment's classes keep."""
         from ssdd_lightning.data.dataset import select_records
 
         records, source = self.data.find_records(split, truth=False)
-        return [record.name for record in select_records(records, self.data.table, source)]
+        return select_records(records, self.data.table, source)
+
+    def scored(self, split: str) -> list[str]:
+        """Names of those that have ground truth."""
+        return self.photos.scored([record.name for record in self.records(split)])
 
     @property
     def table(self) -> ClassTable:
         """The dataset's classes and the experiment's choice of them."""
         return self.data.table
 
-    def scores(self) -> list[dict[str, Any]]:
-        """Score everything: seed masks on the seed split, models on the test split.
+    def scores_after(self, step: Step) -> list[dict[str, Any]]:
+        """Score what a finished step made: masks of training images on the seed split, models on the test split.
 
         Returns:
             Rows with `what`, `split`, `miou` and `coverage` (fractions) and `seconds` (of the step that made it).
         """
-        options = self.options
-        classes = dict(enumerate(self.table.names))
-        scores = Scores(self.devkit / options.truth, classes)
-        split, names = options.seed_split, self.names(options.seed_split)
-        seconds = {(step.name, step.command): step.seconds for step in self.steps}
-        knowledge, advice, seeds = (self._name(folder) for folder in (self.knowledge, self.advice, self.seeds))
-        static = seconds[self._name(self.refined / "static"), "fit"] + seconds[seeds, "predict"]
-        card = scores.card(self.knowledge, names, self.advice)
-        rows = [
-            scores.row("knowledge K", split, card, seconds[knowledge, "predict"]),
-            scores.row("advice A", split, card.companions["advice"], seconds[advice, "crf"]),
-            scores.row("static refinement m_D0", split, scores.card(self.seeds, names), static),
-            scores.row("oracle merge of K and A", split, card.companions["oracle"], None),
-        ]
-        if options.knowledge == "random_walk":
-            maps, refined = SOURCES["cam"]
-            card = scores.card(options.out / maps, names, options.out / refined)
-            rows.append(scores.row("activation maps", split, card, seconds[maps, "predict"]))
-            rows.append(scores.row("CRF of activation maps", split, card.companions["advice"], seconds[refined, "crf"]))
-        models = [(f"baseline on {s}", f"baseline_{s}") for s in options.baselines] + [("dynamic model", "dynamic")]
-        for what, folder in models:
-            home, split = self.refined / folder, self.test_split(folder.partition("_")[0])
-            took = seconds[self._name(home), "fit"] + seconds[self._name(home / "test"), "test"]
-            rows.append(scores.row(what, split, scores.card(home / "test", self.names(split)), took))
+        if self.photos.truth is None:
+            return []
+        refined = {self.advice: self.knowledge, self.out / SOURCES["cam"][1]: self.out / SOURCES["cam"][0]}
+        scores = Scores(self.photos.truth, dict(enumerate(self.table.names)))
+        tested = step.folder.parent
+        if step.command == "test":
+            split = self.photos.split(step.settings()["data"], "test")
+            what, took = MODELS[tested.name], self._seconds(tested) + step.seconds
+            names = self.scored(split)
+            return [scores.row(what, _split_name(split), scores.card(step.folder, names), took)] if names else []
+        split = self.seed_split
+        names = self.scored(split) if step.folder in (self.seeds, *refined) else []
+        if not names:
+            return []
+        shown = _split_name(split)
+        if step.folder == self.seeds:
+            card, took = scores.card(self.seeds, names), self._seconds(self.refined / "static") + step.seconds
+            return [scores.row("static refinement m_D0", shown, card, took)]
+        maps = refined[step.folder]
+        card = scores.card(maps, names, step.folder)
+        own = step.folder == self.advice
+        rows = [scores.row("knowledge K" if own else "activation maps", shown, card, self._seconds(maps))]
+        what = "advice A" if own else "CRF of activation maps"
+        rows += [scores.row(what, shown, card.companions["advice"], step.seconds)]
+        rows += [scores.row("oracle merge of K and A", shown, card.companions["oracle"], None)] if own else []
         return rows
+
+    def _seconds(self, folder: Path) -> float:
+        """How long the step took whose product lies in a folder."""
+        return next(step.seconds for step in self.steps if step.folder == folder)
+
+    @property
+    def seeds_made(self) -> bool:
+        """Whether there are seed masks to draw."""
+        return any(step.folder == self.seeds and step.made for step in self.steps)
 
     def draw(self) -> Path:
         """Draw image, K, d_K, A, d_A, refined and ground truth of some images of the seed split, always the same."""
-        names = self.names(self.options.seed_split)
+        records = self.records(self.seed_split)
         # by chance: every n-th could be of one class
-        chosen = random.Random(0).sample(names, min(self.options.pictures, len(names)))
+        chosen = random.Random(0).sample(records, min(self.options.pictures, len(records)))
         classes = dict(zip(self.data.class_indices, self.data.class_names, strict=True))
-        for name in chosen:
-            photo, truth = self.devkit / "JPEGImages" / f"{name}.jpg", self.devkit / self.options.truth / f"{name}.png"
-            out = self.refined / "pictures" / f"{name}.png"
-            write_picture(out, photo, (self.knowledge, self.advice, self.seeds), truth, classes)
+        for record in chosen:
+            truth = None if self.photos.truth is None else self.photos.truth / f"{record.name}.png"
+            out = self.refined / "pictures" / f"{record.name}.png"
+            write_picture(out, record.image, (self.knowledge, self.advice, self.seeds), truth, classes)
         return self.refined / "pictures"
+
+
+def _split_name(split: str) -> str:
+    """A split as the table shows it."""
+    return Path(split).stem if split else "all"
 
 
 def _checkpoint(root: Path) -> Path:

@@ -1,16 +1,18 @@
 """A whole run as one product: whether anything may have changed, asked before torch builds a single network."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ssdd_lightning.data.splits import Splits, find_list, read_list
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.data.splits import Splits
+from ssdd_lightning.pipeline.photos import Photos
 from ssdd_lightning.pipeline.steps import Step
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 from ssdd_lightning.storage.ledger import WRITTEN, Item, Ledger, Recipe
 from ssdd_lightning.storage.score_maps import SUFFIX
+
+PHASES = tuple(field.name for field in fields(Splits))
 
 
 def run_ledger(folder: Path, steps: Iterable[Step], settings: Mapping[str, Any], sources: Sequence[Path]) -> Ledger:
@@ -41,46 +43,28 @@ def run_ledger(folder: Path, steps: Iterable[Step], settings: Mapping[str, Any],
     return Ledger(folder, "run", Recipe(chosen, inputs), items)
 
 
-def sources_of(steps: Iterable[Step], devkit: Path, own_splits: tuple[str, str]) -> list[Path]:
+def sources_of(steps: Iterable[Step], photos: Photos) -> list[Path]:
     """Every file that the stages of a run read and that none of them makes, by their own settings.
 
     Args:
         steps: All steps.
-        devkit: Where the photos lie.
-        own_splits: The dataset's own splits, see `DEVKITS`.
+        photos: What they work on.
     """
     steps = list(steps)
     made = {step.folder / "checkpoints" for step in steps}
-    found = [devkit / "labels.json"]  # of datasets that bring their labels so
-    splits: dict[tuple[object, str], None] = {}
+    found: list[Path] = []
+    seen: set[tuple[str, ...]] = set()
     for step in steps:
         content = step.settings()
         data, arguments = content.get("data") or {}, (content.get("model") or {}).get("init_args") or {}
         named = [data.get("labels"), arguments.get("backbone_weights"), arguments.get("static_checkpoint")]
         paths = [Path(value) for value in named if isinstance(value, str)]
         found += [path for path in paths if path.parent not in made]
-        if "data" in content:
-            own = Splits(**(data.get("splits") or {})).or_else(*own_splits)
-            splits |= dict.fromkeys((split, str(data.get("truth"))) for split in astuple(own))
-    for split, truth in splits:
-        found += photos_of([split], devkit, truth)
+        for split in [photos.split(data, phase) for phase in PHASES] if "data" in content else []:
+            key = (split, str(data.get("truth")), str(data.get("class_names")))
+            found += photos.files(data, split) if key not in seen else []
+            seen.add(key)
     return list(dict.fromkeys(found))
-
-
-def photos_of(splits: Iterable[object], devkit: Path, truth: str) -> list[Path]:
-    """Lists of splits, and the photo, annotation and ground truth of every image in them, as far as they are there."""
-    found: list[Path] = []
-    for split in splits:
-        try:
-            path = find_list(str(split), devkit / "ImageSets" / "Segmentation")
-            names = read_list(path)
-        except InputError:
-            continue  # whoever needs it says so
-        found.append(path)
-        for name in names:
-            found += [devkit / "JPEGImages" / f"{name}.jpg", devkit / "Annotations" / f"{name}.xml"]
-            found.append(devkit / truth / f"{name}.png")
-    return found
 
 
 def _files_by_image(folders: Iterable[Path]) -> dict[str, list[Path]]:

@@ -144,16 +144,23 @@ class DynamicRefinementModule(SegmentationStage):
         m_sub = present_argmax(sub.detach() + prior, labels).masked_fill(~valid, IGNORE)
         return Refinement(main, sub, m_k1, m_a1, first, m_d0, m_sub, second)
 
+    @property
+    def warming_up(self) -> bool:
+        """Whether the branches still learn from m_D0 alone."""
+        share = self.refinement.warm_up
+        return share > 0 and self.global_step < share * self.trainer.estimated_stepping_batches
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_dynamic = L_main + L_sub + L_diff1 + L_diff2 (Eq. 15)."""
         labels = batch["image_labels"]
         main, sub, m_k1, m_a1, first, m_d0, m_sub, second = self.refine(batch)
         m_d1, m_d2 = first.mask, second.mask
+        learnt_d1, learnt_d2 = (m_d0, m_d0) if self.warming_up else (m_d1, m_d2)
 
         # Eq. 11
-        loss_main = self.segmentation_loss(main, m_d2)
+        loss_main = self.segmentation_loss(main, learnt_d2)
         # Eq. 14
-        alpha, other = self.sub_branch.alpha, m_d1 if self.sub_branch.target == "d1" else m_d2
+        alpha, other = self.sub_branch.alpha, learnt_d1 if self.sub_branch.target == "d1" else learnt_d2
         loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, other)
         # Eq. 12
         balanced, rule = self.losses.balanced, self.losses.bad_sample_rule

@@ -27,8 +27,8 @@ Range = tuple[int, int]
 def write_synthetic_devkit(
     root: Path,
     *,
-    num_train: int = 240,
-    num_val: int = 80,
+    num_train: int = 200,
+    num_val: int = 60,
     num_test: int = 0,
     classes: Sequence[str] = ("cat", "cow", "dog", "sheep"),
     image_size: int | tuple[Range, Range] = ((112, 144), (144, 192)),

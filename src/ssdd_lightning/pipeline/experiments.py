@@ -1,0 +1,78 @@
+"""The experiments that the package brings: their YAML files by name, and copies of them to edit."""
+
+from pathlib import Path
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import write_text
+
+PACKAGED = Path(__file__).parents[1] / "experiments"
+"""One folder for each experiment, with one YAML file for each stage and those that they extend."""
+
+
+def packaged_experiments() -> list[str]:
+    """Names of the experiments that come with the package.
+
+    Example:
+        >>> "voc2012" in packaged_experiments()
+        True
+    """
+    return sorted(path.name for path in PACKAGED.iterdir() if (path / "static.yaml").is_file())
+
+
+def experiment_folder(given: Path) -> Path:
+    """Find the folder of an experiment.
+
+    Args:
+        given: A folder, or the name of an experiment of the package. A folder of that name here comes first.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if given.is_dir():
+        return given
+    if str(given) in packaged_experiments():
+        return PACKAGED / given
+    raise InputError(
+        f"expected a folder with one YAML per stage, or an experiment of the package "
+        f"({', '.join(packaged_experiments())}), found neither at {given}."
+    )
+
+
+def config_file(given: Path) -> Path:
+    """Find a stage's YAML file.
+
+    Args:
+        given: Path of a file; or `EXPERIMENT/STAGE` of the package, such as voc2012/dynamic, with or without `.yaml`.
+            A file of that name here comes first.
+
+    Returns:
+        The path; as given if there is no such file, which whoever reads it says.
+    """
+    if given.is_file() or len(given.parts) != 2 or given.parts[0] not in packaged_experiments():
+        return given
+    packaged = PACKAGED / given if given.suffix else PACKAGED / f"{given}.yaml"
+    return packaged if packaged.is_file() else given
+
+
+def write_experiment(name: str, out: Path) -> list[Path]:
+    """Copy an experiment's YAML files into a folder; files that are the same already stay.
+
+    Args:
+        name: One of `packaged_experiments`.
+        out: Folder, created if need be.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: There is no such experiment, or a file there says something else; nothing is written then.
+    """
+    if name not in packaged_experiments():
+        raise InputError(f"unknown experiment {name!r}; choose one of {', '.join(packaged_experiments())}.")
+    texts = {out / path.name: path.read_text() for path in sorted((PACKAGED / name).glob("*.yaml"))}
+    for path, text in texts.items():
+        if path.exists() and path.read_text(errors="replace") != text:
+            raise InputError(f"{path} exists and was changed; move it away, or choose another folder with --out.")
+    for path, text in texts.items():
+        write_text(path, text)
+    return list(texts)

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from ssdd_lightning.cli.main import main
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.config import read_config
+from ssdd_lightning.pipeline.experiments import config_file, experiment_folder, packaged_experiments
+
+REPOSITORY = Path(__file__).parents[2] / "experiments"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_package_brings_every_experiment() -> None:
+    assert packaged_experiments() == sorted(path.name for path in REPOSITORY.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("name", ["voc2012/dynamic", "voc2012/dynamic.yaml"])
+def test_a_stage_of_the_package_is_found_by_name(name: str) -> None:
+    assert read_config(Path(name)) == read_config(REPOSITORY / "voc2012" / "dynamic.yaml")
+
+
+def test_a_file_or_folder_here_comes_first(tmp_path: Path) -> None:
+    own = tmp_path / "voc2012"
+    own.mkdir()
+    (own / "dynamic.yaml").write_text("seed_everything: 7")
+    assert read_config(Path("voc2012/dynamic.yaml")) == {"seed_everything": 7}
+    assert experiment_folder(Path("voc2012")) == Path("voc2012")
+
+
+@pytest.mark.parametrize("name", ["voc2012/nothing", "nothing/dynamic", "voc2012/../voc2012/dynamic"])
+def test_other_names_are_paths(name: str) -> None:
+    assert config_file(Path(name)) == Path(name)
+
+
+def test_an_unknown_experiment(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"an experiment of the package \(coco2014, .*\), found neither at voc2013"):
+        main(["run", "voc2013", "--root", str(tmp_path)])
+
+
+def test_init_writes_what_the_package_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "voc2012"]) == 0
+    assert "Next: ssdd run voc2012 --root DEVKIT" in capsys.readouterr().out
+    written = {path.name: path.read_text() for path in (tmp_path / "voc2012").iterdir()}
+    assert written == {path.name: path.read_text() for path in (REPOSITORY / "voc2012").iterdir()}
+    assert main(["init", "voc2012"]) == 0, "the same once more"
+
+
+def test_init_writes_over_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "static.yaml").write_text("model: {}")
+    with pytest.raises(InputError, match=r"static\.yaml exists and was changed"):
+        main(["init", "voc2012", "--out", "mine"])
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["static.yaml"]
