@@ -4,7 +4,7 @@ BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test clean
+.PHONY: demo test package clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -16,6 +16,20 @@ test: .venv/test.stamp  ## lint, types, rooms, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto
+
+# Two images and one epoch a stage: the demo's every step, in a minute.
+SHORT := $(foreach o,trainer.max_epochs=1 trainer.limit_train_batches=1 trainer.limit_val_batches=1 \
+	data.splits.predict=$(CURDIR)/build/package/few.txt data.splits.test=$(CURDIR)/build/package/few.txt,--set $(o))
+
+package: .venv/test.stamp  ## build wheel and sdist, check them, install the wheel elsewhere and run a short demo from it
+	rm -rf build dist && mkdir -p build/package
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/package/venv
+	build/package/venv/bin/pip install --quiet "$$(ls dist/*.whl)[offline]"
+	printf '2007_000001\n2007_000002\n' > build/package/few.txt
+	cd build/package && venv/bin/ssdd --version && venv/bin/ssdd init quickstart \
+		&& venv/bin/ssdd run quickstart --seed_split few.txt --pictures 1 $(SHORT)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -29,4 +43,4 @@ test: .venv/test.stamp  ## lint, types, rooms, tests
 	touch $@ .venv/demo.stamp
 
 clean:  ## remove what the commands above made
-	rm -rf .venv runs/quickstart
+	rm -rf .venv build dist runs/quickstart

@@ -809,6 +809,16 @@ def test_the_progress_bar_is_tqdms_unless_another_is_chosen(flow: Flow) -> None:
     assert build_stage(quiet).trainer.progress_bar_callback is None
 
 
+def test_without_a_terminal_there_is_a_line_an_epoch(
+    flow: Flow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = flow.words("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=2")
+    main([word for word in words if "enable_progress_bar" not in word] + ["--trainer.enable_progress_bar=null"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    assert all("train/loss" in line and "val/miou" in line for line in lines)
+
+
 def test_a_checkpoint_of_other_classes_is_bad_input(
     flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
+from ssdd_lightning.cli.mistakes import check_stage_words
 from ssdd_lightning.errors import InputError, Interrupted
 
 STAGE_COMMANDS = {
@@ -69,7 +70,13 @@ def main(args: Sequence[str] | None = None) -> int:
         return status
     if words[0] not in STAGE_COMMANDS:
         raise InputError(_unknown_command(words[0]))
-    _check_stage_words(words)
+    if set(words) & {"-h", "--help"}:
+        from ssdd_lightning.pipeline.stage_help import stage_help
+
+        print(stage_help(words, STAGE_COMMANDS[words[0]]))
+        return 0
+    check_stage_words(words)
+    words = ["--help" if word == "--help-all" else word for word in words]
     from ssdd_lightning.pipeline.lightning import run_command
 
     run_command(words)
@@ -81,15 +88,6 @@ def _unknown_command(word: str) -> str:
     meant = OTHER_NAMES.get(word) or next(iter(difflib.get_close_matches(word, known, n=1)), None)
     remedy = f"did you mean `ssdd {meant}`?" if meant else f"expected one of {', '.join(known)}; see `ssdd --help`."
     return f"unknown command {word!r}: {remedy}"
-
-
-def _check_stage_words(words: Sequence[str]) -> None:
-    """Answer the commonest mistakes before torch is loaded, which takes seconds."""
-    command, first = words[0], words[1] if len(words) > 1 else None
-    if first is None:
-        raise InputError(f"`ssdd {command}` needs a stage: give its YAML, `ssdd {command} --config FILE.yaml`.")
-    if Path(first).suffix in (".yaml", ".yml") and not first.startswith("-"):
-        raise InputError(f"{first!r} is no option; did you mean `ssdd {command} --config {first}`?")
 
 
 def spelt_as_declared(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
@@ -165,8 +163,8 @@ def raise_on_signals() -> None:
 
 def end_progress_bars() -> None:
     """Leave the line of an unfinished progress bar, so that a message does not stand at its end."""
-    tqdm = sys.modules.get("tqdm")
-    for bar in list(getattr(tqdm and tqdm.tqdm, "_instances", [])):
+    progress = sys.modules.get("ssdd_lightning.storage.progress")
+    for bar in list(getattr(progress and progress.Progress, "_instances", [])):
         bar.close()
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
-from tqdm import tqdm
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.splits import bare_name
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.names import check_name
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.safe_npy import load_npy
 
 _LISTED = 30
@@ -106,7 +106,7 @@ def read_annotations(folder: Path, names: Iterable[str], table: ClassTable) -> d
             f"annotations folder {folder} does not exist; unpack VOC's there or give a label file "
             "with `labels` (cls_labels.npy, .csv or .json)."
         )
-    progress = tqdm(names, desc="annotations", delay=2, leave=False)
+    progress = Progress(names, desc="annotations", delay=2, leave=False)
     return {name: _read_annotation(folder / f"{name}.xml", table) for name in progress}
 
 

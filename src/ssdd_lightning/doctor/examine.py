@@ -4,8 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.labels import Labels, read_entries, to_labels
 from ssdd_lightning.data.layout import find_devkit
@@ -14,6 +12,7 @@ from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.doctor.image import Examination, Found, Patient
 from ssdd_lightning.doctor.report import Report, collect
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.threads import cores, in_threads
 
 CLASS_FILE = "classes.txt"
@@ -70,7 +69,7 @@ def examine(
     digests: dict[str, str] = {}
     grey = 0
     done = in_threads(job.examine, patients, num_workers or cores())
-    bar = tqdm(done, "doctor", len(patients), unit="image", disable=not progress)
+    bar = Progress(done, "doctor", len(patients), unit="image", shown=progress)
     for patient, (digest, wrong, is_grey) in zip(patients, bar, strict=True):
         found += wrong
         grey += is_grey

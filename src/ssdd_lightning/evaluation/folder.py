@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES
@@ -20,6 +19,7 @@ from ssdd_lightning.metrics.boundary import boundary_counts, trimap_counts
 from ssdd_lightning.metrics.confusion import best_of_both, joint_histogram
 from ssdd_lightning.storage.listing import predicted_names
 from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import SUFFIX, map_path, mask_path, read_map
 
 CHUNK = 16  # images per task: about 10 ms of work against some 0.1 ms to hand it to another process
@@ -232,7 +232,7 @@ def _workers(wanted: int | None, images: int) -> int:
 def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> Counts:
     total: Counts = {}
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    with tqdm(total=len(names), desc="evaluate", unit="image", disable=not progress) as bar:
+    with Progress(total=len(names), desc="evaluate", unit="image", shown=progress) as bar:
         for counts, images in _scored(job, chunks, workers):
             _add(total, counts)
             bar.update(images)

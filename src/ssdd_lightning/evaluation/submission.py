@@ -18,7 +18,6 @@ from typing import IO, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from tqdm import tqdm
 
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.layout import find_devkit
@@ -29,6 +28,7 @@ from ssdd_lightning.storage.archives import open_tar
 from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.masks import DECODE_ERRORS, VOC_PALETTE, odd_colours
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.threads import cores, in_threads
 
 COMPETITIONS = ("comp6", "comp5")
@@ -134,7 +134,7 @@ def build_submission(
 
     done = in_threads(encoded, sorted(expected.names), num_workers or cores())
     with atomic_write(out) as stream, _deterministic_tar(stream) as archive:
-        for name, content, found in tqdm(done, "submit", len(expected.names), unit="image", disable=not progress):
+        for name, content, found in Progress(done, "submit", len(expected.names), unit="image", shown=progress):
             problems += found
             member = tarfile.TarInfo(f"{FOLDER.format(competition)}/{name}.png")
             member.size = len(content)
@@ -168,7 +168,7 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
             done = in_threads(
                 lambda entry: _mask_problems(expected, *entry), check.masks(archive), num_workers or cores()
             )
-            for found in tqdm(done, "check", len(expected.names), unit="image", disable=not progress):
+            for found in Progress(done, "check", len(expected.names), unit="image", shown=progress):
                 check.found += found
             while packed.read(1 << 20):  # tarfile stops at the end of the archive, before gzip's check sum
                 pass

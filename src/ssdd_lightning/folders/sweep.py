@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES
@@ -22,6 +21,7 @@ from ssdd_lightning.folders.merge import MergeFolders, MergeInput
 from ssdd_lightning.functional.refinement import MergeBiases
 from ssdd_lightning.metrics.confusion import confusion_matrix
 from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
 
 Counts = npt.NDArray[np.int64]
@@ -124,7 +124,7 @@ def sweep_biases(
         raise InputError("the sweep needs at least one image and one value of each bias; check the split.")
     counts = np.zeros((3 + len(grid), num_classes, num_classes + 1), dtype=np.int64)
     ranks = np.zeros((3, 2, 511), dtype=np.int64)
-    for name in tqdm(names, "sweep", unit="image", disable=not progress):
+    for name in Progress(names, "sweep", unit="image", shown=progress):
         parts, true = folders.read(name), read_mask(mask_path(truth, name))
         if true.shape != parts.knowledge.shape[1:]:
             raise InputError(f"{mask_path(truth, name)} has another size than the merge's parts; check the folders.")

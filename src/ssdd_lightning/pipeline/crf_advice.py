@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.labels import Labels
@@ -15,6 +14,7 @@ from ssdd_lightning.folders.crf import CRFJob
 from ssdd_lightning.storage.images import find_images, image_size
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import is_map, map_path, read_map, write_map
 from ssdd_lightning.storage.threads import cores, in_threads
 
@@ -57,7 +57,7 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
     def make(pending: list[str]) -> Iterator[str]:
         """Write all unaries, so that the CRF is asked for all images: its own ledger knows which of them changed."""
         shutil.rmtree(unary, ignore_errors=True)
-        for _ in tqdm(in_threads(write, labels, cores()), "CRF unary", len(labels), unit="image"):
+        for _ in Progress(in_threads(write, labels, cores()), "CRF unary", len(labels), unit="image"):
             pass
         CRFJob(images, unary, out, device=device).run()
         yield from pending

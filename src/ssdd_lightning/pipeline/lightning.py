@@ -1,6 +1,8 @@
 """LightningCLI for the stages, with its pitfalls handled."""
 
 import logging
+import re
+import sys
 import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -12,6 +14,7 @@ from typing import Any, Literal
 import torch
 import yaml
 from jsonargparse import Namespace
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -20,6 +23,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
 from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint
+from ssdd_lightning.callbacks.lines import EpochLines
 from ssdd_lightning.data.choice import OPTION, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError, Interrupted
@@ -31,6 +35,9 @@ from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.safe_torch import load_torch
+
+_NOT_BUILT = re.compile(r"Problem with given class_path '([^']+)':\s*(.+)")
+"""What jsonargparse says of a class whose constructor fails, such as a logger whose package is not installed."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -107,26 +114,39 @@ class SSDDCommandLine(LightningCLI):
         return [action.dest for action in parser._actions if action.option_strings]
 
     def instantiate_classes(self) -> None:
-        """Build data, model and trainer; an InputError of a constructor is freed from jsonargparse's wrapping."""
+        """Build data, model and trainer; an InputError of a constructor is freed from jsonargparse's wrapping.
+
+        Raises:
+            InputError: A constructor's own, or the trainer asks for a device or a package that is not here.
+        """
         try:
             super().instantiate_classes()
+        except (MisconfigurationException, ModuleNotFoundError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise InputError(f"the trainer cannot be built: {reason}; change its options, or install it.") from error
         except ValueError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError):
                 cause = cause.__cause__
+            told = _NOT_BUILT.search(str(error))
+            if cause is None and told:
+                raise InputError(f"{told[1]} cannot be built: {told[2].strip().rstrip('.')}.") from error
             raise cause or error from None
 
     def before_instantiate_classes(self) -> None:
-        """Show tqdm's bar, as all other commands do, unless the user chose another one or none.
+        """Show tqdm's bar on a terminal, as all other commands do, and a line an epoch elsewhere.
 
-        Lightning takes rich's instead wherever rich is installed, and that one writes nothing into a log file before
-        the end of the training.
+        A bar of the user's choice, or none, stays. Lightning takes rich's wherever rich is installed.
         """
         config = self.config[self.subcommand] if self.subcommand else self.config
         given = config.trainer.get("callbacks") or []
         chosen = [str(entry.get("class_path", "")) for entry in (given if isinstance(given, list) else [given])]
-        if config.trainer.get("enable_progress_bar") is not False and not any("ProgressBar" in c for c in chosen):
-            self.trainer_defaults["callbacks"] = [*self.trainer_defaults["callbacks"], TQDMProgressBar()]
+        wanted = config.trainer.get("enable_progress_bar")
+        if wanted is not False and not any("ProgressBar" in c for c in chosen):
+            bar = bool(wanted or sys.stderr.isatty())
+            config.trainer["enable_progress_bar"] = bar
+            shown = TQDMProgressBar() if bar else EpochLines()
+            self.trainer_defaults["callbacks"] = [*self.trainer_defaults["callbacks"], shown]
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

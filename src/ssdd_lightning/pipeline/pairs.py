@@ -4,13 +4,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import read_prediction
 from ssdd_lightning.storage.listing import predicted_names
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.threads import cores, in_threads
 
 SHOWN = 5
@@ -79,7 +79,7 @@ def shown_labels(folder: Path, names: Sequence[str], progress: bool = True) -> d
 
 def with_bar(work: Callable[[str], Labels], names: Sequence[str], what: str, progress: bool) -> list[Labels]:
     """Do something with every image on all cores behind a progress bar."""
-    return list(tqdm(in_threads(work, names, cores()), what, len(names), unit="image", disable=not progress))
+    return list(Progress(in_threads(work, names, cores()), what, len(names), unit="image", shown=progress))
 
 
 def _first(names: Sequence[str]) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.folder import FolderDataModule
@@ -27,6 +26,7 @@ from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.images import find_images, image_size
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.names import check_name
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import cores, in_threads
 from ssdd_lightning.weights.backbone import load_backbone_weights
@@ -165,7 +165,7 @@ class _Refinement:
         data.setup("predict")
         dataset = data.datasets["predict"]
         done = in_threads(dataset.__getitem__, range(len(dataset)), cores())
-        for _ in tqdm(done, "check", len(dataset), unit="image"):
+        for _ in Progress(done, "check", len(dataset), unit="image"):
             pass
 
     def configure(self) -> None:

@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.prepare.coco_masks import Photo, Split, draw_mask, read_split, require_pycocotools
@@ -17,6 +15,7 @@ from ssdd_lightning.storage.files import atomic_write, write_text
 from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import cores, in_threads
 
@@ -184,7 +183,7 @@ def _write_photos(devkit: Path, split: str, photos: Mapping[str, Photo], source:
 
     if source.is_dir():
         present = [photo.file for photo in photos.values() if (source / photo.file).is_file()]
-        for file in tqdm(present, f"link {split}", unit="file", disable=not progress, delay=1, leave=False):
+        for file in Progress(present, f"link {split}", unit="file", shown=progress, delay=1, leave=False):
             place(source / file, folder / file)
     else:
         for path, content in zip_files(source, wanted, progress=progress):
@@ -210,7 +209,7 @@ def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progre
         write_mask(target, draw_mask(photo))
 
     done = in_threads(write, photos, workers)
-    for _ in tqdm(done, "masks", len(photos), unit="image", disable=not progress, leave=False):
+    for _ in Progress(done, "masks", len(photos), unit="image", shown=progress, leave=False):
         pass
 
 

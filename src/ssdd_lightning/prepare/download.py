@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tqdm import tqdm
-
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.files import unwritable
+from ssdd_lightning.storage.progress import Progress
 
 CHUNK = 1 << 16  # what a killed download loses at most
 TIMEOUT = 60.0  # seconds without a byte
@@ -204,8 +203,8 @@ def _append(part: Path, chunk: bytes, fresh: bool) -> None:
 
 
 def _chunks(stream: BinaryIO | Any, what: str, total: int | None, progress: bool, start: int = 0) -> Iterator[bytes]:  # noqa: ANN401
-    with tqdm(
-        desc=what, total=total, initial=start, unit="B", unit_scale=True, disable=not progress, delay=1, leave=False
+    with Progress(
+        desc=what, total=total, initial=start, unit="B", unit_scale=True, shown=progress, delay=1, leave=False
     ) as bar:
         while chunk := stream.read(CHUNK):
             yield chunk

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import yaml
 from PIL import ExifTags, Image
-from tqdm import tqdm
 
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.guides import check_values
@@ -23,6 +22,7 @@ from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.names import check_name
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import cores, in_threads
 
@@ -279,7 +279,7 @@ def _check_files(
         return None
 
     done = in_threads(check, names, workers)
-    bad = [text for text in tqdm(done, "check", len(names), unit="image", disable=not progress) if text]
+    bad = [text for text in Progress(done, "check", len(names), unit="image", shown=progress) if text]
     if bad:
         raise InputError(f"{len(bad)} of {len(names)} photos or masks are wrong; the first: {bad[0]}")
 

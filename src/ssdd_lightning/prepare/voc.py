@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from tqdm import tqdm
-
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.labels import Labels, read_annotations
 from ssdd_lightning.data.layout import find_devkit
@@ -22,6 +20,7 @@ from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import cores, in_threads
 
@@ -197,7 +196,7 @@ def _fill(devkit: Path, source: Path, progress: bool) -> None:
     else:
         given = find_devkit(source)
         files = [path.relative_to(given) for folder in _FOLDERS for path in sorted((given / folder).rglob("*.*"))]
-        for file in tqdm(files, "link", unit="file", disable=not progress, delay=1, leave=False):
+        for file in Progress(files, "link", unit="file", shown=progress, delay=1, leave=False):
             if _FILE.fullmatch(file.as_posix()):
                 place(given / file, devkit / file)
     if not (devkit / "JPEGImages").is_dir():

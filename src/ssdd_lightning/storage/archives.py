@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
-from tqdm import tqdm
-
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.progress import Progress
 
 Wanted = Callable[[PurePosixPath], bool]
 LARGEST_ENTRY = 1 << 40
@@ -59,7 +58,7 @@ def tar_files(
         InputError: The archive is missing, truncated, damaged, or dangerous.
     """
     try:
-        with path.open("rb") as raw, tqdm.wrapattr(raw, "read", **_bar(path, progress)) as stream:
+        with path.open("rb") as raw, Progress.wrapattr(raw, "read", **_bar(path, progress)) as stream:
             magic = raw.read(6)
             raw.seek(0)
             yield from _tar_files(_unpacked(cast(IO[bytes], stream), magic), path, wanted, largest)
@@ -76,7 +75,7 @@ def zip_files(
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            for entry in tqdm(entries, path.name, unit="file", disable=not progress, delay=1, leave=False):
+            for entry in Progress(entries, path.name, unit="file", shown=progress, delay=1, leave=False):
                 name = safe_name(entry.filename, path)
                 if not entry.is_dir() and wanted(name):
                     _check_size(name, entry.file_size, largest, path)
@@ -216,7 +215,7 @@ def _bar(path: Path, progress: bool) -> dict[str, Any]:
     return {
         "desc": path.name,
         "total": path.stat().st_size,
-        "disable": not progress,
+        "shown": progress,
         "delay": 1,
         "leave": False,
     }

@@ -17,11 +17,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
+from ssdd_lightning.storage.progress import Progress
 
 FORMAT = 1
 WRITTEN = "the names of its products"
@@ -150,7 +149,7 @@ class Ledger:
             print(f"{self.name}: finished in {self.folder}, nothing to do.", flush=True)
             return 0
         with self.working():
-            for name in tqdm(work(pending), self.name, len(pending), unit="image", disable=not progress):
+            for name in Progress(work(pending), self.name, len(pending), unit="image", shown=progress):
                 self.done([name])
             self.close(results)
         return len(pending)

@@ -8,12 +8,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.files import atomic_write, write_text
 from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.synthetic.scene import Scene, render_scene
 
 MARKER = "synthetic.json"
@@ -69,7 +69,7 @@ def write_synthetic_devkit(
     missing = [
         name for listed in names.values() for name in listed if not all(p.is_file() for p in _paths(folder, name))
     ]
-    for name in tqdm(missing, desc="synthetic devkit", unit="image", disable=not missing):
+    for name in Progress(missing, desc="synthetic devkit", unit="image", shown=bool(missing)):
         _write_sample(folder, name, table, sizes, seed)
     for split, listed in {**names, "trainaug": names["train"]}.items():
         if listed:

@@ -1,0 +1,118 @@
+"""What `ssdd fit --config FILE --help` shows: the options of the stage that the file names, with its values."""
+
+import inspect
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from docstring_parser import parse
+from pytorch_lightning import Trainer
+
+from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
+from ssdd_lightning.data.choice import OPTION, data_module_class
+from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, config_files
+
+COMMON = {
+    "config": "YAML file of a stage, or EXPERIMENT/STAGE of the package; may be repeated, later ones win",
+    OPTION.lstrip("-"): "voc, coco, or folder for photos of your own",
+    "seed_everything": "seed of weights, order of images, crops and colours",
+    "ckpt_path": "checkpoint to test, or to go on from; without it the run's own last one",
+}
+TRAINER = {
+    "default_root_dir": "folder of the run: checkpoints, logs, pictures, ledger",
+    "max_epochs": "epochs",
+    "max_steps": "steps, whichever comes first",
+    "accelerator": "auto, cpu, gpu, mps",
+    "devices": "how many, or which",
+    "strategy": "auto, ddp, ...",
+    "precision": "32-true, 16-mixed, bf16-mixed",
+    "logger": "WandbLogger, TensorBoardLogger, CSVLogger, false",
+    "log_every_n_steps": "steps between two entries of the logger",
+    "check_val_every_n_epoch": "epochs between two validations",
+    "accumulate_grad_batches": "batches for one step",
+    "gradient_clip_val": "largest norm of the gradient",
+}
+"""Of Lightning's options, those that a stage mostly needs."""
+HIDDEN = ("num_classes", "high_channels", "low_channels")
+"""Arguments that come from elsewhere."""
+NAME, VALUE, WIDTH = 40, 22, 120
+"""Columns of an option's name and value, and of a line."""
+
+
+class _Option(NamedTuple):
+    name: str
+    value: Any
+    text: str
+
+
+def stage_help(words: Sequence[str], purpose: str) -> str:
+    """List the options of a stage command, one a line, in groups.
+
+    Args:
+        words: The command and its options, `--config` among them; without it there is no model to describe.
+        purpose: What the command does.
+    """
+    command, files = words[0], config_files(words)
+    content = StageConfig(tuple(files)).content() if files else {}
+    data, model, trainer = (content.get(section) or {} for section in ("data", "model", "trainer"))
+    module = data_module_class(chosen_dataset(words))
+    groups = {"": [_Option(f"--{name}", content.get(name), text) for name, text in COMMON.items()]}
+    groups[f"--data. ({module.__name__})"] = list(_options(module, "", data))
+    if model.get("class_path"):
+        stage = _found(model["class_path"])
+        groups[f"--model.init_args. ({stage.__name__})"] = list(_options(stage, "", model.get("init_args") or {}))
+    own = inspect.signature(Trainer).parameters
+    rows = [_Option(name, trainer.get(name, own[name].default), text) for name, text in TRAINER.items()]
+    groups["--trainer. (the most used of Lightning's)"] = rows
+    minutes = inspect.signature(RunCheckpoint).parameters["every_n_minutes"].default
+    groups["files"] = [
+        _Option("--output.output_dir", None, "folder of what test and predict write; null means the run's own"),
+        _Option("--checkpoint.every_n_minutes", minutes, "minutes between two checkpoints"),
+    ]
+    lines = [f"usage: ssdd {command} --config FILE [--OPTION VALUE ...]", "", f"{purpose[0].upper()}{purpose[1:]}."]
+    for title, options in groups.items():
+        lines += ["", *([title] if title else []), *map(_line, options)]
+    if not files:
+        lines += ["", f"`ssdd {command} --config voc2012/dynamic --help` lists the options of that stage, too."]
+    lines += ["", f"`ssdd {command} --help-all` lists every option of Lightning's trainer and checkpoints, too."]
+    return "\n".join(lines)
+
+
+def _options(built: Any, prefix: str, given: Mapping[str, Any]) -> Iterator[_Option]:  # noqa: ANN401
+    """Arguments of a class, those of the values and named classes inside it too."""
+    documented = parse(inspect.getdoc(built) or "").params
+    texts = {each.arg_name: " ".join((each.description or "").split()) for each in documented}
+    for name, parameter in inspect.signature(built).parameters.items():
+        if name in HIDDEN or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        path, default = f"{prefix}{name}", None if parameter.default is parameter.empty else parameter.default
+        value = given.get(name, default)
+        inside = value if isinstance(value, Mapping) else {}
+        if is_dataclass(default) and not isinstance(default, type):
+            own = {key: getattr(default, key) for key in inspect.signature(type(default)).parameters}
+            yield from _options(type(default), f"{path}.", {**own, **inside})
+        elif "class_path" in inside or inspect.isclass(default):
+            named: Any = _found(inside["class_path"]) if "class_path" in inside else default
+            yield _Option(f"{path}.class_path", named.__name__, texts.get(name, ""))
+            yield from _options(named, f"{path}.init_args.", inside.get("init_args") or {})
+        else:
+            yield _Option(path, value, texts.get(name, ""))
+
+
+def _found(class_path: str) -> Any:  # noqa: ANN401
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module or "ssdd_lightning"), name)
+
+
+def _line(option: _Option) -> str:
+    value = {None: "null", True: "true", False: "false"}.get(option.value) if _plain(option.value) else None
+    value = str(option.value) if value is None else value
+    value = value if len(value) <= VALUE else "..." + value[3 - VALUE :]
+    text = textwrap.shorten(option.text, WIDTH - NAME - VALUE - 4, placeholder=" ...")
+    return f"  {option.name:<{NAME}} {value:<{VALUE}} {text}".rstrip()
+
+
+def _plain(value: object) -> bool:
+    return value is None or isinstance(value, bool)
