@@ -90,13 +90,13 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
             try:
                 step.run(keep=step.name in options.keep)
             except Interrupted as stop:
-                raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
+                raise Interrupted(stop.signum) from None  # the pipeline's own command says how to continue
         rows = pipeline.scores()
         write_text(results, json.dumps(rows, indent=2))
         print(results_table(rows))
         print(f"{pipeline.draw()} holds the pictures.")
         after = pipeline.ledger()
-        if after.reads_like(before):  # else something changed meanwhile, and the next run looks at every step
+        if after.reads_like(before):  # otherwise an input changed meanwhile, and the next run checks every step
             after.settle()
     return rows
 
@@ -136,7 +136,7 @@ class Pipeline:
         options: See `RunOptions`.
 
     Raises:
-        InputError: A YAML is missing, a step to keep is none, or the data is of no devkit.
+        InputError: A YAML is missing, a step to keep does not exist, or the data is not a devkit's.
     """
 
     def __init__(self, options: RunOptions) -> None:
@@ -167,7 +167,7 @@ class Pipeline:
 
     @cached_property
     def steps(self) -> list[Step]:
-        """Every step, in the paper's order; each one's ledger says what of it is finished."""
+        """Every step, in the paper's order; each has a ledger of its own."""
         out, refined = self.options.out, self.refined
         cam, cam_crf = (out / folder for folder in SOURCES["cam"])
         weights = self.options.classifier_weights
@@ -241,7 +241,7 @@ class Pipeline:
         """The YAML of a stage with the user's settings.
 
         Raises:
-            InputError: A section is none.
+            InputError: A section is not a mapping.
         """
         content = self.config(stage).with_settings(self.options.settings).content()
         for section in ("model", "data", "trainer"):
@@ -263,7 +263,7 @@ class Pipeline:
         return StageConfig((path,))
 
     def ledger(self) -> Ledger:
-        """What is finished of the run as a whole."""
+        """The ledger of the run as a whole."""
         options = self.options
         own = {"truth": options.truth, "seed_split": options.seed_split, "pictures": options.pictures}
         sources = sources_of(self.steps, self.devkit, DEVKITS[self.dataset])
@@ -318,7 +318,7 @@ class Pipeline:
     def draw(self) -> Path:
         """Draw image, K, d_K, A, d_A, refined and ground truth of some images of the seed split, always the same."""
         names = self.names(self.options.seed_split)
-        # by chance: every n-th could be of one class
+        # at random: every n-th image could show the same class
         chosen = random.Random(0).sample(names, min(self.options.pictures, len(names)))
         classes = dict(zip(self.data.class_indices, self.data.class_names, strict=True))
         for name in chosen:
