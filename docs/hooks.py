@@ -81,8 +81,8 @@ def cli_page() -> str:
         if command == "fit":
             lines += [
                 "The stage is configured by YAML files (`--config`). An option overrides any setting in them. The "
-                "arguments of a [stage](reference/stages.md) are options too (`--model.init_args.NAME`). So are those of "
-                "Lightning's trainer (`--trainer.NAME`) and of its ModelCheckpoint (`--checkpoint.NAME`). "
+                "arguments of a [stage](reference/stages.md) are options too (`--model.init_args.NAME`), as are those "
+                "of Lightning's trainer (`--trainer.NAME`) and of its ModelCheckpoint (`--checkpoint.NAME`). "
                 "`--ckpt_path` names a checkpoint to continue from; without it, the run's own is used. "
                 "`ssdd fit --help` lists everything. The options of `data` below are those of VOC; `--dataset coco` "
                 "and `--dataset folder` select [others](reference/data.md).",
@@ -226,7 +226,7 @@ def _table(rows: list[tuple[str, str]]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    return html.escape(text).replace("|", "&#124;")
+    return html.escape(text, quote=False).replace("|", "&#124;")
 
 
 def _text(text: str) -> str:
