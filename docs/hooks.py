@@ -33,6 +33,7 @@ GENERATED = [
     *(f"reference/{page}.md" for page in REFERENCE),
     *(f"notebooks/{path.stem}.md" for path in NOTEBOOKS),
 ]
+_BAR = re.compile(r"\|[█▉▊▋▌▍▎▏ ]*\| *\d+/")  # of tqdm
 _state = {"execute": True}
 
 
@@ -191,14 +192,27 @@ def notebook_page(path: Path, execute: bool) -> dict[str, str | bytes]:
             env = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "XDG_CACHE_HOME": folder}
             NotebookClient(notebook, timeout=900, resources={"metadata": {"path": folder}}).execute(env=env)
     for cell in notebook.cells:
-        if cell.cell_type == "code":  # progress bars and notes go to stderr
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        if cell.cell_type == "code":
+            cell.outputs = _shown(cell.outputs)
     resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_files"}
     text, resources = MarkdownExporter().from_notebook_node(notebook, resources=resources)
     note = f"!!! note\n    This page is the notebook `notebooks/{path.name}`, executed when the site was built.\n"
     title, _, rest = text.strip().partition("\n")
     pictures = {f"notebooks/{name}": content for name, content in resources["outputs"].items()}
     return {f"notebooks/{path.stem}.md": f"{title}\n\n{note}\n{rest}\n", **pictures}
+
+
+def _shown(outputs: list[Any]) -> list[Any]:
+    """Outputs of a cell without progress bars and stderr, and with one format of each picture."""
+    kept = []
+    for output in outputs:
+        if "text" in output:
+            lines = [line.rpartition("\r")[2] for line in output["text"].split("\n")]
+            output["text"] = "\n".join(line for line in lines if not _BAR.search(line)).strip("\n") + "\n"
+        output.get("data", {}).pop("image/jpeg", None)
+        if output.get("name") != "stderr" and output.get("text", "-").strip():
+            kept.append(output)
+    return kept
 
 
 def _sections(parser: argparse.ArgumentParser, level: int) -> Iterator[str]:

@@ -117,3 +117,16 @@ def test_continuous_integration_calls_targets_of_the_makefile() -> None:
     called = [job["strategy"]["matrix"]["target"] for job in jobs.values()]
     assert called == [["test", "docs"]]
     assert {"demo", "test", "docs"} <= set(targets)
+
+
+def test_notebook_pages_show_pictures_once_and_no_progress_bars(hooks: ModuleType) -> None:
+    bar = "\rEpoch 0:  50%|█████     | 1/2 [00:04<00:04]\rEpoch 0: 100%|██████████| 2/2 [00:12<00:00]\n"
+    outputs = [
+        {"output_type": "stream", "name": "stdout", "text": "a table\n" + bar},
+        {"output_type": "stream", "name": "stdout", "text": bar},
+        {"output_type": "stream", "name": "stderr", "text": "a note\n"},
+        {"output_type": "execute_result", "data": {"image/png": "", "image/jpeg": ""}},
+    ]
+    text, picture = hooks._shown(outputs)
+    assert text["text"] == "a table\n"
+    assert list(picture["data"]) == ["image/png"]
