@@ -210,7 +210,11 @@ def _shown(outputs: list[Any]) -> list[Any]:
             lines = [line.rpartition("\r")[2] for line in output["text"].split("\n")]
             output["text"] = "\n".join(line for line in lines if not _BAR.search(line)).strip("\n") + "\n"
         output.get("data", {}).pop("image/jpeg", None)
-        if output.get("name") != "stderr" and output.get("text", "-").strip():
+        if output.get("name") == "stderr" or not output.get("text", "-").strip():
+            continue
+        if "text" in output and kept and "text" in kept[-1]:
+            kept[-1]["text"] += output["text"]
+        else:
             kept.append(output)
     return kept
 

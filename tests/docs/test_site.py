@@ -125,8 +125,9 @@ def test_notebook_pages_show_pictures_once_and_no_progress_bars(hooks: ModuleTyp
         {"output_type": "stream", "name": "stdout", "text": "a table\n" + bar},
         {"output_type": "stream", "name": "stdout", "text": bar},
         {"output_type": "stream", "name": "stderr", "text": "a note\n"},
+        {"output_type": "stream", "name": "stdout", "text": "a line"},
         {"output_type": "execute_result", "data": {"image/png": "", "image/jpeg": ""}},
     ]
     text, picture = hooks._shown(outputs)
-    assert text["text"] == "a table\n"
+    assert text["text"] == "a table\na line\n"
     assert list(picture["data"]) == ["image/png"]
