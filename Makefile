@@ -1,10 +1,10 @@
-# `make demo` and `make test` do all their own set-up: a virtual environment in .venv with the package installed in it.
+# `make demo`, `make test` and `make docs` do all their own set-up: a virtual environment in .venv with the package installed in it.
 PYTHON ?= python3
 BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test package clean
+.PHONY: demo test docs package clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -16,6 +16,9 @@ test: .venv/test.stamp  ## lint, types, rooms, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto
+
+docs: .venv/docs.stamp  ## the site in site/, with executed notebooks; any warning is an error
+	$(BIN)/mkdocs build --strict
 
 # Two images and one epoch a stage: the demo's every step, in a minute.
 SHORT := $(foreach o,trainer.max_epochs=1 trainer.limit_train_batches=1 trainer.limit_val_batches=1 \
@@ -42,5 +45,9 @@ package: .venv/test.stamp  ## build wheel and sdist, check them, install the whe
 	$(BIN)/pip install --quiet --editable '.[offline,coco,dev]'
 	touch $@ .venv/demo.stamp
 
+.venv/docs.stamp: setup.cfg pyproject.toml | .venv/bin/python
+	$(BIN)/pip install --quiet --editable '.[offline,docs]'
+	touch $@ .venv/demo.stamp
+
 clean:  ## remove what the commands above made
-	rm -rf .venv build dist runs/quickstart
+	rm -rf .venv build dist site runs/quickstart

@@ -187,7 +187,7 @@ class FilesBookkeeping(Callback):
 
 
 def wait_for_all(trainer: Trainer) -> None:
-    """Wait until every process is here; unlike in a plain barrier, signals are heard meanwhile."""
+    """Wait until every process is here; unlike in a plain barrier, signals are handled meanwhile."""
     if trainer.world_size > 1:
         barrier = torch.distributed.barrier(async_op=True)
         while not barrier.is_completed():

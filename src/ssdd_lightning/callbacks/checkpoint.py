@@ -36,8 +36,8 @@ class RunCheckpoint(ModelCheckpoint):
     uninterrupted one.
 
     Args:
-        every_n_minutes: Minutes between two checkpoints at most, besides those of the epochs; 0 writes one after every
-            step, null none.
+        every_n_minutes: Minutes between two checkpoints within an epoch; 0 writes one after every step, null writes
+            none.
         **options: As for ModelCheckpoint.
     """
 
@@ -47,16 +47,16 @@ class RunCheckpoint(ModelCheckpoint):
         self._written = time.monotonic()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take care that no checkpoint is ever half written, unless the strategy has a way of its own."""
+        """Take care that no checkpoint is ever half written, unless the strategy writes its own way."""
         super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and an epoch where the checkpoint is of the last batch of one.
+        """Start the clock, and a new epoch if the checkpoint was written at the last batch of one.
 
-        Lightning calls such an epoch finished, but takes the next one for its rest: it would neither be counted nor
-        told to the callbacks, and a fit that was resumed so twice would be an epoch too long.
+        Lightning takes the next epoch for the rest of the finished one. It would neither count it nor call the
+        callbacks for it, and a fit resumed like this twice would be an epoch too long.
         """
         super().on_train_start(trainer, pl_module)
         self._written = time.monotonic()

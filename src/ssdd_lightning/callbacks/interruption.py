@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interruption(Callback):
     """Finishes the current batch after SIGINT or SIGTERM, then raises `Interrupted`; a second signal raises at once.
 
-    Lightning itself ends a fit that receives SIGTERM as if it were finished, and does not hear it in a prediction. In
+    Lightning itself ends a fit that receives SIGTERM as if it were finished, and ignores it in a prediction. In
     training with several processes all of them stop after the same batch, whichever received the signal.
     """
 
@@ -81,7 +81,7 @@ class Interruption(Callback):
     on_predict_batch_end = on_validation_batch_end  # type: ignore[assignment]
 
     def _tell_children(self, signum: int) -> None:
-        """The processes that this one started for a distributed run did not get the signal."""
+        """Pass the signal on to the processes that this one started for a distributed run."""
         if self._kill is not None:
             self._kill(signum)
 
@@ -91,7 +91,7 @@ def _fits(trainer: Trainer) -> bool:
 
 
 def _keep_checkpoint(trainer: Trainer) -> None:
-    """Save what the batches up to now made; in the middle of accumulated gradients the last checkpoint has to do."""
+    """Save the work up to now; in the middle of accumulated gradients the last checkpoint has to suffice."""
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, RunCheckpoint) and not trainer.fit_loop._should_accumulate():
             callback.write(trainer)

@@ -61,11 +61,8 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"ssdd-lightning {version('ssdd-lightning')}")
         return 0
     if words[0] in FILE_COMMANDS:
+        parser = command_parser(words[0])
         module = importlib.import_module(FILE_COMMANDS[words[0]][0])
-        parser = argparse.ArgumentParser(
-            prog=f"ssdd {words[0]}", description=FILE_COMMANDS[words[0]][1], allow_abbrev=False
-        )
-        module.add_arguments(parser)
         status: int = module.run(parser.parse_args(spelt_as_declared(words[1:], parser)))
         return status
     if words[0] not in STAGE_COMMANDS:
@@ -81,6 +78,18 @@ def main(args: Sequence[str] | None = None) -> int:
 
     run_command(words)
     return 0
+
+
+def command_parser(command: str) -> argparse.ArgumentParser:
+    """Build the parser of a command that works on files.
+
+    Args:
+        command: One of `FILE_COMMANDS`.
+    """
+    module, text = FILE_COMMANDS[command]
+    parser = argparse.ArgumentParser(prog=f"ssdd {command}", description=text, allow_abbrev=False)
+    importlib.import_module(module).add_arguments(parser)
+    return parser
 
 
 def _unknown_command(word: str) -> str:

@@ -72,7 +72,7 @@ def dense_crf(
     Raises:
         InputError: A wrong shape, type, range or name, a NaN, or an image without any present class.
 
-    Example:
+    Examples:
         >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(1, 3, 1, 6)
         >>> foreground = torch.tensor([[[0.2, 0.6, 0.1, 0.8, 0.4, 0.9]]])  # one wrong pixel on either side of the edge
         >>> refined = dense_crf(image, torch.stack((1 - foreground, foreground), dim=1))
@@ -94,7 +94,7 @@ def dense_crf(
 def check_run(iterations: int, backend: str) -> None:
     """Raise InputError for a negative number of iterations or an unknown backend.
 
-    Example:
+    Examples:
         >>> check_run(iterations=10, backend="lattice")
         >>> check_run(iterations=-1, backend="lattice")
         Traceback (most recent call last):

@@ -20,7 +20,7 @@ def refine_lattice(
     Returns:
         C x H x W float32 each, on that device; absent classes are 0.
 
-    Example:
+    Examples:
         >>> import torch
         >>> image = torch.zeros(3, 1, 2, dtype=torch.uint8)
         >>> probabilities = torch.tensor([[[0.6, 0.2]], [[0.2, 0.6]], [[0.2, 0.2]]])

@@ -27,7 +27,7 @@ class DenseCRF(nn.Module):
     Raises:
         InputError: An unknown preset or backend, or a value out of range.
 
-    Example:
+    Examples:
         >>> import torch
         >>> crf = DenseCRF(preset="deeplab", iterations=3)
         >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(1, 3, 1, 6)

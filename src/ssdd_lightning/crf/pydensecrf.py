@@ -18,7 +18,7 @@ def refine_pydensecrf(
     Raises:
         InputError: pydensecrf is not installed.
 
-    Example:
+    Examples:
         >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(3, 1, 6)
         >>> foreground = torch.tensor([[0.2, 0.6, 0.1, 0.8, 0.4, 0.9]])
         >>> present, settings = torch.tensor([[True, True]]), CRFSettings(3, 3, 80, 13, 10)

@@ -23,7 +23,7 @@ class CRFSettings:
     Raises:
         InputError: A width is not a positive finite number or a weight is negative or not finite.
 
-    Example:
+    Examples:
         >>> PRESETS["deeplab"]
         CRFSettings(gaussian_sxy=1, gaussian_compat=3, bilateral_sxy=67, bilateral_srgb=3, bilateral_compat=4)
         >>> PRESETS["deeplab"] == CRFSettings(1, 3, 67, 3, 4)
@@ -68,7 +68,7 @@ class CRFOptions:
     Raises:
         InputError: The preset is unknown, or a value is out of range.
 
-    Example:
+    Examples:
         >>> CRFOptions("psa", bilateral_sxy=40).settings
         CRFSettings(gaussian_sxy=3, gaussian_compat=3, bilateral_sxy=40, bilateral_srgb=13, bilateral_compat=10)
     """

@@ -40,8 +40,8 @@ def write_chart(path: Path, card: Scorecard, title: str) -> None:
 def draw_chart(card: Scorecard, title: str) -> "Figure":
     """Draw a scorecard.
 
-    Bars show the IoU of every class, one bar per card; below follow those of the trimap and background curves that were
-    measured. All scores are in percent.
+    Bars show the IoU of every class, one bar per card. The trimap and background curves that were measured follow
+    below. All scores are in percent.
 
     Args:
         card: The scores.
@@ -68,7 +68,7 @@ def draw_chart(card: Scorecard, title: str) -> "Figure":
 
 
 def _curves(cards: Mapping[str, Scorecard]) -> list[tuple[str, str, Lines]]:
-    """Title, what x is, and mIoU by x of all that was measured."""
+    """Title, x label, and mIoU by x, for each kind of curve that was measured."""
     card = next(iter(cards.values()))
     curves: list[tuple[str, str, Lines]] = []
     if card.trimap_curve:
@@ -87,7 +87,7 @@ def _best(curve: dict[float, float]) -> str:
 
 
 def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) -> None:
-    """One group of bars per name, the first one, which is the mean, apart."""
+    """Draw one group of bars per name, with the first one, the mean, set apart."""
     places = [0.0, *(row + 0.3 for row in range(1, len(names)))]
     height = 1 / (len(bars) + 1)
     for number, (title, values), colour in zip(range(len(bars)), bars.items(), cycle(COLOURS)):
@@ -104,7 +104,7 @@ def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) 
 
 
 def _draw_lines(axes: "Axes", what: str, across: str, lines: Lines) -> None:
-    """One line per curve with its points, or only the best one where there are too many."""
+    """Draw one line per curve, with all of its points, or only the best if there are more than ten."""
     for (title, curve), colour, marker in zip(lines.items(), cycle(COLOURS), cycle("os^D"), strict=False):
         best = [list(curve).index(best_point(curve)[0])] if len(curve) > 10 else None
         values = [100 * value for value in curve.values()]

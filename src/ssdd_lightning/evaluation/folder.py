@@ -46,12 +46,12 @@ def evaluate_folders(
 
     Args:
         predictions: Folder of predictions, by the dataset's own class indices.
-        truth: Folder of ground truth masks `<name>.png`; pixels of 255 are not counted.
+        truth: Folder of ground truth masks `<name>.png`; pixels with 255 are not counted.
         names: Images of the split. None scores every prediction found, and the scorecard says so.
         class_names: Name of every class by its index, background included. None: those of PASCAL VOC.
         advice: A second folder of predictions. Its scores and those of the oracle merge (the better
             of the two in each pixel) become the scorecard's companions "advice" and "oracle".
-        workers: Number of processes; None: one per core, fewer for few images, one where none can fork.
+        workers: Number of processes; None: one per core, fewer for few images, one if processes cannot fork.
         progress: Whether to show a bar.
         boundary: Also measure the boundary IoU and the mIoU in bands around ground truth contours, of all three.
         curves: Measure the mIoU by background too, which needs score maps in `predictions`.
@@ -60,7 +60,7 @@ def evaluate_folders(
         The scorecard of `predictions`.
 
     Raises:
-        InputError: A folder or file is missing or damaged, holds colours or a strange class, or sizes differ.
+        InputError: A folder or file is missing or damaged, holds colours or an unknown class, or sizes differ.
     """
     table = dict(enumerate(VOC_CLASSES)) if class_names is None else dict(class_names)
     _check_classes(table)
@@ -101,7 +101,7 @@ def read_prediction(folder: Path, name: str) -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _Job:
-    """Everything that a worker must know; small, for it is sent with every chunk."""
+    """Everything that a worker needs; small, because it is sent with every chunk."""
 
     predictions: Path
     truth: Path
@@ -224,7 +224,7 @@ def _workers(wanted: int | None, images: int) -> int:
     if wanted is not None:
         return max(wanted, 1)
     if "fork" not in multiprocessing.get_all_start_methods():
-        return 1  # starting a process anew imports the user's script again, a trap without a main guard
+        return 1  # spawning imports the user's script again, which breaks a script without a main guard
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 1 + images // (4 * CHUNK))
 

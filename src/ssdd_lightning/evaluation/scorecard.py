@@ -1,4 +1,4 @@
-"""The scorecard: what the pooled counts of a split say, for people (a table) and for programs (JSON)."""
+"""The scorecard: scores from the pooled counts of a split, for people (a table) and for programs (JSON)."""
 
 import json
 import math

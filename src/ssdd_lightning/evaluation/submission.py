@@ -170,7 +170,7 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
             )
             for found in Progress(done, "check", len(expected.names), unit="image", shown=progress):
                 check.found += found
-            while packed.read(1 << 20):  # tarfile stops at the end of the archive, before gzip's check sum
+            while packed.read(1 << 20):  # tarfile stops at the end of the archive, before gzip's checksum
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         check.found.append(f"it is truncated, damaged or no gzip-compressed tar ({error})")

@@ -26,7 +26,7 @@ Row = tuple[str, list[float]]
 def scores_table(card: Scorecard, title: str = "IoU") -> str:
     """Write the scores for a terminal, in percent with two decimals.
 
-    A card alone has a column for each measure. With companions there is a column a card: the classes' rows hold
+    A card alone has a column for each measure. With companions there is one column per card: the classes' rows hold
     the IoU, and the means of the measures follow below.
 
     Args:

@@ -15,7 +15,7 @@ def text_table(
     totals: Sequence[Sequence[str]] = (),
     left: Collection[int] = (0,),
 ) -> str:
-    """Lay out a table in ASCII lines, without colours and with every cell complete.
+    """Lay out a table in ASCII lines, without colours and without cutting a cell off.
 
     Args:
         headings: One per column.
@@ -35,7 +35,7 @@ def text_table(
     for place, heading in enumerate(headings):
         table.add_column(Text(heading), justify="left" if place in left else "right", no_wrap=True)
     for number, row in enumerate([*rows, *totals], start=1):
-        table.add_row(*map(Text, row), end_section=number == len(rows))  # Text: brackets in names are no markup
+        table.add_row(*map(Text, row), end_section=number == len(rows))  # Text: brackets in names are not markup
     stream = StringIO()
     Console(file=stream, width=_WIDTH, color_system=None, force_terminal=False, force_jupyter=False).print(table)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())

@@ -1,4 +1,4 @@
-"""A folder of score maps through the dense CRF: all cores or a GPU, constant memory, resumable."""
+"""Runs the dense CRF on a folder of score maps: all cores or a GPU, constant memory, resumable."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ WRITES = ("maps", "masks", "both")
 
 @dataclass(frozen=True)
 class CRFJob:
-    """A folder of score maps, what the dense CRF makes of each, and where it goes.
+    """A dense CRF to run on every score map of a folder.
 
     The channels of a score map are divided by their sum first; a pixel where all are 0 counts as undecided (all equal).
 
@@ -37,8 +37,8 @@ class CRFJob:
         iterations: Mean-field steps.
         write: maps (`<name>.map.png`), masks (`<name>.png`, the most probable class) or both.
         device: Where the CRF runs: cpu, cuda, cuda:1, ...
-        background_alpha: Score the background as (1 - largest class score) ** background_alpha, in place of the maps'
-            own; None keeps theirs.
+        background_alpha: Replace the background's score by (1 - largest class score) ** background_alpha; None keeps
+            the maps' own.
 
     Raises:
         InputError: An option is unknown or out of range.
@@ -61,7 +61,7 @@ class CRFJob:
             raise InputError(f"the background's exponent must be more than 0; found {self.background_alpha}.")
 
     def ledger(self, say: bool = False) -> Ledger:
-        """What is finished of it.
+        """The job's ledger.
 
         Args:
             say: Whether to say how many maps are left out, see `asked_for`.
@@ -89,10 +89,10 @@ class CRFJob:
         Args:
             num_workers: Threads, one image each; None means one per core.
             progress: Whether to show a bar.
-            keep: Accept finished score maps although their inputs changed.
+            keep: Accept finished score maps even if their inputs changed.
 
         Returns:
-            How many score maps were refined, those of earlier runs not counted.
+            How many score maps this call refined.
 
         Raises:
             InputError: A folder, map or image is missing or damaged, sizes differ, or another run works in `out`.
@@ -101,7 +101,7 @@ class CRFJob:
             raise InputError(f"the number of CRF workers must be 1 or more; found {num_workers}.")
         _check_device(self.device)
         workers = num_workers or cores()
-        self.ledger()  # complains before there is a folder
+        self.ledger()  # fails before a folder is created
         with locked(self.out):
             ledger = self.ledger(say=True)
             if keep:

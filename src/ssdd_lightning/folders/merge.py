@@ -44,11 +44,11 @@ class MergeInput(NamedTuple):
 
 @dataclass(frozen=True)
 class MergeFolders:
-    """The folders of the parts of a merge.
+    """The input folders of a merge.
 
     Args:
         knowledge: Folder of masks `<name>.png` or score maps `<name>.map.png` (arg max).
-        advice: The same of the advice.
+        advice: The same for the advice.
         differences: Folder with `d_knowledge/<name>.png` and `d_advice/<name>.png`, 8-bit grey, as the static stage's
             `predict` writes them.
 
@@ -66,7 +66,7 @@ class MergeFolders:
                 raise InputError(f"folder {folder} does not exist; run `ssdd predict` of the static stage first.")
 
     def names(self) -> list[str]:
-        """Names of all images with difference maps, sorted, without those of an earlier run; see `asked_for`.
+        """Names of all images with difference maps, sorted, without leftovers of earlier runs; see `asked_for`.
 
         Raises:
             InputError: There is none.
@@ -110,7 +110,7 @@ class MergeFolders:
 
 
 def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress: bool = True) -> int:
-    """Merge every image that has difference maps and write the masks `<name>.png`; what is finished stays.
+    """Merge every image that has difference maps and write the masks `<name>.png`; finished ones are skipped.
 
     Args:
         folders: The parts.

@@ -25,7 +25,7 @@ from ssdd_lightning.storage.threads import in_threads
 
 NAME = "segment"
 OVERLAYS = "overlays"
-DECODERS = 2  # reading a photo takes far less than segmenting it
+DECODERS = 2  # reading a photo takes far less time than segmenting it
 Photo = npt.NDArray[np.uint8]
 
 
@@ -38,8 +38,8 @@ class SegmentJob:
         class_table: Which of the dataset's classes its outputs are.
         out: Folder for `<name>.png`, and `overlays/<name>.jpg`.
         labels: Dataset indices of the foreground classes that each image shows; None lets every class be predicted.
-        overlays: Write the photos coloured by their masks, too.
-        max_side: Photos with a longer side are segmented smaller; None segments all in their own size.
+        overlays: Also write the photos coloured by their masks.
+        max_side: Photos with a longer side are segmented at this size; None segments every photo at its own.
 
     Raises:
         InputError: `max_side` is not above 0.
@@ -68,7 +68,7 @@ class SegmentJob:
             progress: Whether to show a bar.
 
         Returns:
-            How many masks were written, those that were there not counted.
+            How many masks this call wrote.
 
         Raises:
             InputError: A photo is damaged or has no label, `out` holds masks from elsewhere or is the photos' own
@@ -141,7 +141,7 @@ class SegmentJob:
                 print(f"{len(unknown)} photos, such as {unknown[0]}, have labels that this network did not learn.")
 
     def _check_free(self, photos: Mapping[str, Path]) -> None:
-        """Masks from elsewhere, such as ground truth, are neither taken for ours nor overwritten."""
+        """Refuse a folder of masks from elsewhere, such as ground truth: they must not be overwritten."""
         there = [name for name in photos if mask_path(self.out, name).exists()]
         if there:
             raise InputError(
@@ -150,7 +150,7 @@ class SegmentJob:
             )
 
     def _write_overlays(self, photos: Mapping[str, Path], progress: bool) -> None:
-        """A product of their own, so that they can be added without the network."""
+        """Write overlays as a product of their own, so that they can be added later without the network."""
         out = self.out / OVERLAYS
         items = {name: Item((path, mask_path(self.out, name)), (out / f"{name}.jpg",)) for name, path in photos.items()}
 

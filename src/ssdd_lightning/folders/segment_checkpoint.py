@@ -26,7 +26,7 @@ _LOAD_ERRORS = (
     AttributeError,
     EOFError,
     pickle.UnpicklingError,
-    argparse.ArgumentError,  # of jsonargparse, where the stored settings are not those of the stage
+    argparse.ArgumentError,  # from jsonargparse, if the stored settings do not fit the stage
 )
 
 
@@ -36,14 +36,14 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
     Args:
         path: Checkpoint of `ssdd fit`: of the baseline, static or dynamic stage.
         device: Where the network runs.
-        classes: File of class names or their number, for checkpoints that do not keep their classes; see
+        classes: File of class names or their number, for checkpoints that do not store their classes; see
             `ssdd_lightning.data.classes.class_table`.
 
     Returns:
         The stage in eval mode, and the dataset's classes with those of its outputs.
 
     Raises:
-        InputError: The file is no such checkpoint, or its classes are unknown, or others than those given.
+        InputError: The file is not such a checkpoint, or its classes are unknown or differ from those given.
     """
     if not path.is_file():
         raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct the path.")
@@ -65,7 +65,7 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = load_torch(path, mmap=True)  # not read: only the name of the stage is wanted here
+        content = load_torch(path, mmap=True)  # tensors stay on disk: only the name of the stage is needed here
     except InputError as error:
         raise InputError(f"cannot load {path}: {error}") from error
     if not isinstance(content, dict) or "hyper_parameters" not in content:
@@ -104,10 +104,10 @@ def change_protocol(
         scales: Scales of the image whose probabilities are averaged.
         flip: Average over the horizontal flip too.
         crf: Dense CRF after the average, with the checkpoint's own preset and widths if it has any.
-        crf_preset: A dense CRF with these published widths and weights instead, see `DenseCRF`.
+        crf_preset: A dense CRF with published widths and weights instead, see `DenseCRF`.
 
     Raises:
-        InputError: A scale is not above 0, the preset is unknown, or it comes with a crf of False.
+        InputError: A scale is not above 0, the preset is unknown, or it is given although crf is False.
     """
     if scales is not None:
         stage.testing = replace(stage.testing, scales=tuple(scales))
@@ -142,7 +142,7 @@ def _classes(stage: SegmentationStage, path: Path, given: str | None) -> ClassTa
 
 
 def _stage_class(class_path: str, path: Path) -> type[SegmentationStage]:
-    """The class of a stage by its import path, among the modules that are loaded: nothing is imported for it."""
+    """Find a stage's class by its import path among the loaded modules; nothing is imported."""
     module, _, name = class_path.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     if not (isinstance(found, type) and issubclass(found, SegmentationStage)):

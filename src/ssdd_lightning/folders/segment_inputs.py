@@ -1,4 +1,4 @@
-"""The photos that a user means: files, folders and patterns."""
+"""Finding the photos that a user names: files, folders and patterns."""
 
 import glob
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How good a merge each choice of biases gives, and how well the difference maps rank K and A (scored images only)."""
+"""Scores the merge for each choice of biases, and how well the difference maps tell K from A (scored images only)."""
 
 import itertools
 import math
@@ -34,8 +34,8 @@ class SweepResult:
     Args:
         knowledge: mIoU of K in [0, 1].
         advice: mIoU of A.
-        oracle: mIoU of the better of both in each pixel.
-        merged: mIoU of the merge by its biases.
+        oracle: mIoU of a merge that takes the better of both at each pixel.
+        merged: mIoU of the merge for each choice of biases.
         advice_right: among the pixels where exactly one of K and A is right, the share where A is.
         auc: area under the ROC curve when these pixels are ranked by w = d_K - d_A, by d_K and by -d_A.
         images: number of images.
@@ -51,7 +51,7 @@ class SweepResult:
 
     @property
     def best(self) -> MergeBiases:
-        """Biases of the highest mIoU."""
+        """Biases with the highest mIoU."""
         return max(self.merged, key=lambda biases: self.merged[biases])
 
     def to_dict(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class SweepResult:
         }
 
     def table(self) -> str:
-        """A table for the terminal: one row a pair of b_class and b_bg, one column a b_dd, percent."""
+        """A table for the terminal: one row per pair of b_class and b_bg, one column per b_dd, in percent."""
         columns = sorted({biases.dd_bias for biases in self.merged})
         rows = sorted({(biases.class_bias, biases.background_bias) for biases in self.merged})
         cells = [
@@ -105,7 +105,7 @@ def sweep_biases(
 
     Args:
         folders: The parts of the merge.
-        truth: Folder of ground truth masks; pixels of 255 are not counted.
+        truth: Folder of ground truth masks; pixels with 255 are not counted.
         names: Images to score.
         dd: Values of b_dd to try.
         class_: Values of b_class.

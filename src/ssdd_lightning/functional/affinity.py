@@ -33,7 +33,7 @@ def half_plane_offsets(radius: int = 5) -> tuple[tuple[int, int], ...]:
     Raises:
         InputError: for a smaller radius, which leaves no neighbour.
 
-    Example:
+    Examples:
         >>> half_plane_offsets(radius=2)
         ((0, 1), (1, -1), (1, 0), (1, 1))
         >>> len(half_plane_offsets(radius=5))
@@ -56,7 +56,7 @@ def confident_labels(low: Tensor, high: Tensor) -> Tensor:
         B x H x W long: a class where `low` still shows it, background where even `high` shows background, and 255 in
         between, where one of them is 255 and where they contradict each other (`low` a class, `high` background).
 
-    Example:
+    Examples:
         >>> low = torch.tensor([[[0, 0, 8, 8]]])
         >>> high = torch.tensor([[[0, 8, 8, 0]]])
         >>> confident_labels(low, high)  # background, in between, cat, contradiction
@@ -78,7 +78,7 @@ def pair_labels(labels: Tensor, radius: int = 5) -> Tensor:
         B x P x H x W uint8: 0 both are background, 1 both are of one class, 2 they differ, 255 where a label is 255 or
         the pair is invalid.
 
-    Example:
+    Examples:
         >>> labels = torch.tensor([[[0, 0, 8, 8, 255]]])
         >>> pair_labels(labels, radius=2)[:, 0]  # offset (0, 1): every pixel with its right neighbour
         tensor([[[  0,   2,   1, 255, 255]]], dtype=torch.uint8)
@@ -104,7 +104,7 @@ def pair_affinity(features: Tensor, radius: int = 5) -> Tensor:
     Returns:
         B x P x H x W float in [0, 1]; 0 for invalid pairs.
 
-    Example:
+    Examples:
         >>> features = torch.tensor([[[[0.0, 0.0, 1.0]]]])
         >>> pair_affinity(features, radius=2)[:, 0]  # exp(0), exp(-1), and no neighbour
         tensor([[[1.0000, 0.3679, 0.0000]]])
@@ -123,7 +123,7 @@ def affinity_loss(affinity: Tensor, pairs: Tensor) -> Tensor:
     Returns:
         Scalar. A kind without pairs adds 0; without any pair it is 0 and still connected to `affinity`.
 
-    Example:
+    Examples:
         >>> pairs = torch.tensor([[[[0, 1, 2, 255]]]], dtype=torch.uint8)
         >>> affinity = torch.tensor([[[[1.0, 1.0, 0.5, 0.5]]]])
         >>> affinity_loss(affinity, pairs)  # 0 / 4 + 0 / 4 + log(2) / 2

@@ -17,7 +17,7 @@ def normalize_cam(cam: Tensor, image_labels: Tensor) -> Tensor:
     Returns:
         B x (C-1) x H x W float in [0, 1].
 
-    Example:
+    Examples:
         >>> cam = torch.tensor([[[[2.0, 1.0]], [[3.0, 4.0]]]])
         >>> normalize_cam(cam, image_labels=torch.tensor([[True, True, False]]))
         tensor([[[[1.0000, 0.5000]],
@@ -38,7 +38,7 @@ def sum_cams(cams: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     Returns:
         B x (C-1) x H x W float.
 
-    Example:
+    Examples:
         >>> cams = [torch.tensor([[[[1.0]]]]), torch.tensor([[[[0.0, 2.0]]]])]
         >>> sum_cams(cams, size=(1, 2))
         tensor([[[[1., 3.]]]])
@@ -56,7 +56,7 @@ def cam_background(cam: Tensor, alpha: float) -> Tensor:
     Returns:
         B x 1 x H x W float in [0, 1].
 
-    Example:
+    Examples:
         >>> cam = torch.tensor([[[[0.0, 0.5, 1.0]], [[0.0, 0.2, 0.6]]]])
         >>> cam_background(cam, alpha=2)
         tensor([[[[1.0000, 0.2500, 0.0000]]]])

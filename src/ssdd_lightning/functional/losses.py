@@ -38,7 +38,7 @@ def difference_loss(
     Raises:
         InputError: if logits and target differ in size.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[[2.0, -2.0, -2.0, -2.0]]])  # BCE 0.127 where right, 2.127 where wrong
         >>> target = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
         >>> difference_loss(logits, target)  # (1.127 + 0.127) / 2
@@ -80,7 +80,7 @@ def difference_losses(
     Returns:
         Scalar.
 
-    Example:
+    Examples:
         >>> mask, other = torch.tensor([[[0, 1]]]), torch.tensor([[[0, 2]]])
         >>> difference_losses([(torch.zeros(1, 1, 1, 2), mask, other)] * 2)  # 2 log 2
         tensor(1.3863)
@@ -104,7 +104,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> T
     Returns:
         Scalar; 0, connected to `logits`, if no pixel has a label.
 
-    Example:
+    Examples:
         >>> probabilities = torch.tensor([[[[0.8, 0.8, 0.8, 0.5]], [[0.2, 0.2, 0.2, 0.5]]]])
         >>> mask = torch.tensor([[[0, 0, 0, 1]]])
         >>> segmentation_loss(probabilities.log(), mask)  # (-log(0.8) - log(0.5)) / 2

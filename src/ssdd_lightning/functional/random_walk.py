@@ -41,7 +41,7 @@ def random_walk(cam: Tensor, affinity: Tensor, beta: float = 8.0, steps: int = 2
     Raises:
         InputError: for shapes that do not fit, or an option out of range.
 
-    Example:
+    Examples:
         >>> cam = torch.tensor([[[1.0, 0.0, 0.0]]])
         >>> affinity = torch.zeros(4, 1, 3)
         >>> affinity[0, 0, 0] = 1  # the first two pixels belong together, the third stands alone
@@ -69,7 +69,7 @@ def transition_matrix(weights: Tensor, radius: int = 5) -> Tensor:
     Returns:
         BN x BN sparse CSR float, N = HW.
 
-    Example:
+    Examples:
         >>> weights = torch.zeros(1, 4, 1, 3)
         >>> weights[0, 0, 0, 0] = 1  # the first two pixels belong together, the third stands alone
         >>> transition_matrix(weights, radius=2).to_dense()
@@ -150,7 +150,7 @@ def chebyshev_power(exponent: int, tolerance: float) -> tuple[float, ...]:
     Returns:
         Coefficients of T_0, T_1, ...; every second is 0.
 
-    Example:
+    Examples:
         >>> chebyshev_power(2, tolerance=1e-6)  # x^2 = T_0 / 2 + T_2 / 2, with T_2 = 2 x^2 - 1
         (0.5, 0.0, 0.5)
     """

@@ -19,7 +19,7 @@ class MergeBiases:
         background_bias: b_bg, lean towards the mask that says background; the authors' code's own addition.
         failed_ratio: A class failed whose share of pixels kept by the advice is smaller.
 
-    Example:
+    Examples:
         >>> MergeBiases(class_bias=0.0)
         MergeBiases(dd_bias=0.4, class_bias=0.0, background_bias=0.0, failed_ratio=0.5)
     """
@@ -40,7 +40,7 @@ def present_argmax(scores: Tensor, image_labels: Tensor) -> Tensor:
     Returns:
         B x H x W long mask.
 
-    Example:
+    Examples:
         >>> scores = torch.tensor([[[[0.5, 0.1]], [[0.3, 0.4]], [[0.2, 0.5]]]])
         >>> present_argmax(scores, image_labels=torch.tensor([[True, True, False]]))
         tensor([[[0, 1]]])
@@ -58,7 +58,7 @@ def valid_pixels(knowledge: Tensor, advice: Tensor) -> Tensor:
     Returns:
         B x H x W bool.
 
-    Example:
+    Examples:
         >>> knowledge = torch.tensor([[[0, 8, 8, 255]]])
         >>> advice = torch.tensor([[[0, 0, 255, 255]]])
         >>> valid_pixels(knowledge, advice)
@@ -83,7 +83,7 @@ def difference_target(knowledge: Tensor, advice: Tensor) -> Tensor:
     Raises:
         InputError: if the shapes differ.
 
-    Example:
+    Examples:
         >>> knowledge = torch.tensor([[[0, 8, 8, 255]]])
         >>> advice = torch.tensor([[[0, 8, 0, 8]]])
         >>> difference_target(knowledge, advice)
@@ -111,7 +111,7 @@ def failed_classes(knowledge: Tensor, advice: Tensor, image_labels: Tensor, rati
     Raises:
         InputError: if the shapes of the masks differ.
 
-    Example:
+    Examples:
         >>> knowledge = torch.tensor([[[1, 1, 1, 2, 2, 2]]])
         >>> advice = torch.tensor([[[1, 0, 0, 2, 2, 0]]])  # keeps a third of class 1 and two thirds of class 2
         >>> failed_classes(knowledge, advice, image_labels=torch.tensor([[True, True, True]]))
@@ -137,7 +137,7 @@ def class_counts(mask: Tensor, valid: Tensor, num_classes: int) -> Tensor:
     Returns:
         B x C float.
 
-    Example:
+    Examples:
         >>> mask = torch.tensor([[[0, 1, 1, 255]]])
         >>> class_counts(mask, valid=mask != 255, num_classes=3)
         tensor([[1., 2., 0.]])
@@ -162,7 +162,7 @@ def bad_samples(failed: Tensor, image_labels: Tensor, rule: str = "any") -> Tens
     Raises:
         InputError: if the rule is neither.
 
-    Example:
+    Examples:
         >>> image_labels = torch.tensor([[True, True, True]])
         >>> failed = torch.tensor([[False, True, False]])
         >>> bad_samples(failed, image_labels, rule="any"), bad_samples(failed, image_labels, rule="all")
@@ -195,7 +195,7 @@ def merge_bias(
     Returns:
         B x H x W float.
 
-    Example:
+    Examples:
         >>> knowledge, advice = torch.tensor([[[0, 1, 0]]]), torch.tensor([[[0, 0, 1]]])
         >>> failed = torch.tensor([[False, True]])
         >>> merge_bias(knowledge, advice, failed)  # class 1 failed: -1 where K shows it, +1 where A does
@@ -237,7 +237,7 @@ def ssdd_merge(
     Raises:
         InputError: if the shapes of masks and difference maps are not all the same.
 
-    Example:
+    Examples:
         >>> knowledge, advice = torch.tensor([[[1, 1, 1, 1]]]), torch.tensor([[[1, 1, 0, 0]]])
         >>> d_knowledge = torch.tensor([[[0.1, 0.1, 0.9, 0.1]]])
         >>> d_advice = torch.tensor([[[0.1, 0.1, 0.2, 0.8]]])

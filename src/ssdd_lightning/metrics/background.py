@@ -40,7 +40,7 @@ def foreground_counts(
         strongest; (0, c): those of them that are c in the ground truth. Class 0 stands for all pixels: (1, 0) counts
         all, (0, 0) those that are background in the ground truth.
 
-    Example:
+    Examples:
         >>> scores = np.array([[[1.0, 0.36, 0.0]]], np.float32)
         >>> counts = foreground_counts([1], scores, np.array([[1, 0, 0]], np.uint8), num_classes=2)
         >>> counts.sum(axis=2)  # class 1 is strongest in all three pixels and right in one
@@ -73,7 +73,7 @@ class BackgroundCurves:
         counts: 2 x C x 256, see `foreground_counts`, pooled over the split.
         truth: C int64, pixels of every class in the ground truth.
 
-    Example:
+    Examples:
         >>> scores, ground_truth = np.array([[[1.0, 0.36, 0.0]]], np.float32), np.array([[1, 0, 0]], np.uint8)
         >>> counts = foreground_counts([1], scores, ground_truth, num_classes=2)
         >>> curves = BackgroundCurves(counts, np.array([2, 1]))
@@ -111,7 +111,7 @@ class BackgroundCurves:
 def best_point(curve: dict[float, float]) -> tuple[float, float]:
     """Value and mIoU of a curve's highest point, the first of equals.
 
-    Example:
+    Examples:
         >>> best_point({0.2: 0.41, 0.3: 0.47, 0.4: 0.45})
         (0.3, 0.47)
     """

@@ -34,7 +34,7 @@ def boundary_counts(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
     Returns:
         3 x C int64: pixels in both boundary regions of a class, in the ground truth's, in the prediction's.
 
-    Example:
+    Examples:
         >>> ground_truth = np.zeros((5, 5), np.uint8)
         >>> ground_truth[1:4, 1:4] = 1  # all of this square is boundary, save its centre
         >>> boundary_counts(np.zeros_like(ground_truth), ground_truth, num_classes=2)
@@ -59,7 +59,7 @@ def boundary_iou(counts: Counts) -> npt.NDArray[np.float64]:
     Returns:
         C float64 in [0, 1]; NaN where neither mask shows the class.
 
-    Example:
+    Examples:
         >>> boundary_iou(np.array([[16, 4, 0], [16, 8, 0], [16, 4, 0]]))
         array([1. , 0.5, nan])
     """
@@ -71,7 +71,7 @@ def boundary_iou(counts: Counts) -> npt.NDArray[np.float64]:
 def boundary_depth(height: int, width: int) -> int:
     """Depth of the boundary region in pixels: 12 for VOC's 500 x 375.
 
-    Example:
+    Examples:
         >>> boundary_depth(375, 500)
         12
     """
@@ -98,7 +98,7 @@ def trimap_counts(
     Returns:
         K x C x (C+1) int64, a confusion for each width, see `confusion.confusion_matrix`.
 
-    Example:
+    Examples:
         >>> ground_truth = np.array([[0, 0, 0, 1, 1, 1]], np.uint8)
         >>> prediction = np.array([[1, 0, 0, 0, 1, 1]], np.uint8)
         >>> [narrow, wide] = trimap_counts(prediction, ground_truth, num_classes=2, widths=[1, 4])
@@ -118,7 +118,7 @@ def trimap_counts(
 def near_other_value(mask: npt.NDArray[np.uint8], width: int) -> npt.NDArray[np.bool_]:
     """Which pixels have a pixel of another value within `width` of them, H x W; outside the image there is none.
 
-    Example:
+    Examples:
         >>> near_other_value(np.array([[0, 0, 0, 8, 8, 8]], np.uint8), width=1)
         array([[False, False,  True,  True, False, False]])
     """

@@ -22,7 +22,7 @@ def joint_histogram(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
     Raises:
         InputError: The arrays differ in shape or are not uint8.
 
-    Example:
+    Examples:
         >>> ground_truth = np.array([[0, 0, 15, 255]], np.uint8)
         >>> counts = joint_histogram(np.array([[0, 15, 15, 15]], np.uint8), ground_truth)
         >>> counts[0, [0, 15]], counts[15, [0, 15]]
@@ -56,7 +56,7 @@ def confusion_matrix(
     Raises:
         InputError: The masks differ in size, are not uint8, or hold a value that is neither class nor 255.
 
-    Example:
+    Examples:
         >>> ground_truth = np.array([[0, 0, 0, 1, 1, 255]], np.uint8)
         >>> confusion_matrix(np.array([[0, 0, 1, 1, 255, 1]], np.uint8), ground_truth, num_classes=2)
         array([[2, 1, 0],
@@ -87,7 +87,7 @@ class ClassRates(NamedTuple):
         fp: (P - TP) / (T + P - TP), the share of the union that is predicted wrongly (MCTformer, CVPR 2022).
         fn: (T - TP) / (T + P - TP), the share of the union that is missed; iou + fp + fn = 1.
 
-    Example:
+    Examples:
         >>> rates = class_rates(np.array([[3, 1, 0], [0, 4, 0]]))
         >>> rates.iou, rates.fp, rates.fn  # iou + fp + fn = 1
         (array([0.75, 0.8 ]), array([0. , 0.2]), array([0.25, 0.  ]))
@@ -106,7 +106,7 @@ def class_rates(confusion: npt.NDArray[np.integer]) -> ClassRates:
     Args:
         confusion: C x (C+1), see `confusion_matrix`.
 
-    Example:
+    Examples:
         >>> rates = class_rates(np.array([[3, 1, 0], [0, 4, 0]]))
         >>> rates.precision, rates.recall
         (array([1. , 0.8]), array([0.75, 1.  ]))
@@ -130,7 +130,7 @@ def class_rates(confusion: npt.NDArray[np.integer]) -> ClassRates:
 def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
     """IoU of every class, C float64; see `ClassRates`.
 
-    Example:
+    Examples:
         >>> intersection_over_union(np.array([[3, 1, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0]]))  # nothing shows class 2
         array([0.75, 0.8 ,  nan])
     """
@@ -140,7 +140,7 @@ def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[n
 def shown_mean(values: npt.NDArray[np.float64]) -> float:
     """Mean over the classes that occur in ground truth or prediction, which are not NaN; NaN if there is none.
 
-    Example:
+    Examples:
         >>> shown_mean(np.array([0.75, 0.25, np.nan]))
         0.5
     """
@@ -161,7 +161,7 @@ def best_of_both(
     Returns:
         H x W uint8: the ground truth where K or A is right, else K.
 
-    Example:
+    Examples:
         >>> knowledge, advice = np.array([[0, 8, 8]], np.uint8), np.array([[8, 0, 0]], np.uint8)
         >>> best_of_both(knowledge, advice, np.array([[8, 8, 12]], np.uint8))  # A is right, K is right, neither is
         array([[8, 8, 8]], dtype=uint8)

@@ -18,7 +18,7 @@ class SegmentationIoU(Metric):
     Args:
         num_classes: C, background included.
 
-    Example:
+    Examples:
         >>> iou = SegmentationIoU(num_classes=2)
         >>> ground_truth = torch.tensor([[[0, 0, 1, 1, 255]]])
         >>> iou.update(torch.tensor([[[0, 1, 1, 1, 0]]]), ground_truth)

@@ -29,7 +29,7 @@ class AffinityNet(nn.Module):
         frozen_layers: names of the backbone's layers that are not trained (PSA: conv1a, b2, b2_1 and b2_2).
         checkpointing: save memory in training by computing the backbone's activations again.
 
-    Example:
+    Examples:
         >>> network = AffinityNet("test_efficientnet").eval()  # timm's smallest encoder
         >>> network(torch.zeros(1, 3, 64, 96, dtype=torch.uint8)).shape  # 34 pairs a pixel, at stride 8
         torch.Size([1, 34, 8, 12])

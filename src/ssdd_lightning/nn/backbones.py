@@ -46,7 +46,7 @@ class Backbone(nn.Module):
         channels: channels of each feature map, the shallowest (stride 2) first; 0 there if the encoder begins at
             stride 4, as ConvNeXt and PVT do.
 
-    Example:
+    Examples:
         >>> backbone = Backbone("test_efficientnet").eval()  # timm's smallest encoder
         >>> features = backbone(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))
         >>> [tuple(level.shape[1:]) for level in features]

@@ -21,7 +21,7 @@ class ClassificationNetwork(nn.Module):
         frozen_layers: names of the backbone's layers that are not trained (PSA: conv1a, b2, b2_1, b2_2).
         checkpointing: save memory in training by computing the backbone's activations again.
 
-    Example:
+    Examples:
         >>> import torch
         >>> network = ClassificationNetwork(num_classes=21, backbone="test_efficientnet").eval()
         >>> image = torch.zeros(1, 3, 64, 96, dtype=torch.uint8)

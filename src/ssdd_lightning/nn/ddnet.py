@@ -20,7 +20,7 @@ class DDNet(nn.Module):
         frozen_norm: keep all batch normalisation in eval mode with a frozen affine part, as in the authors' code; in
             a fresh DD-Net this makes it the identity.
 
-    Example:
+    Examples:
         >>> ddnet = DDNet(num_classes=3, high_channels=8, low_channels=4, width=16)
         >>> features = ddnet.image_features(high=torch.zeros(1, 8, 4, 4), low=torch.zeros(1, 4, 16, 16))
         >>> knowledge = torch.zeros(1, 8, 8, dtype=torch.long)

@@ -23,7 +23,7 @@ class SegmentationOutput(NamedTuple):
         high: e_h, B x C_h x h x w float, features before the last layer of the head.
         logits: B x C x h x w float.
 
-    Example:
+    Examples:
         >>> import torch
         >>> logits = torch.tensor([[[[2.0, 0.0]], [[1.0, 3.0]]]])
         >>> output = SegmentationOutput(low=torch.zeros(1, 4, 4, 8), high=torch.zeros(1, 8, 1, 2), logits=logits)
@@ -54,7 +54,7 @@ class SegmentationNetwork(nn.Module):
         frozen_layers: names of the backbone's layers that are not trained (the authors': conv1a).
         checkpointing: save memory in training by computing the backbone's activations again.
 
-    Example:
+    Examples:
         >>> import torch
         >>> network = SegmentationNetwork(num_classes=21, backbone="test_efficientnet", head_channels=8).eval()
         >>> low, high, logits = network(torch.zeros(1, 3, 64, 96, dtype=torch.uint8))

@@ -19,7 +19,7 @@ class SSDDOutput(NamedTuple):
         advice_logits: B x 1 x H x W float, logits of d_A.
         failed: B x C bool, classes that failed (Eq. 16).
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[[[0.0, 2.0]]]])
         >>> output = SSDDOutput(torch.tensor([[[0, 1]]]), logits, -logits, failed=torch.tensor([[False, False]]))
         >>> output.knowledge_logits.sigmoid(), output.advice_logits.sigmoid()  # d_K and d_A
@@ -43,7 +43,7 @@ class SSDD(nn.Module):
         frozen_norm: DD-Net's normalisation is frozen, as in the authors' code.
         biases: what the merge leans to (Eq. 16 and 17).
 
-    Example:
+    Examples:
         >>> ssdd = SSDD(num_classes=2, high_channels=8, low_channels=4, width=16, biases=MergeBiases(dd_bias=2.0))
         >>> high, low = torch.zeros(1, 8, 1, 2), torch.zeros(1, 4, 4, 8)
         >>> knowledge, advice = torch.tensor([[[1, 1, 0, 0]]]), torch.tensor([[[1, 1, 1, 0]]])

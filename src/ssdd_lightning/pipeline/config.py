@@ -1,4 +1,4 @@
-"""YAML files of a stage: reading them, what they extend, and settings in place of theirs."""
+"""A stage's YAML files: reading them, following `extends`, overriding settings."""
 
 import json
 import re
@@ -21,7 +21,7 @@ EXTENDS = "extends"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's numbers: 1e-3 is one."""
+    """Reads numbers as YAML 1.2 does: `1e-3` is one."""
 
 
 _Loader.add_implicit_resolver(
@@ -31,18 +31,18 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class StageConfig:
-    """What a stage is configured by.
+    """The configuration of a stage.
 
     Args:
-        files: YAML files; later ones change earlier ones.
-        settings: Dotted names and plain values that change all of them, `{"trainer.max_epochs": 1}`.
+        files: YAML files; later ones override earlier ones.
+        settings: Dotted names and plain values that override all files, such as `{"trainer.max_epochs": 1}`.
     """
 
     files: tuple[Path, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def content(self) -> dict[str, Any]:
-        """All of it as one nested dictionary.
+        """Everything as one nested dictionary.
 
         Raises:
             InputError: A file cannot be read.
@@ -51,11 +51,11 @@ class StageConfig:
         return merged(*(read_config(path) for path in self.files), with_new_names(given, "the settings"))
 
     def with_settings(self, settings: Mapping[str, Any]) -> "StageConfig":
-        """The same with more settings."""
+        """Return a copy with more settings."""
         return StageConfig(self.files, {**self.settings, **settings})
 
     def words(self) -> list[str]:
-        """The same as options of a command, for messages."""
+        """The same configuration as command-line options, for messages."""
         return [*(f"--config={path}" for path in self.files), *(f"--{k}={v}" for k, v in self.settings.items())]
 
 
@@ -63,7 +63,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Read a YAML file, or one of the package by its name (see `config_file`), and below it what it extends.
 
     Raises:
-        InputError: A file is missing, is no YAML, holds no sections, or extends itself.
+        InputError: A file is missing, is not YAML, has no sections, or extends itself.
     """
     content: dict[str, Any] = {}
     for source in reversed(config_chain(path)):
@@ -74,7 +74,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def config_chain(path: Path) -> list[Path]:
-    """A YAML file, the one that it extends, the one that this extends, and so on.
+    """List a YAML file, the one that it extends, and so on.
 
     Raises:
         InputError: As `read_config`.
@@ -93,7 +93,7 @@ def config_chain(path: Path) -> list[Path]:
 
 
 def parse_value(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
-    """A value as YAML reads it: `[1, 2]`, `null`, `1e-3`."""
+    """Parse a value as YAML does: `[1, 2]`, `null`, `1e-3`."""
     return yaml.load(text, Loader=_Loader)
 
 
@@ -101,7 +101,7 @@ def parse_settings(options: Sequence[str]) -> dict[str, Any]:
     """Read `KEY=VALUE` as settings.
 
     Raises:
-        InputError: There is no key or no value.
+        InputError: The key or the value is missing.
     """
     for option in options:
         if not all(option.partition("=")[:2]):
@@ -117,7 +117,7 @@ def _setting(key: str, text: str) -> Any:  # noqa: ANN401
 
 
 def with_contents(words: Sequence[str]) -> list[str]:
-    """The words of a command with the content of each YAML file, what it extends included, in place of its path."""
+    """Replace the path of each YAML file in a command line by its content, including what it extends."""
     result: list[str] = []
     option = ""
     for word in words:
@@ -134,7 +134,7 @@ def with_contents(words: Sequence[str]) -> list[str]:
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries, later ones over earlier ones; arguments of a class go with it when another one is named."""
+    """Merge nested dictionaries, later over earlier; another `class_path` drops the arguments of the earlier class."""
     result: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():
@@ -175,12 +175,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def config_files(words: Sequence[str]) -> list[Path]:
-    """YAML files that the options of a stage command name, in their order."""
+    """YAML files named in the options of a stage command, in order."""
     return [Path(path) for path in _values(words, *_CONFIGS)]
 
 
 def chosen_dataset(words: Sequence[str]) -> str:
-    """The dataset in the options of a stage command: the last `--dataset`, else that of the last YAML with one; or VOC.
+    """Dataset of a stage command: the last `--dataset`, else that of the last YAML that names one, else VOC.
 
     Raises:
         InputError: A YAML file cannot be read.
@@ -190,7 +190,7 @@ def chosen_dataset(words: Sequence[str]) -> str:
 
 
 def _values(words: Sequence[str], *options: str) -> list[str]:
-    """Values of options in either spelling, `--option value` and `--option=value`."""
+    """Values of some options, in either spelling: `--option value` and `--option=value`."""
     values = []
     for word, following in zip_longest(words, words[1:]):
         name, equals, value = word.partition("=")
@@ -200,6 +200,6 @@ def _values(words: Sequence[str], *options: str) -> list[str]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """The value, if it holds plain values only: no dates, no sets, nothing that holds itself."""
+    """Return the value if it holds plain values only: no dates, no sets, no cycles."""
     json.dumps(value)
     return value

@@ -1,4 +1,4 @@
-"""One sentence, with file, line and remedy, instead of the parser's account of a wrong option."""
+"""Turns the parser's report about a wrong option into one sentence with file, line and remedy."""
 
 import difflib
 import importlib
@@ -31,18 +31,18 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     """Say what is wrong with an option, where, and what to write instead.
 
     Args:
-        message: What jsonargparse says: nested lines, the reason in the innermost one.
-        words: The subcommand and its options, to find the place.
+        message: jsonargparse's message: nested lines, with the reason in the innermost one.
+        words: The subcommand and its options, to find where the option was written.
         options: Dotted names of the command's own options, for a suggestion.
 
     Returns:
-        One sentence; for a message of an unknown kind the message itself on one line, with the place.
+        One sentence. A message of an unknown kind comes back on one line, with the place.
     """
     if unknown := _UNKNOWN.search(message):
         key = next(group for group in unknown.groups() if group).lstrip("-")
         owner = _owner(_until(message, unknown))
         *groups, name = [*_GROUP.findall(_until(message, unknown)), *key.split(".")] if owner else [key]
-        for group in groups:  # a value of the owner's, such as its CRF
+        for group in groups:  # an option of one of the owner's values, such as its CRF
             owner = _member(owner, group)
         return _unknown_option(name, owner, words, options)
     if no_class := _NO_CLASS.search(message):
@@ -60,18 +60,18 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
 
 
 def _until(message: str, found: re.Match[str]) -> str:
-    """The message up to the end of the line that complains; what it names last is what it complains about."""
+    """Cut the message after the line that reports the mistake; the last name before the cut is the culprit."""
     return message[: found.end()] + message[found.end() :].partition("\n")[0]
 
 
 def _owner(message: str) -> type | None:
-    """Class that an option was meant for; None if it is one of the command's own."""
+    """Class that an option was meant for; None for the command's own options."""
     named = _CLASS.findall(message)
     return _import(named[-1]) if named else None
 
 
 def _member(owner: type | None, name: str) -> type | None:
-    """Class of a dataclass among the options of a class; the class itself if there is none of that name."""
+    """Dataclass that an option of a class takes; the class itself if the option takes none."""
     hints = {} if owner is None else get_type_hints(owner.__init__)  # type: ignore[misc]
     kinds = [kind for kind in (hints.get(name), *get_args(hints.get(name))) if is_dataclass(kind)]
     return kinds[0] if kinds else owner  # type: ignore[return-value]

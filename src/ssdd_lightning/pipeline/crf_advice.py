@@ -1,4 +1,4 @@
-"""Advice from knowledge alone: the dense CRF of maps, or of hard masks that are made soft first."""
+"""Advice from knowledge alone: a dense CRF of score maps, or of masks that are softened first."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,17 +23,17 @@ CONFIDENCE = 0.7
 
 
 def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out: Path, device: str) -> None:
-    """Write the dense CRF (preset psa, 10 iterations) of every knowledge mask or map as maps; what is finished stays.
+    """Refine every knowledge mask or map with a dense CRF (preset psa, 10 iterations); finished images are skipped.
 
     Args:
         images: Folder of photos.
         knowledge: Folder of masks or maps.
         labels: Image name -> dataset indices of its foreground classes; only these and background take part.
-        out: Folder to write; what it takes from the knowledge is kept beside it until all is done.
+        out: Folder for the score maps. The CRF's inputs stay beside it until all images are done.
         device: Where the CRF runs.
 
     Raises:
-        InputError: A file is missing or damaged, of another size than its image, or lacks a labelled class.
+        InputError: A file is missing or damaged, differs in size from its image, or lacks a labelled class.
     """
     unary, photos = out.with_name(f"{out.name}_unary"), find_images(images)
     sources = {name: find_guide(knowledge, name, "knowledge") for name in labels}
@@ -55,7 +55,7 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
         write_map(target, [0, *labels[name]], scores)
 
     def make(pending: list[str]) -> Iterator[str]:
-        """Write all unaries, so that the CRF is asked for all images: its own ledger knows which of them changed."""
+        """Write the unaries of all images; the CRF's own ledger then decides which of them to refine."""
         shutil.rmtree(unary, ignore_errors=True)
         for _ in Progress(in_threads(write, labels, cores()), "CRF unary", len(labels), unit="image"):
             pass
@@ -67,15 +67,15 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
 
 
 def unary_of(path: Path, labels: Labels) -> npt.NDArray[np.float32]:
-    """Probabilities of background and the image's classes by a mask or maps.
+    """Turn a mask or score maps into probabilities of background and the image's classes.
 
     Args:
         path: Mask or maps.
         labels: Dataset indices of the image's foreground classes.
 
     Returns:
-        n x H x W float32: a map's own channels; for a mask `CONFIDENCE` at its label and the rest shared. All equal
-        where the mask says 255 or an absent class.
+        n x H x W float32. Score maps keep their channels. A mask gives `CONFIDENCE` to its label and shares the rest
+        among the other classes; where it holds 255 or an absent class, all are equal.
 
     Raises:
         InputError: Maps lack a labelled class.

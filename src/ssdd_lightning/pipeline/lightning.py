@@ -41,31 +41,31 @@ _NOT_BUILT = re.compile(r"Problem with given class_path '([^']+)':\s*(.+)")
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Write the configuration of a fit into the run's own folder, and hand it to the logger.
+    """Writes the configuration of a fit into the run's own folder and passes it to the logger.
 
-    Lightning's default writes `./config.yaml` when there is no log folder, one file for all runs of W&B, and lets a
-    later `test` overwrite it.
+    Lightning's own callback writes `./config.yaml` if there is no log folder, shares one file among all W&B runs, and
+    lets a later `test` overwrite it.
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save once, at the start of a fit."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a broadcast, which every process must ask for
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # a broadcast: every process must call it
         if stage != "fit" or not trainer.is_global_zero:
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "config.yaml"
         self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
         for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(path.read_text()))  # `self.config` holds objects of the parser too
+            logger.log_hyperparams(yaml.safe_load(path.read_text()))  # `self.config` also holds objects of the parser
 
 
 class SSDDCommandLine(LightningCLI):
-    """Any stage as model; the number of classes comes from the data."""
+    """Command line for any stage; the number of classes comes from the data."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Link the number of classes; add the callbacks every run has, all under `trainer.default_root_dir`.
+        """Link the number of classes, and add the callbacks of every run, which write to `trainer.default_root_dir`.
 
-        `checkpoints/last.ckpt` is the end of the last epoch: choosing the best one would need ground truth masks.
+        The checkpoint kept is that of the last epoch: choosing the best one would need ground truth masks.
         """
         help_text = "dataset: voc, coco, or folder for your own photos; decides the options of data"
         parser.add_argument(OPTION, type=str | None, default=dataset_name(self.datamodule_class), help=help_text)
@@ -85,7 +85,7 @@ class SSDDCommandLine(LightningCLI):
     """Whether what there is counts as finished, although what it was made from changed."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
-        """Parse words or take values; Lightning's own also warns whenever the process has arguments of its own."""
+        """Parse words or take values; Lightning's version also warns if the process has arguments of its own."""
         try:
             if isinstance(args, StageCall):
                 self.keep = args.keep
@@ -150,18 +150,18 @@ class SSDDCommandLine(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Name the subcommands and the arguments that are no options of theirs."""
+        """Name the subcommands, and their arguments that are not options."""
         hidden = LightningCLI.subcommands()
         return {**hidden, "predict": hidden["predict"] | {"return_predictions"}}
 
     def fit(self, model: Stage, datamodule: WeakDataModule, ckpt_path: str | None = None, **options: Any) -> None:  # noqa: ANN401
-        """Run `fit`, unless it is finished; an interrupted one goes on at its last checkpoint.
+        """Run `fit` unless it is finished; an interrupted one continues from its last checkpoint.
 
         Args:
             model: The stage.
             datamodule: Its data.
-            ckpt_path: A checkpoint to go on from, whatever made it; None leaves it to the ledger.
-            **options: Others of `Trainer.fit`.
+            ckpt_path: A checkpoint to continue from, whatever made it; None lets the ledger decide.
+            **options: Further arguments of `Trainer.fit`.
         """
         if self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
@@ -194,7 +194,7 @@ class SSDDCommandLine(LightningCLI):
         self._write_files("test", **arguments)
 
     def predict(self, **arguments: Any) -> None:  # noqa: ANN401
-        """Run `predict` on the images that are not finished; its product is on disk, so nothing is kept in memory."""
+        """Run `predict` on the images that are not finished; results go to disk and are not kept in memory."""
         self._write_files("predict", return_predictions=False, **arguments)
 
     def _write_files(
@@ -217,10 +217,10 @@ class SSDDCommandLine(LightningCLI):
             getattr(self.trainer, command)(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
 
     def ledger(self, command: Literal["fit", "test", "predict"], checkpoint: Path | None = None) -> Ledger:
-        """What is finished of a command with these objects.
+        """The ledger of a command with these objects.
 
         Args:
-            command: Which one.
+            command: fit, test or predict.
             checkpoint: Where the weights of `test` and `predict` come from.
         """
         self.datamodule.setup(command)
@@ -240,7 +240,7 @@ class SSDDCommandLine(LightningCLI):
 
 
 def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:
-    """Open it once: Lightning answers a damaged one with a traceback."""
+    """Open the checkpoint once, because Lightning meets a damaged one with a traceback."""
     try:
         content = load_torch(path, mmap=True)
     except InputError as error:
@@ -259,12 +259,12 @@ def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:
 
 
 def _rank() -> int:
-    """Number of this process, known before the processes know each other."""
+    """Rank of this process, known before the process group exists."""
     return int(getattr(rank_zero_only, "rank", None) or 0)
 
 
 def _last_checkpoint(config: Namespace) -> str:
-    """The checkpoint that the run of these options left."""
+    """The last checkpoint of the run that these options describe."""
     path = Path(config.checkpoint.dirpath or _checkpoint_folder(config.trainer.default_root_dir)) / "last.ckpt"
     if not path.is_file():
         raise InputError(
@@ -280,12 +280,12 @@ def _checkpoint_folder(root: str | Path | None) -> str:
 
 @dataclass(frozen=True)
 class StageCall:
-    """A command of a stage, called with values instead of words.
+    """A stage command, given as values instead of command-line words.
 
     Args:
         command: fit, validate, test or predict; None builds the objects of a fit and runs nothing.
         config: YAML files and settings.
-        keep: Accept the product as it is, although what it was made from changed.
+        keep: Accept the product as it is, even if its inputs changed.
     """
 
     command: str | None
@@ -293,17 +293,17 @@ class StageCall:
     keep: bool = False
 
     def values(self) -> dict[str, Any]:
-        """As the parser takes them."""
+        """The values in the form that the parser takes."""
         content = self.config.content()
         return content if self.command is None else {"subcommand": self.command, self.command: content}
 
     def words(self) -> list[str]:
-        """The same as words, for messages."""
+        """The same as command-line words, for messages."""
         return [self.command or "fit", *self.config.words()]
 
 
 def run_command(words: Sequence[str]) -> SSDDCommandLine:
-    """Run `fit`, `validate`, `test` or `predict` as the command line has it.
+    """Run `fit`, `validate`, `test` or `predict` as the command line does.
 
     Args:
         words: The subcommand and its options.
@@ -320,7 +320,7 @@ def run_stage(command: str, config: StageConfig, keep: bool = False) -> SSDDComm
     Args:
         command: Which of them.
         config: YAML files and settings.
-        keep: Accept the product as it is, although what it was made from changed.
+        keep: Accept the product as it is, even if its inputs changed.
 
     Returns:
         As `run_command`.
@@ -329,12 +329,12 @@ def run_stage(command: str, config: StageConfig, keep: bool = False) -> SSDDComm
 
 
 def build_stage(config: StageConfig) -> SSDDCommandLine:
-    """Build model, data and trainer in silence and run nothing: mistakes that their constructors see come to light.
+    """Build model, data and trainer without output and run nothing, so that their constructors find mistakes early.
 
     Args:
         config: YAML files and settings of a fit.
     """
-    logging.disable(logging.INFO)  # what the trainer says of the machine will be said by the run itself
+    logging.disable(logging.INFO)  # the run itself will say what the trainer says of the machine
     try:
         return _command_line(StageCall(None, config), _data_of(config), run=False)
     finally:
@@ -342,7 +342,7 @@ def build_stage(config: StageConfig) -> SSDDCommandLine:
 
 
 def stage_ledger(command: Literal["fit", "test", "predict"], config: StageConfig) -> Ledger:
-    """What is finished of a stage's command; nothing is run.
+    """The ledger of a stage's command; nothing is run.
 
     Args:
         command: Which one.
@@ -359,12 +359,12 @@ def _data_of(config: StageConfig) -> type[WeakDataModule]:
 
 def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: bool) -> SSDDCommandLine:
     torch.set_float32_matmul_precision("high")
-    # abbreviations: a misspelt option that begins like another one would pass for it
+    # no abbreviations: a misspelt option could pass for another one
     strict = {"allow_abbrev": False, "exit_on_error": False}
     interruption = Interruption()
     with warnings.catch_warnings():
-        # Lightning calls three functions of jsonargparse that newer versions announce to drop. So does SaveRunConfig:
-        # without `skip_none` nulls would not be written, and the new name of it came with jsonargparse 4.49.
+        # Lightning calls three functions of jsonargparse that newer versions deprecate. So does SaveRunConfig: only
+        # `skip_none` makes it write nulls, and its new name exists since jsonargparse 4.49.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"\s*skip_none parameter")
         # torchmetrics: such classes have no weight in the classifier's average precision
@@ -383,7 +383,7 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
                 args=args,
                 run=run,
             )
-        except RuntimeError as error:  # torch's, of loader workers that the same signal ended
+        except RuntimeError as error:  # from torch, if the same signal ended its loader workers
             if interruption.signum is None:
                 raise
             raise Interrupted(interruption.signum) from error

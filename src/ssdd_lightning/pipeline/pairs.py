@@ -36,8 +36,8 @@ def complete_names(parts: Mapping[str, Collection[str]], guides: Sequence[str], 
 
     Args:
         parts: What an image needs ("image", "knowledge", ...) -> names that have it.
-        guides: Parts whose names count; images that none of these names are left out without a word.
-        skip_missing: Go on with the complete ones; else anything missing is an error.
+        guides: Parts that decide which images count; images in none of them are dropped silently.
+        skip_missing: Continue with the complete images; otherwise anything missing is an error.
 
     Returns:
         The complete names, sorted.
@@ -62,7 +62,7 @@ def complete_names(parts: Mapping[str, Collection[str]], guides: Sequence[str], 
 
 
 def shown_labels(folder: Path, names: Sequence[str], progress: bool = True) -> dict[str, Labels]:
-    """Take for an image's labels the foreground classes that its mask, or the arg max of its maps, shows.
+    """Take the foreground classes in an image's mask, or in the arg max of its score maps, as its labels.
 
     Args:
         folder: Folder of masks or maps.

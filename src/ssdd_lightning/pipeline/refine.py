@@ -41,12 +41,12 @@ class RefineOptions:
     Args:
         images: Folder of photos.
         knowledge: Folder of masks `<name>.png` or maps `<name>.map.png`.
-        advice: The same of another origin, or "crf": the dense CRF of the knowledge.
+        advice: A folder like `knowledge`, from another source, or "crf": the dense CRF of the knowledge.
         out: Folder for everything that is written.
         labels: File of image-level labels; None takes the classes that each knowledge mask shows.
         classes: File of class names or their number; None takes them from the labels, see `table_of_labels`.
-        truth: Folder of true masks, for scoring only.
-        skip_missing: Go on without images that lack a photo, knowledge, advice or labels.
+        truth: Folder of ground truth masks, for scoring only.
+        skip_missing: Leave out images that lack a photo, knowledge, advice or labels.
         recipe: Network and training.
         device: cpu, cuda or auto.
     """
@@ -67,8 +67,8 @@ def refine(options: RefineOptions) -> Scorecard | None:
     """Train a static stage on knowledge and advice, then merge them.
 
     Writes `refined/<name>.png` (merged masks), `refined/d_knowledge` and `refined/d_advice` (difference maps), for
-    "crf" also `advice`, and with truth `scores.json`, all under `out`. Called again it goes on where it stopped, or
-    makes anew what depends on whatever changed; see `ssdd_lightning.storage.ledger`.
+    "crf" also `advice`, and with truth `scores.json`, all under `out`. A second call continues where the first one
+    stopped, and redoes what depends on changed inputs; see `ssdd_lightning.storage.ledger`.
 
     Returns:
         Scores of the merged masks beside knowledge, advice and oracle; None without truth.
@@ -115,7 +115,7 @@ class _Refinement:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a checkpoint of a training."""
+        """Whether a training left a checkpoint."""
         return self.checkpoint.is_file()
 
     @property
@@ -125,12 +125,12 @@ class _Refinement:
 
     @cached_property
     def scored_names(self) -> list[str]:
-        """Images to refine that have a true mask."""
+        """Images to refine that have ground truth."""
         truth = self.options.truth
         return [] if truth is None else [name for name in self.names if mask_path(truth, name).is_file()]
 
     def check_folders(self) -> None:
-        """Refuse to write into what is read, and truth that fits no image."""
+        """Refuse an output folder that is also an input, and ground truth that matches no image."""
         truth, out = self.options.truth, self.out
         inputs = (self.options.images, self.options.knowledge, self.options.advice, truth)
         written = {folder.resolve() for folder in (out, out / "advice", self.refined)}
@@ -147,13 +147,13 @@ class _Refinement:
 
     def prepare(self) -> None:
         """Write labels and classes."""
-        # with a suffix, for readers of label files drop the last one if it is an image's
+        # with a suffix, because readers of label files drop one image suffix
         labels = json.dumps({f"{name}.jpg": shown for name, shown in self.labels.items()})
         _write(self.out / "labels.json", labels)
         _write(self.out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
 
     def make_advice(self) -> None:
-        """Make the advice of the knowledge, by the dense CRF."""
+        """Make the advice: the dense CRF of the knowledge."""
         options = self.options
         make_advice(options.images, options.knowledge, self.labels, self.advice, _device(options.device))
 
@@ -177,7 +177,7 @@ class _Refinement:
         _write(self.config_path, yaml.safe_dump(config, sort_keys=False))
 
     def check_network(self) -> None:
-        """Before anything that takes long: build the stage and read its weights."""
+        """Build the stage and read its weights before any long step."""
         if self.begun:
             return
         stage = build_stage(self.config).model
@@ -185,7 +185,7 @@ class _Refinement:
             load_backbone_weights(stage.network.backbone, stage.backbone_weights)
 
     def check_truth(self, truth: Path) -> None:
-        """Likewise: score the knowledge, so that truth which does not fit stops nothing at the end."""
+        """Score the knowledge before any long step, so that unusable ground truth fails now and not at the end."""
         if not self.begun:
             evaluate_folders(self.options.knowledge, truth, self.scored_names, dict(enumerate(self.table.names)))
 

@@ -1,4 +1,4 @@
-"""Network and training of a refinement, with defaults that need no thought, as a stage's configuration."""
+"""Network and training options of a refinement, and the stage's configuration made from them."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -25,14 +25,14 @@ class Recipe:
 
     Args:
         backbone: resnet38 (with the paper's head) or timm's name of the encoder (with an FPN).
-        weights: What it starts from: imagenet, offline, none, or a file; None takes ImageNet's from the package of
-            the extra `offline` where it has this backbone, else from timm's hub.
-        epochs: Epochs of training; None: 10, or as many tens as make 300 steps.
-        batch_size: Images a batch.
+        weights: Starting weights: imagenet, offline, none, or a file. None takes ImageNet's, from the package of the
+            extra `offline` if it has this backbone, else from timm's hub.
+        epochs: Epochs of training. None means 10, or the smallest multiple of 10 that makes 300 steps.
+        batch_size: Images per batch.
         crop_size: Side of the training crop; None takes it from the images, see `default_crop`.
         num_workers: Loader processes.
-        seed: Seed of everything, 0 or more.
-        settings: More options of the stage, {"trainer.precision": "16-mixed"}.
+        seed: Random seed, 0 or more.
+        settings: Further options of the stage, such as {"trainer.precision": "16-mixed"}.
     """
 
     backbone: str = OFFLINE[0]
@@ -52,7 +52,7 @@ class Recipe:
 
 
 def default_crop(sizes: Sequence[tuple[int, int]]) -> int:
-    """Side of the training crop: the images' median longest side, in whole strides of 32, from 64 to 448 (paper).
+    """Side of the training crop: the images' median longest side as a multiple of 32, from 64 to the paper's 448.
 
     Args:
         sizes: (height, width) of every image.
@@ -62,18 +62,18 @@ def default_crop(sizes: Sequence[tuple[int, int]]) -> int:
 
 
 def default_epochs(images: int, batch_size: int) -> int:
-    """Epochs of training: the paper's 10, or as many tens as make 300 steps."""
+    """Epochs of training: the paper's 10, or the smallest multiple of 10 that makes 300 steps."""
     steps = max(1, images // max(1, batch_size))
     return EPOCHS * -(-STEPS // (EPOCHS * steps))
 
 
 def stage_config(recipe: Recipe, data: dict[str, Any], crop: int, device: str, images: int) -> dict[str, Any]:
-    """Configure the static stage as a YAML of `ssdd fit` does.
+    """Build the configuration of the static stage, as a YAML of `ssdd fit` holds it.
 
     Args:
         recipe: Network and training.
         data: Arguments of the data module that say where the files are.
-        crop: Side of the training crop; the longest side is drawn from it to 8/7 of it, as in the paper.
+        crop: Side of the training crop; the longest side is drawn between 1 and 8/7 of it, as in the paper.
         device: cpu or cuda.
         images: Number of images.
     """

@@ -1,4 +1,4 @@
-"""Options under their names of version 0.1: understood for one more version, with a warning."""
+"""Options under the names they had in version 0.1: accepted for one more version, with a warning."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -62,7 +62,7 @@ def with_new_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def words_with_new_names(words: Sequence[str]) -> list[str]:
-    """The words of a command with every option under its new name."""
+    """Command-line words with every option under its new name."""
     result = []
     for word in words:
         option, equals, value = word.partition("=")

@@ -27,12 +27,12 @@ class Scores:
     class_names: dict[int, str]
 
     def card(self, predictions: Path, names: Sequence[str], advice: Path | None = None) -> Scorecard:
-        """Score a folder; with a second one its scores and the oracle merge are companions."""
+        """Score a folder. With a second one, its scores and the oracle merge become companions."""
         return evaluate_folders(predictions, self.truth, names, self.class_names, advice=advice)
 
     @staticmethod
     def row(what: str, split: str, card: Scorecard, seconds: float | None) -> dict[str, Any]:
-        """One row: mIoU and coverage of a scorecard as fractions, and how long the making took."""
+        """One row: mIoU and coverage of a scorecard as fractions, and how long its product took."""
         return {"what": what, "split": split, "miou": card.miou, "coverage": card.coverage, "seconds": seconds}
 
 

@@ -184,7 +184,7 @@ class Pipeline:
         options: See `RunOptions`.
 
     Raises:
-        InputError: A YAML is missing, a step to keep is none, or the data is of no devkit.
+        InputError: A YAML is missing, a step to keep does not exist, or the data is not a devkit's.
     """
 
     def __init__(self, options: RunOptions) -> None:
@@ -309,7 +309,7 @@ class Pipeline:
         """The YAML of a stage with the user's settings.
 
         Raises:
-            InputError: A section is none.
+            InputError: A section is not a mapping.
         """
         content = self.config(stage).with_settings(self.options.settings).content()
         for section in ("model", "data", "trainer"):

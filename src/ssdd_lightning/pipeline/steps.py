@@ -25,7 +25,7 @@ class Step(ABC):
 
     Args:
         name: Where its product lies in the run.
-        folder: The same as a path; its entry in the ledger lies there too.
+        folder: Folder of the product and of its entry in the ledger.
         needs: Names of the steps whose products it is made from.
     """
 
@@ -39,16 +39,16 @@ class Step(ABC):
         """Do what is not finished.
 
         Args:
-            keep: Accept the product as it is, although what it was made from changed.
+            keep: Accept the product as it is, even if its inputs changed.
         """
 
     @abstractmethod
     def ledger(self) -> Ledger:
-        """What is finished of it; what it is made from must be there."""
+        """The step's ledger; the products it needs must exist."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What it is configured by, as plain values."""
+        """Its configuration as plain values."""
 
     @property
     def entry(self) -> Path:
@@ -57,12 +57,12 @@ class Step(ABC):
 
     @property
     def made(self) -> bool:
-        """Whether there is a product, of whatever."""
+        """Whether a product exists, whatever it was made from."""
         return self.entry.is_file()
 
     @property
     def seconds(self) -> float:
-        """How long the product took, by its entry in the ledger."""
+        """How long the product took, according to its entry in the ledger."""
         return float(json.loads(self.entry.read_text())["seconds"])
 
     def state(self) -> str:
@@ -83,9 +83,9 @@ class StageStep(Step):
     """`fit`, `predict` or `test` of a stage.
 
     Args:
-        name: As `Step`, and the two that follow.
-        folder: See there.
-        needs: See there.
+        name: See `Step`.
+        folder: See `Step`.
+        needs: See `Step`.
         command: fit, predict or test.
         config: The stage's YAML and settings.
     """
@@ -94,7 +94,7 @@ class StageStep(Step):
     config: StageConfig
 
     def run(self, keep: bool = False) -> None:
-        """Run the command, in processes of its own if there are to be several."""
+        """Run the command: in this process, or in new ones if it takes several."""
         from ssdd_lightning.pipeline.lightning import run_stage
 
         if self._processes == 1:
@@ -109,7 +109,7 @@ class StageStep(Step):
         if status > 128:
             raise Interrupted(status - 128)
         if status:
-            sys.exit(status)  # it said why
+            sys.exit(status)  # the command said why
 
     def ledger(self) -> Ledger:
         """See `Step`."""
@@ -123,7 +123,7 @@ class StageStep(Step):
 
     @property
     def _processes(self) -> int:
-        """1, or more; Lightning starts the others by the command of this process."""
+        """1, or more than 1; Lightning starts the others by repeating the command of the first."""
         trainer = self.config.content().get("trainer", {})
         return 1 if trainer.get("devices", 1) in (1, "1") and trainer.get("num_nodes", 1) in (1, "1") else 2
 
@@ -133,13 +133,13 @@ class CRFStep(Step):
     """A folder of score maps through the dense CRF.
 
     Args:
-        name: As `Step`, and the two that follow.
-        folder: See there.
-        needs: See there.
+        name: See `Step`.
+        folder: See `Step`.
+        needs: See `Step`.
         images: Folder of photos.
         maps: Folder of score maps.
-        crf: Preset, and values in place of its own.
-        background_alpha: Score the background anew; None leaves it.
+        crf: Preset, and values that override it.
+        background_alpha: Recompute the background's scores with this power; None keeps them.
     """
 
     images: Path

@@ -1,4 +1,4 @@
-"""A whole run as one product: whether anything may have changed, asked before torch builds a single network."""
+"""A whole run as one product, so that a finished run is recognised before any network is built."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -18,12 +18,12 @@ PHASES = tuple(field.name for field in fields(Splits))
 def run_ledger(folder: Path, steps: Iterable[Step], settings: Mapping[str, Any], sources: Sequence[Path]) -> Ledger:
     """The ledger of a run: everything it reads, and everything that its steps wrote.
 
-    It says that nothing is left to do, or that something may be. What that is, the ledgers of the steps know.
+    It tells whether something may be left to do. The ledgers of the steps tell what.
 
     Args:
         folder: Where the entry lies, with `results.json` and `pictures`.
         steps: All steps.
-        settings: What decides the run beside the settings of its steps.
+        settings: What decides the run besides the settings of its steps.
         sources: Every file that it reads: photos, labels, ground truth, lists, weights.
     """
     steps = list(steps)
@@ -68,7 +68,7 @@ def sources_of(steps: Iterable[Step], photos: Photos) -> list[Path]:
 
 
 def _files_by_image(folders: Iterable[Path]) -> dict[str, list[Path]]:
-    """Masks, score maps and difference maps in folders and the folders right below, by the image's name."""
+    """Masks, score maps and difference maps in folders and their direct subfolders, by image name."""
     found: dict[str, list[Path]] = {}
     for folder in dict.fromkeys(folders):
         for path in sorted((*folder.glob("*.png"), *folder.glob("d_*/*.png")), key=str):

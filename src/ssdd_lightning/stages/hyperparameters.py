@@ -22,7 +22,7 @@ def plain_hyperparameters(stage: type, given: dict[str, Any]) -> dict[str, Any]:
         stage: The stage's class.
         given: Its arguments, as `save_hyperparameters` collected them.
 
-    Example:
+    Examples:
         >>> plain_hyperparameters(dict, {"network": partial(dict, width=8)})["network"]
         {'class_path': 'builtins.dict', 'init_args': {'width': 8}}
     """

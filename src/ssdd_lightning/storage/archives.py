@@ -103,7 +103,7 @@ def open_tar(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
     """Open an untrusted tar archive, to go through its entries once.
 
     Args:
-        stream: The archive, not compressed, or decompressed on the way.
+        stream: The archive, decompressed.
 
     Raises:
         tarfile.ReadError: on the way, at an entry that is damaged or claims more bytes than follow it.
@@ -113,7 +113,7 @@ def open_tar(stream: IO[bytes]) -> Iterator[tarfile.TarFile]:
 
 
 class _Ending:
-    """A stream that cannot be read beyond its end for ever: tarfile skips what an entry claims block by block."""
+    """A stream that stops endless reading past its end: tarfile skips what an entry claims, block by block."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -123,16 +123,16 @@ class _Ending:
         """Read at most `size` bytes."""
         content = self.stream.read(size)
         self._ended = 0 if content else self._ended + 1
-        if self._ended > 2:  # an archive's end is read once, or twice where its closing zeros are missing
+        if self._ended > 2:  # the end is reached once, or twice if the closing zeros are missing
             raise tarfile.ReadError("an entry claims more bytes than follow it")
         return content
 
 
 class _Entry(tarfile.TarInfo):
-    """An entry of a tar archive; tarfile takes a damaged one, or half of one, for the archive's end.
+    """An entry of a tar archive; tarfile itself takes a damaged or truncated one for the end of the archive.
 
-    Notes are short and few: tarfile reads those of pax in a time that grows with the square of their size, and calls
-    itself for each one in a row. Sparse files, whose maps it does not check, are in no archive that is wanted here.
+    Notes, entries that describe other entries, must be short and few: tarfile needs quadratic time for long pax notes,
+    and recurses once for each of several in a row. Sparse files are refused: tarfile does not check their maps.
     """
 
     @classmethod
@@ -189,7 +189,7 @@ def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> I
 
 
 def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
-    """Decompress; not by tarfile, which stops at the archive's end, before the check sum of what it is packed in."""
+    """Decompress outside tarfile, which stops at the archive's end, before the checksum of the compressed file."""
     for begin, module in ((b"\x1f\x8b", gzip), (b"BZh", bz2), (b"\xfd7zXZ\0", lzma)):
         if magic.startswith(begin):
             return cast(IO[bytes], module.open(stream))
@@ -197,12 +197,12 @@ def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
 
 
 def _read_on(stream: IO[bytes]) -> None:
-    """Read to the end, where the check sum stands."""
+    """Read to the end, so that the checksum is verified."""
     try:
         while stream.read(1 << 20):
             pass
     except gzip.BadGzipFile as error:
-        if not str(error).startswith("Not a gzipped file"):  # gzip too ignores what follows the packed data
+        if not str(error).startswith("Not a gzipped file"):  # gzip too ignores what follows the compressed data
             raise
 
 

@@ -49,7 +49,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_leftovers(folder: Path, below: bool = False) -> None:
-    """Remove the temporary files of `atomic_write` that a killed run left in a folder, or also below it."""
+    """Remove the temporary files of `atomic_write` that a killed run left in a folder, or also in its subfolders."""
     for path in (folder.rglob if below else folder.glob)(f".{'[0-9a-f]' * 32}.tmp"):
         path.unlink()
 
@@ -67,12 +67,12 @@ def unwritable(path: Path, error: OSError) -> InputError:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text in UTF-8, whole or not at all; a file that holds just this is left alone."""
+    """Write text in UTF-8, whole or not at all; a file that already holds this text is left alone."""
     if not holds(path, text):
         with atomic_write(path) as stream:
             stream.write(text.encode())
 
 
 def holds(path: Path, text: str) -> bool:
-    """Whether a file exists and holds just this text in UTF-8."""
+    """Whether a file exists and holds exactly this text in UTF-8."""
     return path.is_file() and path.read_bytes() == text.encode()

@@ -1,4 +1,4 @@
-"""Fingerprints of files: size and time first, then bytes if these are new."""
+"""Fingerprints of files, computed from their bytes; a file whose size and time are known is not read again."""
 
 import hashlib
 import os
@@ -78,7 +78,7 @@ def _open_cache() -> sqlite3.Connection:
         folder.mkdir(parents=True, exist_ok=True)
         cache = sqlite3.connect(folder / "fingerprints.sqlite", timeout=10)
         cache.execute(_TABLE)
-    except (OSError, sqlite3.Error):  # read-only, damaged, ...: it only saves time
+    except (OSError, sqlite3.Error):  # read-only, damaged, ...: the cache only saves time
         cache = sqlite3.connect(":memory:")
         cache.execute(_TABLE)
     return cache

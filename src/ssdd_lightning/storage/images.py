@@ -37,7 +37,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Read an image's (height, width) without its pixels.
 
     Raises:
-        InputError: The file is missing or no image.
+        InputError: The file is missing or not an image.
     """
     try:
         with Image.open(path) as image:

@@ -4,8 +4,8 @@ A product is what a command makes: the checkpoint of a fit, or a folder of masks
 and holds the settings that decide it and a fingerprint of each input. A product of many images also has a journal,
 `<name>.items.jsonl`, with one line per finished image: a fingerprint of its inputs, and the size and time of its files.
 If any of these changes, the product or the image is pending again. Nothing else makes it pending.
-Images that were made once and are no longer asked for are named in the entry: their files stay, and whoever reads the
-folder leaves them out.
+Images that were made once and are no longer asked for are listed in the entry. Their files stay, and readers of the
+folder leave them out.
 """
 
 import json
@@ -41,7 +41,7 @@ class Item:
     Args:
         sources: Its input files.
         products: Its output files.
-        values: Whatever else decides it, as text: its labels.
+        values: Anything else that decides the result, as text, such as its labels.
     """
 
     sources: tuple[Path, ...]
@@ -54,7 +54,7 @@ class Recipe:
     """What decides a product as a whole.
 
     Args:
-        settings: Plain values, nested; no paths, no workers, no devices, nothing that cannot change the product.
+        settings: Nested plain values; nothing that cannot change the product, such as paths, workers or devices.
         inputs: Name -> fingerprint of each input.
     """
 
@@ -79,14 +79,14 @@ class Ledger:
     """The entry of one product.
 
     Args:
-        folder: Where it lies.
+        folder: Folder of the product.
         name: Name of the product, for the file and for messages: fit, test, predict, crf.
-        recipe: What decides it now.
-        items: Its images by name, if it has any.
+        recipe: The current settings and inputs.
+        items: The product's images by name, if it has any.
         rank: Number of this process among those that make the product; only process 0 writes the entry.
 
     Raises:
-        InputError: The entry is none of the ledger's: damaged, or of a newer version.
+        InputError: The entry is damaged, or of a newer version.
     """
 
     def __init__(
@@ -120,11 +120,11 @@ class Ledger:
         return self._finished and self.left_over == _left_over(self.earlier) and not self.pending()
 
     def pending(self, names: Iterable[str] | None = None) -> list[str]:
-        """Names of the items that are not finished, or no longer are, in their order."""
+        """Names of the items that are not finished, or no longer are, in order."""
         return [name for name in (self.items if names is None else names) if not self._is_finished(name)]
 
     def wrote(self, name: str) -> bool:
-        """Whether an item's files are there as they were written, whatever they would be made from now."""
+        """Whether an item's files are as they were written, even if its inputs have changed since."""
         states = [_state(path) for path in self.items[name].products]
         return any(states == written for _, written in self._journal.get(name, ()))
 
@@ -138,7 +138,7 @@ class Ledger:
 
         Args:
             work: Takes the names of the pending items and yields each when its files are written.
-            results: What to keep in the entry, see `close`.
+            results: Results to store in the entry, see `close`.
             progress: Whether to show a bar.
 
         Returns:
@@ -156,7 +156,7 @@ class Ledger:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Do the work; the entry is written before it and after it, also if it fails."""
+        """Enclose the work: the entry is written before and after it, also if it fails."""
         self.begin()
         try:
             yield
@@ -164,7 +164,7 @@ class Ledger:
             self._write()
 
     def begin(self) -> None:
-        """Start the work, and say why an earlier product does not count, if there is one."""
+        """Start the work; if there is an earlier product, say why it no longer counts."""
         self._ticked = time.monotonic()
         if self.rank:
             return
@@ -172,7 +172,7 @@ class Ledger:
             print(f"{self.name}: redone in {self.folder}, because {self.difference}.", flush=True)
         if not self.begun:
             if self.earlier is not None and self.left_over != _left_over(self.earlier):
-                self._save({**self.earlier, "left_over": self.left_over})  # the journal, which goes, knew them
+                self._save({**self.earlier, "left_over": self.left_over})  # only the journal, soon gone, has them
             self.earlier = None
             for path in self.folder.glob(f"{self.name}.items*.jsonl"):
                 path.unlink()
@@ -189,7 +189,7 @@ class Ledger:
         self._write()
 
     def done(self, names: Iterable[str]) -> None:
-        """Note that items are finished; their files must be there."""
+        """Note that items are finished; their files must exist."""
         lines = []
         for name in names:
             item = self.items[name]
@@ -205,17 +205,17 @@ class Ledger:
         self.tick()
 
     def tick(self, least: float = TICK) -> None:
-        """Store the seconds up to now, if there are at least `least` of them and the work has begun."""
+        """Store the seconds up to now, if the work has begun and at least `least` of them have passed."""
         if self.begun and time.monotonic() - self._ticked >= least:
             self._write()
 
     def reads_like(self, other: "Ledger") -> bool:
-        """Whether both are of the same settings and inputs; what was written between them does not matter."""
+        """Whether both have the same settings and inputs, whatever was written in between."""
         mine, theirs = ({k: v for k, v in one.recipe.inputs.items() if k != WRITTEN} for one in (self, other))
         return mine == theirs and _plain(self.recipe.settings) == _plain(other.recipe.settings)
 
     def settle(self) -> None:
-        """Say that everything there is belongs to the finished product, whoever made it."""
+        """Record everything that exists as the finished product, whatever made it."""
         if self.difference:
             self.earlier = None
             for path in self.folder.glob(f"{self.name}.items*.jsonl"):
@@ -284,7 +284,7 @@ class Ledger:
             stream.write(json.dumps(entry, indent=2).encode())
 
     def _products_of(self, name: str) -> list[Path]:
-        """Where the files of an image that is not among the items would lie: as those of one that is."""
+        """Where the files of an image outside the items would lie, judging by the files of an item."""
         known, item = next(iter(self.items.items()), (name, Item((), ())))
         return [path.with_name(name + path.name.removeprefix(known)) for path in item.products]
 
@@ -311,7 +311,7 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     """Read an entry; None if there is none.
 
     Raises:
-        InputError: The file is none of the ledger's: damaged, or of a newer version.
+        InputError: The file is damaged, or of a newer version.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -336,7 +336,7 @@ def read_entry(path: Path) -> dict[str, Any] | None:
 
 
 def read_journal(folder: Path, name: str) -> dict[str, list[Line]]:
-    """Every line of every process: any of an item's lines may be the one that holds now.
+    """Read every line of every process: any of an item's lines may be the one that is still true.
 
     Args:
         folder: Where the product lies.
@@ -362,13 +362,13 @@ def read_journal(folder: Path, name: str) -> dict[str, list[Line]]:
 
 
 def asked_for(folder: Path, names: Collection[str], say: bool = True) -> list[str]:
-    """Leave out images whose files a command left in a folder when it was not asked for them any more.
+    """Leave out images whose files a command made earlier, but is no longer asked for.
 
-    Files that no command of the ledger made count as asked for.
+    Files that no command with a ledger made count as asked for.
 
     Args:
         folder: The folder of the command's product.
-        names: Images whose files are there.
+        names: Images with files in the folder.
         say: Whether to say how many are left out.
 
     Returns:
@@ -399,7 +399,7 @@ def _shown(names: list[str]) -> str:
 
 
 def _state(path: Path) -> list[int]:
-    """Size and time; nothing of a file that is not there."""
+    """Size and time of a file; an empty list if there is none."""
     try:
         stat = path.stat()
     except OSError:
@@ -408,7 +408,7 @@ def _state(path: Path) -> list[int]:
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Values as JSON gives them back."""
+    """Values as they come back from JSON."""
     return json.loads(json.dumps(value, default=str))
 
 

@@ -1,4 +1,4 @@
-"""Which images a folder of score maps or masks is about."""
+"""Names of the images in a folder of score maps or masks."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from ssdd_lightning.storage.score_maps import SUFFIX
 
 
 def map_names(folder: Path, say: bool = True) -> list[str]:
-    """Names of the images with score maps in a folder, sorted, without those of an earlier run; see `asked_for`.
+    """Names of the images with score maps in a folder, sorted, without leftovers of earlier runs; see `asked_for`.
 
     Args:
         folder: The folder.
@@ -22,7 +22,7 @@ def map_names(folder: Path, say: bool = True) -> list[str]:
 
 
 def predicted_names(folder: Path, say: bool = True) -> list[str]:
-    """Names of the images with a mask or score maps in a folder, otherwise as `map_names`."""
+    """Names of the images with a mask or score maps in a folder, otherwise like `map_names`."""
     names = {path.name.removesuffix(SUFFIX).removesuffix(".png") for path in folder.glob("[!.]*.png")}
     return _some(folder, names, say, "no PNG masks and no score maps; expected <name>.png files")
 

@@ -21,7 +21,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 def locked(folder: Path) -> Iterator[None]:
     """Lock a folder. The system releases the lock when the process ends, however it ends.
 
-    Nobody else writes there now, so what killed processes left half written in the folder itself is removed.
+    While it is held, nobody else writes there. Half-written files of killed processes in the folder are removed.
 
     Args:
         folder: The folder, created if need be.

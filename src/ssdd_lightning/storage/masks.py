@@ -41,7 +41,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         H x W x 3 uint8 RGB.
 
     Raises:
-        InputError: The file is missing, truncated or no image.
+        InputError: The file is missing, truncated or not an image.
     """
     try:
         with Image.open(path) as image:
@@ -64,7 +64,7 @@ def read_mask(path: Path) -> npt.NDArray[np.uint8]:
         H x W uint8: 0 background, 255 ignore, the rest classes by the dataset's own indices.
 
     Raises:
-        InputError: The file is missing, truncated, no PNG, or holds colours instead of indices.
+        InputError: The file is missing, truncated, not a PNG, or holds colours instead of indices.
     """
     try:
         with Image.open(path, formats=["PNG"]) as image:
@@ -99,7 +99,7 @@ def write_mask(path: Path, mask: npt.NDArray[np.integer]) -> None:
         mask: H x W integers in 0..255: 0 background, 255 ignore, the rest the dataset's own class indices.
 
     Raises:
-        InputError: The array is no mask, or the file cannot be written.
+        InputError: The array is not a mask, or the file cannot be written.
     """
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.size == 0 or not np.issubdtype(mask.dtype, np.integer):

@@ -37,14 +37,14 @@ def name_problem(name: str) -> str | None:
 
 
 def check_name(name: str, source: Path | str) -> str:
-    """Return an image's name as it is.
+    """Return an image's name unchanged, if it is valid.
 
     Args:
         name: The name, without folder and without the image's suffix.
         source: Where it comes from, for the message: a label file, a list, a folder.
 
     Raises:
-        InputError: The name is not one; see `name_problem`.
+        InputError: The name is not valid; see `name_problem`.
     """
     problem = name_problem(name)
     if problem is not None:
@@ -53,7 +53,7 @@ def check_name(name: str, source: Path | str) -> str:
 
 
 def check_class_name(name: str) -> str:
-    """Return a class's name as it is.
+    """Return a class's name unchanged, if it is valid.
 
     Raises:
         InputError: It is empty, or holds a line break or another control character, so that no list could hold it.

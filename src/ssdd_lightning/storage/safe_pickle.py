@@ -1,8 +1,8 @@
 """Unpickling what other projects save, without running code that may hide in it.
 
 Only plain values, dicts, lists, tuples, numpy arrays and scalars, and torch tensors come out. Even numpy's own types
-are not admitted as they are: the state of a pickled dtype says which of its fields are pointers, numpy believes it,
-and a false one crashes the process or worse. So arrays are rebuilt here, from a type code, a shape and bytes.
+are not admitted: the state of a pickled dtype says which of its fields are pointers, numpy trusts it, and a crafted one
+can crash the process or worse. So arrays are rebuilt here from a type code, a shape and bytes.
 """
 
 import io
@@ -21,13 +21,13 @@ _PLAIN = (str, bytes, bool, int, float, type(None), np.generic)
 
 
 class SafeUnpickler(pickle.Unpickler):
-    """Unpickler that knows the handful of functions which arrays and tensors need; see `load_pickle`.
+    """Unpickler that admits only the few functions that arrays and tensors need; see `load_pickle`.
 
-    What a pickle may call are bound methods of this object: a pickle can set attributes of plain functions.
+    A pickle may call only bound methods of this object: it could set attributes of plain functions.
     """
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401
-        """Return a stand-in for what a pickle names, if it is admitted."""
+        """Return a stand-in for a name in the pickle, if the name is admitted."""
         stand_ins = {
             ("numpy", "ndarray"): "ndarray",  # only ever handed to _reconstruct, which ignores it
             ("numpy", "dtype"): _Dtype,
@@ -60,13 +60,13 @@ class SafeUnpickler(pickle.Unpickler):
         return _filled(data, dtype, shape, fortran=order == "F")
 
     def _encode(self, text: str, encoding: str) -> bytes:
-        """How protocol 2 spells bytes: a str and its encoding."""
+        """Decode bytes as protocol 2 stores them: a str and its encoding."""
         if encoding != "latin1":
             raise InputError(f"the pickle holds bytes in the encoding {encoding!r}, expected latin1.")
         return text.encode("latin1")
 
     def _storage(self, content: bytes) -> Any:  # noqa: ANN401
-        """A tensor's memory, in a pickle a whole torch file of its own."""
+        """A tensor's memory, which a pickle holds as a complete torch file."""
         import torch
 
         from ssdd_lightning.storage.safe_torch import load_torch
@@ -87,7 +87,7 @@ class SafeUnpickler(pickle.Unpickler):
         import torch
 
         last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-        memory: torch.UntypedStorage = storage._untyped_storage  # the public `untyped` warns of its own class
+        memory: torch.UntypedStorage = storage._untyped_storage  # the public `untyped` warns about its class
         room = memory.nbytes() // storage.dtype.itemsize
         if min(offset, *size, *stride, 0) < 0 or (0 not in size and last >= room):
             raise InputError(f"a tensor of size {tuple(size)} does not fit into its storage of {room} values.")
@@ -102,13 +102,13 @@ def load_pickle(stream: BinaryIO) -> Any:  # noqa: ANN401
         stream: Where the pickle starts.
 
     Returns:
-        The object; tensors come as arrays, a 0-d array of one object as that object.
+        The object. Tensors become arrays; a 0-d array of one object becomes that object.
 
     Raises:
         InputError: The pickle asks for anything else.
-        Exception: Nearly any, if the pickle is damaged.
+        Exception: Almost any kind, if the pickle is damaged.
     """
-    unpickler = SafeUnpickler(stream, encoding="latin1")  # latin1: what numpy asks of Python 2 files
+    unpickler = SafeUnpickler(stream, encoding="latin1")  # latin1: as numpy requires for files of Python 2
     content = unpickler.load()
     if isinstance(content, _Array) and content.objects is not None and len(content.objects) == 1:
         content = content.objects[0]
@@ -163,7 +163,7 @@ class _Array:
 
 def _filled(data: bytes, dtype: _Dtype, shape: tuple[int, ...], fortran: bool) -> npt.NDArray[np.generic]:
     values = np.frombuffer(data, dtype.resolve()).reshape(shape, order="F" if fortran else "C")
-    return values.copy(order="K")  # writable, and the file's bytes can go
+    return values.copy(order="K")  # writable, and the file's bytes can be freed
 
 
 def _as_bytes(data: bytes | str) -> bytes:
@@ -171,7 +171,7 @@ def _as_bytes(data: bytes | str) -> bytes:
 
 
 def _finished(content: Any) -> Any:  # noqa: ANN401
-    """Put arrays in the place of their stand-ins; refuse what is neither container nor plain value."""
+    """Replace stand-ins by arrays; refuse anything that is neither a container nor a plain value."""
     if isinstance(content, dict):
         return {_finished_key(key): _finished(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):

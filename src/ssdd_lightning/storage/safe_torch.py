@@ -17,12 +17,12 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
 
     Args:
         source: File of `torch.save`.
-        mmap: Leave tensors on disk until they are used, where the file's format can.
+        mmap: Leave tensors on disk until they are used, if the file's format allows it.
 
     Raises:
-        InputError: The file asks for anything else, or is damaged. Torch's own text advises to load it unsafely.
+        InputError: The file holds anything else, or is damaged. (Torch's own message recommends unsafe loading.)
     """
-    mapped = mmap and zipfile.is_zipfile(source)  # files of torch before 1.6 are none
+    mapped = mmap and zipfile.is_zipfile(source)  # files from before torch 1.6 are not zip files
     try:
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # zip, pickle, sizes: a damaged file raises nearly anything
@@ -41,10 +41,10 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
 
 
 def check_finite(tensors: Mapping[str, Any], source: str) -> None:
-    """Refuse tensors of a training that diverged.
+    """Refuse tensors with NaN or infinite values, which a diverged training leaves.
 
     Args:
-        tensors: Tensors by name; other values are not looked at.
+        tensors: Tensors by name; other values are ignored.
         source: Where they come from, for the message.
 
     Raises:

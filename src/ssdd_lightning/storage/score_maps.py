@@ -28,12 +28,12 @@ _SCORES = np.square(np.arange(256, dtype=np.float32) / 255)
 
 
 def map_path(folder: Path, name: str) -> Path:
-    """Where the score maps of image `name` lie in a folder; an InputError if it is no name."""
+    """Path of an image's score maps in a folder; an invalid name is an InputError."""
     return Path(folder) / f"{check_name(name, folder)}{SUFFIX}"
 
 
 def mask_path(folder: Path, name: str) -> Path:
-    """Where the mask of image `name` lies in a folder; an InputError if it is no name."""
+    """Path of an image's mask in a folder; an invalid name is an InputError."""
     return Path(folder) / f"{check_name(name, folder)}.png"
 
 
@@ -48,7 +48,7 @@ def write_map(path: Path, class_indices: Sequence[int], scores: npt.NDArray[np.f
     Args:
         path: File to write, see `map_path`.
         class_indices: The dataset's own class index of each channel: ascending, unique, 0..254; 0 is background.
-        scores: n x H x W floats in [0, 1], n = len(classes) >= 1. Stored to within 0.004.
+        scores: n x H x W floats in [0, 1], n = len(class_indices) >= 1. Stored to within 0.004.
 
     Raises:
         InputError: Classes or scores break these rules, or the file cannot be written.

@@ -18,15 +18,15 @@ def cores() -> int:
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Results in the order of the items, with at most two per thread under way, so memory stays constant.
+    """Yield results in the order of the items, with at most two per thread in flight, so memory stays constant.
 
     Args:
-        work: What to do with an item; its first exception ends everything.
-        items: What to do it with.
+        work: What to do with an item; its first exception ends the iteration.
+        items: The items.
         workers: Number of threads.
 
     Raises:
-        InputError: There is not at least one thread.
+        InputError: `workers` is below 1.
     """
     if workers < 1:
         raise InputError(f"num_workers: expected at least 1, found {workers}.")
