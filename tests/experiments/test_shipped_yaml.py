@@ -226,8 +226,3 @@ def test_photos_of_ones_own_go_through_all_stages_without_truth(
         assert written == set(Path(unseen).read_text().split())
         assert not written & {path.stem for path in seeds.glob("*.png")}
         assert written
-
-
-def test_run_sends_photos_of_ones_own_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"works on devkits.*own_photos\.md"):
-        main(["run", str(EXPERIMENTS / "own_photos"), f"--root={tmp_path}", f"--out={tmp_path}"])
