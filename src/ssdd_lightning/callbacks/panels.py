@@ -87,8 +87,23 @@ def overlay(image: Picture, mask: Picture) -> Picture:
     drawn = np.where(foreground, 0.35 * grey + 0.65 * COLOURS[mask], 0.55 * grey + 25)
     stripes = (np.add.outer(np.arange(mask.shape[0]), np.arange(mask.shape[1])) % 8 < 2).astype(np.intp)
     drawn = np.where((mask == IGNORE)[..., None], 0.2 * grey + 0.8 * HATCH[stripes], drawn)
-    drawn[_outline(mask)] = 255
+    drawn[outline(mask)] = 255
     return np.rint(drawn).astype(np.uint8)
+
+
+def outline(mask: Picture) -> npt.NDArray[np.bool_]:
+    """Find the pixels whose right or lower neighbour is of another class.
+
+    Args:
+        mask: H x W uint8.
+
+    Returns:
+        H x W bool.
+    """
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    edge[:-1] |= mask[:-1] != mask[1:]
+    return edge
 
 
 def heat(values: npt.NDArray[np.floating]) -> Picture:
@@ -103,14 +118,6 @@ def heat(values: npt.NDArray[np.floating]) -> Picture:
     from matplotlib import colormaps  # half a second, for which masks alone need not wait
 
     return colormaps["inferno"](np.clip(np.nan_to_num(values), 0, 1), bytes=True)[..., :3]
-
-
-def _outline(mask: Picture) -> npt.NDArray[np.bool_]:
-    """H x W: pixels whose right or lower neighbour is of another class."""
-    edge = np.zeros(mask.shape, dtype=bool)
-    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    edge[:-1] |= mask[:-1] != mask[1:]
-    return edge
 
 
 def _strip(row: Row, keys: Sequence[str], width: int) -> Picture:

@@ -1,0 +1,83 @@
+"""Pictures for a page: photos, masks and difference maps of one image, all of the same size."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ssdd_lightning.callbacks.panels import COLOURS, HATCH, heat, outline
+from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.storage.files import atomic_write
+
+SIDE = 640
+"""Longest side of a picture in pixels; photos are never enlarged."""
+QUALITY = 85
+CLEAR, WHITE = (0, 0, 0, 0), (255, 255, 255)
+Mask = npt.NDArray[np.uint8]
+
+
+def picture_size(height: int, width: int) -> tuple[int, int]:
+    """Width and height of the pictures of a photo."""
+    scale = min(1.0, SIDE / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def write_photo(path: Path, photo: npt.NDArray[np.uint8], size: tuple[int, int]) -> None:
+    """Write a photo as JPEG.
+
+    Args:
+        path: File to write.
+        photo: H x W x 3 uint8 RGB.
+        size: Width and height of the picture.
+    """
+    _write_jpeg(path, Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
+
+
+def write_difference(path: Path, values: Mask, size: tuple[int, int]) -> None:
+    """Write a difference map in the colours of `heat` as JPEG.
+
+    Args:
+        path: File to write.
+        values: H x W uint8, 255 times the difference.
+        size: Width and height of the picture.
+    """
+    scaled = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
+    _write_jpeg(path, Image.fromarray(heat(np.arange(256) / 255)[scaled]))
+
+
+def write_layer(path: Path, mask: Mask, size: tuple[int, int]) -> None:
+    """Write a mask as an indexed PNG to lay upon its photo: background clear, classes coloured and outlined.
+
+    Args:
+        path: File to write.
+        mask: H x W uint8 of class indices; 255 is hatched.
+        size: Width and height of the picture.
+    """
+    scaled = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
+    values, indices = np.unique(scaled, return_inverse=True)
+    indices = indices.reshape(scaled.shape)
+    colours = [CLEAR if value == 0 else (*COLOURS[value].tolist(), 255) for value in values.tolist()]
+    if values[-1] == IGNORE:
+        colours[-1] = (*HATCH[0].tolist(), 255)
+    stripes = (np.add.outer(np.arange(size[1]), np.arange(size[0])) % 8 < 2) & (scaled == IGNORE)
+    for drawn, colour in ((stripes, HATCH[1].tolist()), (outline(scaled), WHITE)):
+        if len(colours) < 256 and drawn.any():  # else a mask of all values, which is no mask
+            indices = np.where(drawn, len(colours), indices)
+            colours.append((*colour, 255))
+    table = np.array(colours, np.uint8)
+    image = Image.fromarray(indices.astype(np.uint8))
+    image.putpalette(table[:, :3].tobytes())
+    with atomic_write(path) as stream:
+        image.save(stream, format="PNG", transparency=table[:, 3].tobytes(), optimize=True)
+
+
+def css_colours(class_names: Mapping[int, str]) -> dict[int, str]:
+    """Colour of each class in pictures, as CSS has it."""
+    return {index: "#{:02x}{:02x}{:02x}".format(*COLOURS[index].tolist()) for index in class_names}
+
+
+def _write_jpeg(path: Path, image: Image.Image) -> None:
+    with atomic_write(path) as stream:
+        image.save(stream, format="JPEG", quality=QUALITY, optimize=True)
