@@ -40,7 +40,8 @@ def measure_image(material: Material, name: str, layers: Mapping[str, Path]) -> 
             advice = masks[ADVICE].folder if key == KNOWLEDGE and ADVICE in masks else None
             card = _score(one.folder, material, name, advice)
             confusion[key] = _pairs(card.confusion)
-            confusion |= {ORACLE: _pairs(other.confusion) for what, other in card.companions.items() if what == ORACLE}
+            if ORACLE in card.companions:
+                confusion[ORACLE] = _pairs(card.companions[ORACLE].confusion)
     read = {key: read_prediction(one.folder, name) for key, one in masks.items()}
     shown = [read_mask(layers["truth"])] if "truth" in layers else list(read.values())
     classes = sorted({int(value) for mask in shown for value in np.unique(mask)} - {0, IGNORE})

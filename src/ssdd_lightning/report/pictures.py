@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ssdd_lightning.callbacks.panels import COLOURS, HATCH, heat, outline
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.masks import LIGHT_PALETTE
 
 SIDE = 640
 """Longest side of a picture in pixels; photos are never enlarged."""
@@ -43,6 +43,8 @@ def write_difference(path: Path, values: Mask, size: tuple[int, int]) -> None:
         values: H x W uint8, 255 times the difference.
         size: Width and height of the picture.
     """
+    from ssdd_lightning.callbacks.panels import heat  # it loads torch, which a finished report can do without
+
     scaled = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
     _write_jpeg(path, Image.fromarray(heat(np.arange(256) / 255)[scaled]))
 
@@ -55,10 +57,12 @@ def write_layer(path: Path, mask: Mask, size: tuple[int, int]) -> None:
         mask: H x W uint8 of class indices; 255 is hatched.
         size: Width and height of the picture.
     """
+    from ssdd_lightning.callbacks.panels import HATCH, outline  # see above
+
     scaled = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     values, indices = np.unique(scaled, return_inverse=True)
     indices = indices.reshape(scaled.shape)
-    colours = [CLEAR if value == 0 else (*COLOURS[value].tolist(), 255) for value in values.tolist()]
+    colours = [CLEAR if value == 0 else (*LIGHT_PALETTE[value].tolist(), 255) for value in values.tolist()]
     if values[-1] == IGNORE:
         colours[-1] = (*HATCH[0].tolist(), 255)
     stripes = (np.add.outer(np.arange(size[1]), np.arange(size[0])) % 8 < 2) & (scaled == IGNORE)
@@ -75,7 +79,7 @@ def write_layer(path: Path, mask: Mask, size: tuple[int, int]) -> None:
 
 def css_colours(class_names: Mapping[int, str]) -> dict[int, str]:
     """Colour of each class in pictures, as CSS has it."""
-    return {index: "#{:02x}{:02x}{:02x}".format(*COLOURS[index].tolist()) for index in class_names}
+    return {index: "#{:02x}{:02x}{:02x}".format(*LIGHT_PALETTE[index].tolist()) for index in class_names}
 
 
 def _write_jpeg(path: Path, image: Image.Image) -> None:

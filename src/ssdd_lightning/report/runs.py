@@ -301,7 +301,7 @@ class _Run:
         if self.entries:
             versions = sorted({str(entry.get("version")) for entry in self.entries.values()})
             yield "version", ", ".join(versions)
-            yield "started", str(next(iter(self.entries.values()))["started"])
+            yield "started", str(next(iter(self.entries.values()))["started"])[:16].replace("T", " ")
 
     def notes(self) -> Iterator[str]:
         """What the reader should know."""
@@ -317,7 +317,7 @@ class _Run:
 
 
 def _files(folder: Path, names: tuple[str, ...], depth: int = _DEEPEST) -> Iterator[Path]:
-    """Files and folders of some names, at most `depth` folders down; folders of other datasets and pictures are skipped."""
+    """Files and folders of some names, at most `depth` folders down; see `_is_foreign`."""
     for path in sorted(folder.iterdir()):
         if path.name in names:
             yield path
