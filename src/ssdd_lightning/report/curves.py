@@ -72,9 +72,12 @@ def _csv_scalars(path: Path) -> Iterator[tuple[str, int, float]]:
 
 def _event_scalars(path: Path) -> Iterator[tuple[str, int, float]]:
     """Scalars of a TensorBoard file: records of length (8 bytes), checksum (4), an Event message, checksum (4)."""
+    end = path.stat().st_size
     with path.open("rb") as stream:
         while len(head := stream.read(12)) == 12:
             size = struct.unpack("<Q", head[:8])[0]
+            if size > end:
+                return
             if size > 1 << 16:  # pictures; a scalar takes some fifty bytes
                 stream.seek(size + 4, 1)
                 continue
