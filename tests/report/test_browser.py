@@ -70,9 +70,7 @@ def test_shows_the_table_and_bars(three: Folders, browse: Open) -> None:
     assert [row.split("\t")[0].strip() for row in rows] == [
         "knowledge K", "advice A", "oracle merge of K and A", "prediction",
     ]  # fmt: skip
-    assert (
-        "50.00" in tab.locator("#scores .classes > div").nth(1).inner_text()
-    )  # cats: 0.9, 0.1, 0.5
+    assert "50.00" in tab.locator("#scores .classes > div").nth(1).inner_text()  # cats: 0.9, 0.1, 0.5
     bars = tab.locator(".classes .row")
     assert bars.count() == 8
     tab.locator(".legend").get_by_text("advice A").click()
