@@ -12,6 +12,7 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.evaluation.folder import evaluate_folders, read_prediction
 from ssdd_lightning.evaluation.scorecard import Scorecard, number
 from ssdd_lightning.report.material import ADVICE, KNOWLEDGE, ORACLE, Material
+from ssdd_lightning.report.pictures import present
 from ssdd_lightning.storage.masks import read_mask
 
 Counts = npt.NDArray[np.int64]
@@ -44,7 +45,7 @@ def measure_image(material: Material, name: str, layers: Mapping[str, Path]) -> 
                 confusion[ORACLE] = _pairs(card.companions[ORACLE].confusion)
     read = {key: read_prediction(one.folder, name) for key, one in masks.items()}
     shown = [read_mask(layers["truth"])] if "truth" in layers else list(read.values())
-    classes = sorted({int(value) for mask in shown for value in np.unique(mask)} - {0, IGNORE})
+    classes = sorted({int(value) for mask in shown for value in present(mask)} - {0, IGNORE})
     return {"confusion": confusion, "changed": _changed(read, material.changing), "classes": classes}
 
 
