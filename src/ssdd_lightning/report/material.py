@@ -172,6 +172,7 @@ def folder_material(predictions: Path, options: FolderOptions) -> Material:
     masks = [Masks(key, titles[key], folder, split, listed) for key, folder in given.items() if folder is not None]
     predicted_names(predictions)  # says what it expected if there is nothing
     named = {"predictions": predictions, "photos": options.images, "ground truth": options.truth}
+    named |= {"knowledge": options.knowledge, "advice": options.advice, "list": options.split}
     return Material(
         predictions.resolve().name,
         options.images,
