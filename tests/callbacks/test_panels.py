@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssdd_lightning.callbacks.panels import COLOURS, heat, overlay, panel, write_panel
+from ssdd_lightning.callbacks.panels import heat, overlay, panel, write_panel
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.masks import LIGHT_PALETTE
 
 
 def row(height: int = 60, width: int = 80, mask: tuple[int, int] = (15, 20), **entries: Any) -> dict[str, np.ndarray]:
@@ -22,7 +23,7 @@ def test_overlay_tints_classes_dims_background_and_hatches_ignored_pixels() -> N
     mask[:, 20:40] = 8
     mask[:, 40:] = 255
     drawn = overlay(image, mask).astype(int)
-    assert drawn[10, 30].tolist() == np.rint(35 + 0.65 * COLOURS[8]).tolist()
+    assert drawn[10, 30].tolist() == np.rint(35 + 0.65 * LIGHT_PALETTE[8]).tolist()
     assert drawn[10, 5].tolist() == [80, 80, 80]
     assert (drawn[10, [19, 39]] == 255).all()  # outlines
     ignored = np.unique(drawn[:-1, 45:-1])
@@ -31,8 +32,8 @@ def test_overlay_tints_classes_dims_background_and_hatches_ignored_pixels() -> N
 
 
 def test_all_colours_differ_as_those_of_voc_do() -> None:
-    assert len(np.unique(COLOURS, axis=0)) == 256
-    assert COLOURS[0].tolist() == [0, 0, 0]
+    assert len(np.unique(LIGHT_PALETTE, axis=0)) == 256
+    assert LIGHT_PALETTE[0].tolist() == [0, 0, 0]
 
 
 def test_heat_grows_from_dark_to_light() -> None:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.files import atomic_write
-from ssdd_lightning.storage.masks import VOC_PALETTE
+from ssdd_lightning.storage.masks import LIGHT_PALETTE
 
 Picture = npt.NDArray[np.uint8]
 Row = Mapping[str, npt.NDArray[np.generic]]
@@ -34,8 +34,6 @@ PAPER = (255, 255, 255)
 INK = (40, 40, 40)
 EMPTY = (244, 244, 244)
 HATCH = np.array([(226, 226, 226), (190, 190, 190)])
-COLOURS = np.rint(255 * (VOC_PALETTE / 255) ** 0.6).astype(np.uint8)
-"""256 x 3 uint8: the VOC palette, lighter, for half of its colours are too dark to see upon a photo."""
 
 
 def panel(rows: Sequence[Row], class_names: Mapping[int, str] | None = None, width: int = 192) -> Picture:
@@ -84,11 +82,26 @@ def overlay(image: Picture, mask: Picture) -> Picture:
     """
     grey = image.mean(axis=2, keepdims=True)
     foreground = (mask != 0)[..., None]
-    drawn = np.where(foreground, 0.35 * grey + 0.65 * COLOURS[mask], 0.55 * grey + 25)
+    drawn = np.where(foreground, 0.35 * grey + 0.65 * LIGHT_PALETTE[mask], 0.55 * grey + 25)
     stripes = (np.add.outer(np.arange(mask.shape[0]), np.arange(mask.shape[1])) % 8 < 2).astype(np.intp)
     drawn = np.where((mask == IGNORE)[..., None], 0.2 * grey + 0.8 * HATCH[stripes], drawn)
-    drawn[_outline(mask)] = 255
+    drawn[outline(mask)] = 255
     return np.rint(drawn).astype(np.uint8)
+
+
+def outline(mask: Picture) -> npt.NDArray[np.bool_]:
+    """Find the pixels whose right or lower neighbour is of another class.
+
+    Args:
+        mask: H x W uint8.
+
+    Returns:
+        H x W bool.
+    """
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    edge[:-1] |= mask[:-1] != mask[1:]
+    return edge
 
 
 def heat(values: npt.NDArray[np.floating]) -> Picture:
@@ -103,14 +116,6 @@ def heat(values: npt.NDArray[np.floating]) -> Picture:
     from matplotlib import colormaps  # half a second, for which masks alone need not wait
 
     return colormaps["inferno"](np.clip(np.nan_to_num(values), 0, 1), bytes=True)[..., :3]
-
-
-def _outline(mask: Picture) -> npt.NDArray[np.bool_]:
-    """H x W: pixels whose right or lower neighbour is of another class."""
-    edge = np.zeros(mask.shape, dtype=bool)
-    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    edge[:-1] |= mask[:-1] != mask[1:]
-    return edge
 
 
 def _strip(row: Row, keys: Sequence[str], width: int) -> Picture:

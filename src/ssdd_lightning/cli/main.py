@@ -32,6 +32,7 @@ FILE_COMMANDS = {
     "merge": ("ssdd_lightning.cli.merge", "merge two folders of masks with their difference maps"),
     "sweep": ("ssdd_lightning.cli.sweep", "score that merge for a grid of biases"),
     "evaluate": ("ssdd_lightning.cli.evaluate", "score a folder of masks against the ground truth"),
+    "report": ("ssdd_lightning.cli.report", "write a run, or folders of masks, as one page with pictures"),
     "submit": ("ssdd_lightning.cli.submit", "build or check an archive for the VOC server"),
     "convert-weights": ("ssdd_lightning.cli.convert_weights", "convert weights of MXNet, PSA, IRN or SSDD"),
     "import": ("ssdd_lightning.cli.import_files", "read other projects' files (PSA, IRN, arrays, masks)"),

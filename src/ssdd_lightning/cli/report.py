@@ -1,0 +1,62 @@
+"""`ssdd report`: a run, or folders of masks, as one page."""
+
+import argparse
+from pathlib import Path
+
+from ssdd_lightning.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `ssdd report`."""
+    add = parser.add_argument
+    add("run", nargs="?", type=Path, help="folder of a run: --out of `ssdd run` or `ssdd refine`, finished or not")
+    add(
+        "--predictions",
+        type=Path,
+        metavar="DIR",
+        help="instead of a run, a folder of masks <name>.png or score maps <name>.map.png; needs --images",
+    )
+    add("--images", type=Path, metavar="DIR", help="folder of photos (default: the run's)")
+    add("--truth", type=Path, metavar="DIR", help="folder of ground truth masks (default: the run's, if it has one)")
+    add("--knowledge", type=Path, metavar="DIR", help="masks or score maps to compare with (default: the run's)")
+    add("--advice", type=Path, metavar="DIR", help="the same of another origin (default: the run's)")
+    add(
+        "--split",
+        type=Path,
+        metavar="FILE",
+        help="list of the images to show and to score, one name per line (default: those that the run scores, or all)",
+    )
+    add(
+        "--classes",
+        type=Path,
+        metavar="FILE",
+        help="class names, one per line, background first, or a JSON object (default: the run's, or PASCAL VOC's)",
+    )
+    add("--out", type=Path, metavar="DIR", help="folder to write (default: report in the folder of the run)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the report and say where it is.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        InputError: A folder, file or option is wrong.
+    """
+    from ssdd_lightning.report.job import ReportJob
+    from ssdd_lightning.report.material import FolderOptions, folder_material
+    from ssdd_lightning.report.runs import run_material
+
+    if (args.run is None) == (args.predictions is None):
+        raise InputError("expected the folder of a run, or a folder of masks with --predictions, and not both.")
+    options = FolderOptions(args.images, args.truth, args.knowledge, args.advice, args.split, args.classes)
+    if args.run is not None:
+        material, out = run_material(args.run, options), args.out or args.run / "report"
+    elif args.out is None:
+        raise InputError("a report of --predictions needs a folder to be written to; name it with --out.")
+    else:
+        material, out = folder_material(args.predictions, options), args.out
+    index = ReportJob(material, out).run()
+    print(f"{index} shows {len(material.photos)} images; open it in a browser.")
+    return 0
