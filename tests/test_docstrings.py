@@ -10,14 +10,14 @@ import pytest
 
 from ssdd_lightning import crf, functional, nn
 from ssdd_lightning.crf import inference, lattice, pydensecrf, settings
-from ssdd_lightning.metrics import background, boundary, confusion, iou
+from ssdd_lightning.metrics import background, boundary, confusion, difference, iou
 
 
 def public_names() -> dict[str, Any]:
     """Functions and classes of whole modules, and what the packages export, by their full names."""
     parts = pkgutil.iter_modules(functional.__path__, functional.__name__ + ".")
     modules = [importlib.import_module(part.name) for part in parts]
-    modules += [inference, lattice, pydensecrf, settings, background, boundary, confusion, iou]
+    modules += [inference, lattice, pydensecrf, settings, background, boundary, confusion, difference, iou]
     found = [
         value
         for module in modules

@@ -9,12 +9,13 @@ from PIL import Image
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 
-from ssdd_lightning.callbacks import pictures
+from ssdd_lightning.callbacks import panels
 from ssdd_lightning.callbacks.panels import panel
 from ssdd_lightning.callbacks.pictures import RefinementPictures
 from ssdd_lightning.errors import InputError
 from tests.helpers import tiny
 from tests.helpers.processes import python
+from tests.helpers.wandb_runs import offline_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -36,7 +37,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """All rows that were drawn."""
     calls = []
     original = panel
-    monkeypatch.setattr(pictures, "panel", lambda rows, names: calls.append((rows, names)) or original(rows, names))
+    monkeypatch.setattr(panels, "panel", lambda rows, names, *_: calls.append((rows, names)) or original(rows, names))
     return calls
 
 
@@ -97,10 +98,33 @@ def test_wandb_offline(make_trainer: Callable[..., Trainer], tmp_path: Path, mon
         )
     finally:
         wandb.finish()
-    files = sorted(tmp_path.glob("wandb/offline-run-*/files/media/images/pictures/*.png"))
-    assert [path.name.split("_")[0] for path in files] == ["train", "train", "val", "val"]
-    assert Image.open(files[0]).size[0] == 4 * 198 + 6
+    (run,) = offline_runs(tmp_path)
+    shown = [row for row in run.history if "pictures/train/captions" in row]
+    assert [row["trainer/global_step"] for row in shown] == [2, 4]
+    first = shown[0]
+    assert first["pictures/train/captions"] == ["image", "d_K"] * 2
+    assert (first["pictures/train/width"], first["pictures/train/height"]) == (32, 24)
+    masks = first["pictures/train/all_masks"]
+    assert [sorted(mask) if mask else None for mask in masks] == [["knowledge", "refined"], None] * 2
+    files = run.folder / "files"
+    knowledge, refined = (np.array(Image.open(files / masks[0][key]["path"])) for key in ("knowledge", "refined"))
+    assert (knowledge == 8).all(), "the dataset's class indices, at the photo's size"
+    assert (refined == 255).all()
+    assert knowledge.shape == (24, 32)
+    photo = np.array(Image.open(files / first["pictures/train/filenames"][0]))
+    np.testing.assert_array_equal(photo, tiny.Data().loader().dataset[2]["image"].permute(1, 2, 0).numpy())
+    labels = run.config["_wandb"]["mask/class_labels"]["pictures/train_wandb_delimeter_knowledge"]["value"]
+    assert labels["255"] == "ignored (255)"
+    assert labels["8"] == "cat"
+    assert len([row for row in run.history if "pictures/val/captions" in row]) == 2
     assert not (tmp_path / "pictures").exists()
+
+
+def test_a_logger_without_pictures_gets_files_beside_one_with(
+    make_trainer: Callable[..., Trainer], tmp_path: Path
+) -> None:
+    fit(make_trainer, RefinementPictures(), logger=[CSVLogger(tmp_path, "a", "b"), TensorBoardLogger(tmp_path, "c")])
+    assert (tmp_path / "a" / "b" / "pictures" / "epoch_000_train.png").is_file()
 
 
 def test_validation_alone(make_trainer: Callable[..., Trainer], tmp_path: Path) -> None:

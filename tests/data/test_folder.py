@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,23 @@ def test_without_truth_a_fit_has_no_validation_and_scoring_is_refused(folder: Pa
     assert data.val_dataloader() == []
     with pytest.raises(InputError, match="`truth`"):
         data.setup("validate")
+
+
+def test_held_out_photos_without_truth_are_validated_where_labels_suffice(folder: Path) -> None:
+    (folder / "held_out.txt").write_text("a.b.c\n")
+    data = module(folder, splits=Splits(val=folder / "held_out.txt"))
+    trainer: Any = SimpleNamespace(lightning_module=SimpleNamespace(needs_truth=False))
+    data.trainer = trainer
+    data.setup("validate")
+    (batch,) = data.val_dataloader()
+    assert batch["name"] == ["a.b.c"]
+    assert "mask" not in batch
+    everything = module(folder)
+    everything.trainer = trainer
+    everything.setup("fit")
+    assert everything.val_dataloader() == [], "photos that are trained on are not held out"
+    trainer.lightning_module.needs_truth = True
+    assert data.val_dataloader() == []
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tests.helpers.stages import SMALL
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = REPOSITORY / "experiments"
-SHARED = ("common", "segmentation")
+SHARED = ("common", "segmentation", "sweep")
 STAGES = sorted(path for path in EXPERIMENTS.glob("*/*.yaml") if path.stem not in SHARED)
 QUICK = {
     **SMALL,

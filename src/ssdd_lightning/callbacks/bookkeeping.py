@@ -37,6 +37,8 @@ TRAINER_SETTINGS = (
 """Options of the trainer that decide a fit."""
 CHECKPOINT_SETTINGS = ("monitor", "mode", "save_top_k", "every_n_epochs")
 """Options of the checkpoints that decide which one is the last."""
+SCORES = ("train/", "val/")
+"""What an entry keeps of the numbers that a fit logged."""
 WEIGHTS = ("backbone_weights", "static_checkpoint")
 """Options of the stages that may name a file."""
 NOTES = {
@@ -226,7 +228,7 @@ class FitBookkeeping(Callback):
         self.ledger.tick(0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the entry."""
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        """Close the entry with losses and scores; times and sums over some steps differ in a resumed fit."""
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith(SCORES)}
         if trainer.is_global_zero:
             self.ledger.close({"epochs": trainer.current_epoch, "steps": trainer.global_step, "scores": scores})

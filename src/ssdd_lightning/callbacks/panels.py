@@ -26,6 +26,8 @@ TITLES = {
 }
 """What a row may hold, in the order of the columns, and the columns' headings."""
 DIFFERENCES = ("d_knowledge", "d_advice")
+IGNORED = "ignored (255)"
+"""What 255 is called in a legend or a table."""
 
 GAP = 6
 TEXT = 15
@@ -118,6 +120,16 @@ def heat(values: npt.NDArray[np.floating]) -> Picture:
     return colormaps["inferno"](np.clip(np.nan_to_num(values), 0, 1), bytes=True)[..., :3]
 
 
+def heat_of(values: npt.NDArray[np.floating], size: tuple[int, int]) -> Picture:
+    """Colour a difference map at another size, (width, height); see `heat`."""
+    return heat(np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR)))
+
+
+def mask_of(mask: npt.NDArray[np.integer], size: tuple[int, int]) -> Picture:
+    """A mask at another size, (width, height), by nearest neighbour."""
+    return np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST))
+
+
 def _strip(row: Row, keys: Sequence[str], width: int) -> Picture:
     """One row of cells, side by side, with gaps around and below."""
     height, true_width = row["image"].shape[:2]
@@ -136,10 +148,8 @@ def _cell(row: Row, key: str, image: Picture) -> Picture:
     if key == "image":
         return image
     if key in DIFFERENCES:
-        values = Image.fromarray(row[key].astype(np.float32)).resize(size, Image.Resampling.BILINEAR)
-        return heat(np.asarray(values))
-    mask = Image.fromarray(row[key].astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    return overlay(image, np.asarray(mask))
+        return heat_of(row[key], size)  # type: ignore[arg-type]
+    return overlay(image, mask_of(row[key], size))  # type: ignore[arg-type]
 
 
 def _paper(height: int, width: int) -> Picture:
@@ -187,7 +197,7 @@ def _swatch(value: int) -> Picture:
 
 
 def _name(value: int, class_names: Mapping[int, str]) -> str:
-    return "ignored (255)" if value == IGNORE else class_names.get(value, f"class {value}")
+    return IGNORED if value == IGNORE else class_names.get(value, f"class {value}")
 
 
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

@@ -1,20 +1,29 @@
 """Pictures of the refinement during training, for W&B, TensorBoard or files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from ssdd_lightning.callbacks.indices import dataset_indices, to_dataset
-from ssdd_lightning.callbacks.panels import DIFFERENCES, TITLES, panel
+from ssdd_lightning.callbacks.panels import (
+    DIFFERENCES,
+    IGNORED,
+    TITLES,
+    Picture,
+    Row,
+    heat_of,
+    mask_of,
+    panel,
+    write_panel,
+)
+from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write
 
 
 class RefinementPictures(Callback):
@@ -23,9 +32,10 @@ class RefinementPictures(Callback):
     After the last batch of a training epoch and after each validation it asks the stage for `pictures()`:
     None, or the last batch's tensors in a dictionary with `image`, B x 3 x H x W uint8, and any of
     `knowledge`, `advice`, `refined`, `truth`, B x h x w long network indices or 255, and `d_knowledge`,
-    `d_advice`, B x h x w floats in [0, 1]. Weights & Biases and TensorBoard receive one tall picture,
-    `pictures/train` or `pictures/val`. Without either of these loggers it becomes a file,
-    `pictures/epoch_003_train.png` in the logger's own folder.
+    `d_advice`, B x h x w floats in [0, 1]. Weights & Biases receives each photo with its masks as overlays to be
+    switched on and off, and its difference maps after it; TensorBoard one tall picture. Both call it `pictures/train`
+    or `pictures/val`. For any other logger, and without one, the tall picture becomes a file,
+    `pictures/epoch_003_train.png` in the first logger's own folder.
 
     Args:
         num_images: How many images of the batch to show at most.
@@ -68,8 +78,7 @@ class RefinementPictures(Callback):
         tensors = pl_module.pictures() if trainer.is_global_zero else None  # type: ignore[operator]
         if tensors:
             name = f"epoch_{trainer.current_epoch:03}_{phase}.png"
-            picture = panel(self._rows(tensors, trainer), _class_names(trainer))
-            send_picture(trainer, f"pictures/{phase}", picture, folder / name)
+            send_rows(trainer, f"pictures/{phase}", self._rows(tensors, trainer), folder / name)
 
     def _rows(self, tensors: Mapping[str, Tensor], trainer: Trainer) -> list[dict[str, npt.NDArray[Any]]]:
         """Split the batch into images on the CPU, masks by the dataset's class indices."""
@@ -88,27 +97,45 @@ class RefinementPictures(Callback):
         return [{key: values[index] for key, values in columns.items()} for index in range(count)]
 
 
-def send_picture(trainer: Trainer, key: str, picture: npt.NDArray[np.uint8], path: Path) -> None:
-    """Hand a picture to every logger that takes pictures; to a file if there is none.
+def send_rows(trainer: Trainer, key: str, rows: Sequence[Row], path: Path) -> None:
+    """Hand photos with their masks to every logger that takes pictures; to a file for the others.
 
     Args:
         trainer: Whose loggers and global step count.
         key: Name of the picture for the loggers.
-        picture: H x W x 3 uint8 RGB.
-        path: The file, if no logger takes pictures.
+        rows: See `panel`; masks by the dataset's class indices.
+        path: The file, if there is no logger or one that takes no pictures.
     """
-    shown = False
-    for logger in trainer.loggers:
+    names = _class_names(trainer)
+    loggers: Sequence[Logger | None] = trainer.loggers or [None]
+    for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(key, [picture], step=trainer.global_step)
+            images, options = _overlays(rows, names)
+            logger.log_image(key, images, step=trainer.global_step, **options)
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(key, picture, trainer.global_step, dataformats="HWC")
+            logger.experiment.add_image(key, panel(rows, names), trainer.global_step, dataformats="HWC")
         else:
-            continue
-        shown = True
-    if not shown:
-        with atomic_write(path) as stream:
-            Image.fromarray(picture).save(stream, format="PNG")
+            write_panel(path, rows, names)
+
+
+def _overlays(rows: Sequence[Row], names: Mapping[int, str]) -> tuple[list[Picture], dict[str, list[Any]]]:
+    """Photos and difference maps in a row, all of the photos' size, and the masks upon the photos."""
+    images: list[Picture] = []
+    captions: list[str] = []
+    masks: list[dict[str, Any] | None] = []
+    labels = {**names, IGNORE: IGNORED}
+    for row in rows:
+        photo = row["image"].astype(np.uint8)
+        size = photo.shape[1], photo.shape[0]
+        shown = [key for key in TITLES if key in row and key != "image" and key not in DIFFERENCES]
+        images.append(photo)
+        captions.append(TITLES["image"])
+        masks.append({k: {"mask_data": mask_of(row[k], size), "class_labels": labels} for k in shown})  # type: ignore[arg-type]
+        for key in (key for key in DIFFERENCES if key in row):
+            images.append(heat_of(row[key], size))  # type: ignore[arg-type]
+            captions.append(TITLES[key])
+            masks.append(None)
+    return images, {"caption": captions, "masks": masks}
 
 
 def _class_names(trainer: Trainer) -> dict[int, str]:

@@ -74,13 +74,20 @@ class FolderDataModule(WeakDataModule):
         Raises:
             InputError: Something is missing, such as the ground truth that scoring needs.
         """
-        if self.truth is None and stage in ("validate", "test"):
+        if self.truth is None and (stage == "test" or (stage == "validate" and not self.validates)):
             raise InputError("scoring needs ground truth: give a folder of masks with `truth`.")
         super().setup(stage)
 
+    @property
+    def validates(self) -> bool:
+        """Whether there is something to validate: ground truth, or held out photos and a stage that needs none."""
+        stage = None if self.trainer is None else self.trainer.lightning_module
+        held_out = self.splits.val is not None and not getattr(stage, "needs_truth", True)
+        return self.truth is not None or held_out
+
     def val_dataloader(self) -> DataLoader[Sample] | list[Sample]:  # type: ignore[override]
-        """Whole images with their ground truth; empty without it, so that a fit skips validation."""
-        return [] if self.truth is None else super().val_dataloader()
+        """Whole images, with their ground truth if there is any; empty where a fit skips validation."""
+        return super().val_dataloader() if self.validates else []
 
     def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
         """Find the images of a split; see `WeakDataModule.find_records`."""

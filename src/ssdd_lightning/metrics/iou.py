@@ -22,8 +22,9 @@ class SegmentationIoU(Metric):
         >>> iou = SegmentationIoU(num_classes=2)
         >>> ground_truth = torch.tensor([[[0, 0, 1, 1, 255]]])
         >>> iou.update(torch.tensor([[[0, 1, 1, 1, 0]]]), ground_truth)
-        >>> iou.compute()  # 1 / 2 and 2 / 3
-        {'miou': tensor(0.5833), 'iou': tensor([0.5000, 0.6667])}
+        >>> scores = iou.compute()  # 1 / 2 and 2 / 3
+        >>> scores["miou"], scores["iou"]
+        (tensor(0.5833), tensor([0.5000, 0.6667]))
     """
 
     is_differentiable = False
@@ -64,13 +65,14 @@ class SegmentationIoU(Metric):
 
         Returns:
             "miou": scalar in [0, 1], the mean over the classes in ground truth or predictions (NaN if none);
-            "iou": C floats, NaN for the other classes.
+            "iou": C floats, NaN for the other classes;
+            "confusion": C x (C+1) long, as `confusion_matrix` counts.
         """
         counts = self.confusion[: self.num_classes]
         hits = counts.diagonal()
         union = counts.sum(dim=1) + counts[:, : self.num_classes].sum(dim=0) - hits
         iou = hits / union  # 0 / 0 is the NaN of a class that does not occur
-        return {"miou": iou.nanmean(), "iou": iou}
+        return {"miou": iou.nanmean(), "iou": iou, "confusion": counts}
 
     def _check_values(self, what: str, mask: Tensor) -> None:
         strange = mask[((mask < 0) | (mask >= self.num_classes)) & (mask != IGNORE)]

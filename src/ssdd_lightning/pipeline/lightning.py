@@ -18,17 +18,21 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
 from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint
 from ssdd_lightning.callbacks.lines import EpochLines
+from ssdd_lightning.callbacks.wandb_run import RememberRun, go_on, own_run, settle
+from ssdd_lightning.callbacks.watch import Watch
 from ssdd_lightning.data.choice import OPTION, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, with_contents
 from ssdd_lightning.pipeline.config_errors import config_sentence
+from ssdd_lightning.pipeline.provenance import told_config
 from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
@@ -50,13 +54,17 @@ class SaveRunConfig(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save once, at the start of a fit."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # a broadcast: every process must call it
+        if isinstance(trainer.logger, WandbLogger):
+            folder = Path(trainer.default_root_dir)  # its own may be of all stages
         if stage != "fit" or not trainer.is_global_zero:
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "config.yaml"
         self.parser.save(self.config, path, skip_none=False, overwrite=True, multifile=False)
+        config = yaml.safe_load(path.read_text())  # `self.config` holds objects of the parser too
+        data = trainer.datamodule  # type: ignore[attr-defined]
         for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(path.read_text()))  # `self.config` also holds objects of the parser
+            logger.log_hyperparams(told_config(config, type(pl_module).__name__, data))
 
 
 class SSDDCommandLine(LightningCLI):
@@ -83,6 +91,8 @@ class SSDDCommandLine(LightningCLI):
 
     keep = False
     """Whether what there is counts as finished, although what it was made from changed."""
+    steps = 0
+    """Steps of the fit that left the checkpoint."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse words or take values; Lightning's version also warns if the process has arguments of its own."""
@@ -107,6 +117,7 @@ class SSDDCommandLine(LightningCLI):
         if checkpoint is not None:
             content = _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
             rank_zero_info(describe_checkpoint(Path(checkpoint), content))
+            self.steps = int(content.get("global_step", 0))
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
@@ -132,6 +143,25 @@ class SSDDCommandLine(LightningCLI):
             if cause is None and told:
                 raise InputError(f"{told[1]} cannot be built: {told[2].strip().rstrip('.')}.") from error
             raise cause or error from None
+        self.model._log_hyperparams = False  # `SaveRunConfig` logs them, each once
+        for logger in self._wandb_loggers():
+            settle(logger, Path(self.trainer.default_root_dir), type(self.model).__name__)
+
+    def _wandb_loggers(self) -> list[WandbLogger]:
+        return [logger for logger in self.trainer.loggers if isinstance(logger, WandbLogger)]
+
+    def _go_on_logging(self, checkpoint: str | Path | None) -> None:
+        """Log into the run of the fit that left a checkpoint in this folder, after its last step."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.steps
+        root = Path(self.trainer.default_root_dir)
+        if checkpoint is None or not Path(checkpoint).resolve().is_relative_to(root.resolve()):
+            return
+        for logger in self._wandb_loggers():
+            go_on(logger, root)
+
+    def before_validate(self) -> None:
+        """Log the scores of a fit's checkpoint into its run."""
+        self._go_on_logging(self.config["validate"].ckpt_path)
 
     def before_instantiate_classes(self) -> None:
         """Show tqdm's bar on a terminal, as all other commands do, and a line an epoch elsewhere.
@@ -147,6 +177,8 @@ class SSDDCommandLine(LightningCLI):
             config.trainer["enable_progress_bar"] = bar
             shown = TQDMProgressBar() if bar else EpochLines()
             self.trainer_defaults["callbacks"] = [*self.trainer_defaults["callbacks"], shown]
+        if self.subcommand == "predict":
+            config.trainer.logger = False  # it has nothing to log
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -183,6 +215,7 @@ class SSDDCommandLine(LightningCLI):
                 ckpt_path = str(last)
                 rank_zero_info(f"fit: continuing from {last}.")
             goes_on = ckpt_path is not None and Path(ckpt_path).resolve() == last.resolve()
+            self._go_on_logging(last if goes_on else None)
             stale = last if last.is_file() and not goes_on and not ledger.begun else None
             self.trainer.callbacks.append(FitBookkeeping(ledger, stale))  # type: ignore[attr-defined]
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
@@ -214,6 +247,7 @@ class SSDDCommandLine(LightningCLI):
                 rank_zero_info(f"{command}: {found}, nothing to do.")
                 return
             self.trainer.callbacks.append(FilesBookkeeping(ledger, datamodule))  # type: ignore[attr-defined]
+            self._go_on_logging(ckpt_path)
             getattr(self.trainer, command)(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
 
     def ledger(self, command: Literal["fit", "test", "predict"], checkpoint: Path | None = None) -> Ledger:
@@ -362,13 +396,15 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
     # no abbreviations: a misspelt option could pass for another one
     strict = {"allow_abbrev": False, "exit_on_error": False}
     interruption = Interruption()
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), own_run():
         # Lightning calls three functions of jsonargparse that newer versions deprecate. So does SaveRunConfig: only
         # `skip_none` makes it write nulls, and its new name exists since jsonargparse 4.49.
         warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"\s*skip_none parameter")
         # torchmetrics: such classes have no weight in the classifier's average precision
         warnings.filterwarnings("ignore", message="No positive samples found in target")
+        # `Watch` logs the rest of an epoch
+        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
         warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
         try:
             return SSDDCommandLine(
@@ -377,7 +413,7 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
                 subclass_mode_model=True,
                 save_config_callback=SaveRunConfig,
                 auto_configure_optimizers=False,
-                trainer_defaults={"callbacks": [interruption]},
+                trainer_defaults={"callbacks": [interruption, Watch(), RememberRun()]},
                 seed_everything_default=0,
                 parser_kwargs={**strict, **{name: dict(strict) for name in SSDDCommandLine.subcommands()}},
                 args=args,

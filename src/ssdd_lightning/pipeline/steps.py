@@ -118,8 +118,9 @@ class StageStep(Step):
         return stage_ledger(self.command, self.config)
 
     def settings(self) -> dict[str, Any]:
-        """See `Step`."""
-        return self.config.content()
+        """See `Step`; the logger changes no product."""
+        content = self.config.content()
+        return {**content, "trainer": {k: v for k, v in (content.get("trainer") or {}).items() if k != "logger"}}
 
     @property
     def _processes(self) -> int:

@@ -15,6 +15,7 @@ from typing_extensions import NotRequired
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.sampling import run_seed, seed_for
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
@@ -72,7 +73,8 @@ def describe_checkpoint(path: Path, content: Mapping[str, Any]) -> str:
     """
     stage = str((content.get("hyper_parameters") or {}).get("_class_path", "weights")).rpartition(".")[2]
     parts = [f"epoch {content['epoch'] + 1}", f"step {content['global_step']}"] if "global_step" in content else []
-    parts += [f"{name} {value:.4g}" for name, value in (content.get(SCORES_KEY) or {}).items()]
+    scores = {name: value for name, value in (content.get(SCORES_KEY) or {}).items() if name.count("/") == 1}
+    parts += [f"{name} {value:.4g}" for name, value in scores.items()]  # those of single classes are too many
     return f"The checkpoint is {path}: {', '.join([stage, *parts])}."
 
 
@@ -90,6 +92,8 @@ class Stage(LightningModule):
     network: SegmentationNetwork | ClassificationNetwork | AffinityNet
     predicts: ClassVar[tuple[str, ...]] = ("mask",)
     """What `predict` writes of each image: mask, map, d_knowledge, d_advice."""
+    needs_truth: ClassVar[bool] = True
+    """Whether validation needs ground truth masks; image-level labels are always there."""
 
     def __init__(
         self,
@@ -111,6 +115,10 @@ class Stage(LightningModule):
         self.seed: int | None = None
         """Seed of what is random in a training step; None until the first one."""
         self._pictures: dict[str, Tensor] | None = None
+        self.watched = Watched()
+        """What the last training step leaves to be watched."""
+        self.confusion: dict[str, Tensor] = {}
+        """Confusion of the last validation ("val") and test ("test"), C x (C+1) long."""
 
     def on_fit_start(self) -> None:
         """Load the backbone's starting weights before a fit that does not resume from a checkpoint.

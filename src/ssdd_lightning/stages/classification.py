@@ -30,6 +30,7 @@ class ClassificationModule(Stage):
     """
 
     predicts = ("map",)
+    needs_truth = False
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples, class_counts, present_argmax
+from ssdd_lightning.metrics.difference import Detection, Watched
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
@@ -164,19 +165,24 @@ class DynamicRefinementModule(SegmentationStage):
         loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, other)
         # Eq. 12
         balanced, rule = self.losses.balanced, self.losses.bad_sample_rule
-        keep: Tensor | None = ~bad_samples(first.failed, labels, rule)
+        bad = bad_samples(first.failed, labels, rule)
         terms = [(first.knowledge_logits, m_k1, m_a1), (first.advice_logits, m_k1, m_a1)]
-        diff1 = difference_losses(terms, keep, balanced)
+        diff1 = difference_losses(terms, ~bad, balanced)
+        detection1 = Detection(terms, m_k1, m_a1, m_d1, bad, keep=~bad)
         # Eq. 13
-        keep = ~bad_samples(second.failed, labels, rule) if self.losses.exclude_bad_from_diff2 else None
+        bad = bad_samples(second.failed, labels, rule)
+        keep = ~bad if self.losses.exclude_bad_from_diff2 else None
         compared = m_d1 if self.sub_branch.diff2_target == "d1" else m_d2
         terms = [(second.knowledge_logits, m_d0, m_sub), (second.advice_logits, m_sub, compared)]
         diff2 = difference_losses(terms, keep, balanced, per_image=False)
+        detection2 = Detection(terms, m_d0, m_d1, m_d2, bad, keep)
         difference = (diff1 + diff2) / (4 if self.losses.average else 1)
 
         loss: Tensor = loss_main + loss_sub + difference  # Eq. 15
         self.log_dict({"train/loss": loss, "train/main": loss_main, "train/sub": loss_sub}, prog_bar=True)
         self.log_dict({"train/diff1": diff1, "train/diff2": diff2, "train/changed": (m_d2 != m_d0).float().mean()})
+        masks = {"D0": m_d0, "D1": m_d1, "D2": m_d2}
+        self.watched = Watched({"ssdd1": detection1, "ssdd2": detection2}, masks, main)
         self._pictures = {"image": batch["image_raw"], "knowledge": m_d0, "advice": m_d1, **maps_of(second)}
         return loss
 

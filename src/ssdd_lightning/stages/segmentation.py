@@ -1,9 +1,10 @@
 """Segmentation on given masks: the plain baseline, the retraining step, and how every segmentation model is tested."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -13,6 +14,7 @@ from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.functional.refinement import present_argmax
+from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.metrics.iou import SegmentationIoU
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
@@ -92,9 +94,8 @@ class SegmentationStage(Stage):
         self._pictures = {"image": batch["image_raw"], "refined": prediction, "truth": truth}
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean IoU over the classes that occur."""
-        self.log("val/miou", self.val_iou.compute()["miou"], prog_bar=True)
-        self.val_iou.reset()
+        """Log the IoU of the classes that occur, and the mean over them."""
+        self._log_iou("val", self.val_iou)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """IoU under the testing protocol, without image-level labels; returns the masks for the writer."""
@@ -103,9 +104,19 @@ class SegmentationStage(Stage):
         return {"name": batch["name"], "mask": list(prediction)}
 
     def on_test_epoch_end(self) -> None:
-        """Log the mean IoU over the classes that occur."""
-        self.log("test/miou", self.test_iou.compute()["miou"])
-        self.test_iou.reset()
+        """Log the IoU of the classes that occur, and the mean over them."""
+        self._log_iou("test", self.test_iou)
+
+    def _log_iou(self, phase: Literal["val", "test"], metric: SegmentationIoU) -> None:
+        scores = metric.compute()
+        metric.reset()
+        self.confusion[phase] = scores["confusion"]
+        self.log(f"{phase}/miou", scores["miou"], prog_bar=phase == "val")
+        table = self._data_classes()
+        names = [f"class {index}" for index in range(len(scores["iou"]))] if table is None else table.selected_names
+        for name, iou in zip(names, scores["iou"].tolist(), strict=True):
+            if not math.isnan(iou):
+                self.log(f"{phase}/iou/{name}", iou)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Masks under the testing protocol, restricted to the image's own labels (masks for retraining)."""
@@ -187,8 +198,10 @@ class SegmentationModule(SegmentationStage):
         """Cross entropy against the given masks (Eq. 8)."""
         size = self.mask_size(batch["image"])
         mask = resize_mask(self.guide(batch, "knowledge"), size)
-        loss = segmentation_loss(resize_logits(self.network(batch["image"]).logits, size), mask, self.losses.per_class)
+        logits = self.network(batch["image"]).logits
+        loss = segmentation_loss(resize_logits(logits, size), mask, self.losses.per_class)
         self.log("train/loss", loss, prog_bar=True)
+        self.watched = Watched(logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}
         return loss
 

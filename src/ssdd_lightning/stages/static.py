@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ssdd_lightning.crf import CRFOptions
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
-from ssdd_lightning.functional.refinement import bad_samples, difference_target
+from ssdd_lightning.functional.refinement import bad_samples
+from ssdd_lightning.metrics.difference import Detection, Watched
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
@@ -69,12 +70,13 @@ class StaticRefinementModule(SegmentationStage):
         # Eq. 7
         base = segmentation_loss(resize_logits(output.logits, size), knowledge, self.losses.per_class)
         # Eq. 6, without bad training samples (Eq. 16)
-        keep = ~bad_samples(refined.failed, batch["image_labels"], self.losses.bad_sample_rule)
+        bad = bad_samples(refined.failed, batch["image_labels"], self.losses.bad_sample_rule)
         logits = refined.knowledge_logits, refined.advice_logits
         terms = [(detected, knowledge, advice) for detected in logits]
-        diff = difference_losses(terms, keep, self.losses.balanced) / (len(terms) if self.losses.average else 1)
+        diff = difference_losses(terms, ~bad, self.losses.balanced) / (len(terms) if self.losses.average else 1)
         self.log_dict({"train/loss": base + diff, "train/base": base, "train/diff0": diff}, prog_bar=True)
-        self.log("train/advice_taken", _share_taken(refined.mask, knowledge, advice))
+        detection = Detection(terms, knowledge, advice, refined.mask, bad, keep=~bad)
+        self.watched = Watched({"ssdd0": detection}, logits=output.logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice, **maps_of(refined)}
         return base + diff
 
@@ -103,9 +105,3 @@ def maps_of(refined: SSDDOutput) -> dict[str, Tensor]:
         "d_knowledge": refined.knowledge_logits.detach().float().sigmoid()[:, 0],
         "d_advice": refined.advice_logits.detach().float().sigmoid()[:, 0],
     }
-
-
-def _share_taken(refined: Tensor, knowledge: Tensor, advice: Tensor) -> Tensor:
-    """Share of the difference pixels where the merge took the advice."""
-    differ = difference_target(knowledge, advice).bool()
-    return ((refined == advice) & differ).sum() / differ.sum().clamp(min=1)
