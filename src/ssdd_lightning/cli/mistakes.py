@@ -73,7 +73,7 @@ def check_stage_words(words: Sequence[str]) -> None:
             continue
         name = name[2:]
         if "." not in name and name.replace("-", "_") not in (*SECTIONS, *OPTIONS):
-            raise InputError(f"unknown option --{name}: {_remedy(name, command)}")
+            raise InputError(f"`ssdd {command}` has no option {name!r} (on the command line); {_remedy(name, command)}")
         value = value if equals else "".join(words[number + 1 : number + 2])
         meant = VALUES.get(name, {}).get(value)
         if meant is not None:
