@@ -20,9 +20,10 @@ test: .venv/test.stamp  ## lint, types, rooms, tests
 docs: .venv/docs.stamp  ## the site in site/, with executed notebooks; any warning is an error
 	$(BIN)/mkdocs build --strict
 
-# Two images and one epoch a stage: the demo's every step, in a minute.
-SHORT := $(foreach o,trainer.max_epochs=1 trainer.limit_train_batches=1 trainer.limit_val_batches=1 \
-	data.splits.predict=$(CURDIR)/build/package/few.txt data.splits.test=$(CURDIR)/build/package/few.txt,--set $(o))
+# Sixteen images and one epoch a stage: the demo's every step, in two minutes.
+FEW := $(CURDIR)/build/package/few.txt
+SHORT := $(foreach o,max_epochs=1 limit_val_batches=1,--set trainer.$(o)) \
+	$(foreach s,train val test predict,--set data.splits.$(s)=$(FEW))
 
 package: .venv/test.stamp  ## build wheel and sdist, check them, install the wheel elsewhere and run a short demo from it
 	rm -rf build dist && mkdir -p build/package
@@ -30,9 +31,9 @@ package: .venv/test.stamp  ## build wheel and sdist, check them, install the whe
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv build/package/venv
 	build/package/venv/bin/pip install --quiet "$$(ls dist/*.whl)[offline]"
-	printf '2007_000001\n2007_000002\n' > build/package/few.txt
+	seq -f '2007_%06g' 16 > $(FEW)
 	cd build/package && venv/bin/ssdd --version && venv/bin/ssdd init quickstart \
-		&& venv/bin/ssdd run quickstart --seed_split few.txt --pictures 1 $(SHORT)
+		&& venv/bin/ssdd run quickstart --seed_split $(FEW) --pictures 1 $(SHORT)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -16,7 +16,10 @@ STAGE = ["fit", "--config=quickstart/dynamic"]
     [
         ([], "give its YAML, `ssdd fit --config FILE.yaml`, or one of the package"),
         (["dynamic.yaml"], "did you mean `ssdd fit --config dynamic.yaml`?"),
-        (["--lr", "0.1"], r"`ssdd fit` has no option 'lr' \(on the command line\); did you mean --model.init_args.optimization.learning_rate"),
+        (
+            ["--lr", "0.1"],
+            r"no option 'lr' \(on the command line\); did you mean --model.init_args.optimization.learning_r",
+        ),
         (["--epohcs=3"], "did you mean --trainer.max_epochs?"),
         (["--seed", "3"], "did you mean --seed_everything?"),
         (["--confg=x.yaml"], "did you mean --config?"),
