@@ -684,6 +684,16 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], words: list
     assert listed == [*STAGE_COMMANDS, *FILE_COMMANDS]
 
 
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    words = [sys.executable, "-m", "ssdd_lightning"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait() in (0, 141)
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("ssdd-lightning 0.")

@@ -39,6 +39,14 @@ FILE_COMMANDS = {
     "export": ("ssdd_lightning.cli.export_files", "write score maps as files of PSA or IRN"),
     "refine": ("ssdd_lightning.cli.refine", "refine any two folders of masks or score maps with SSDD"),
     "devkit": ("ssdd_lightning.cli.devkit", "write the synthetic VOC devkit"),
+    "completion": ("ssdd_lightning.cli.completion", "print a script that lets bash, zsh or tcsh complete commands"),
+}
+
+FIRST_STEPS = {
+    "ssdd init quickstart && ssdd run quickstart": "every stage on drawn photos",
+    "ssdd run own_photos --images photos --labels labels.csv": "on photos of your own",
+    "ssdd prepare voc --out . && ssdd run voc2012 --root VOCdevkit": "on VOC 2012",
+    "ssdd report runs/quickstart": "a page that shows a run",
 }
 
 
@@ -126,8 +134,9 @@ def help_text() -> str:
         "",
         "Weakly-supervised segmentation by self-supervised difference detection.",
     ]
+    first = [f"  {command:<66} {text}" for command, text in FIRST_STEPS.items()]
     foot = "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml."
-    return "\n".join([*head, "", "commands:", *lines, "", foot])
+    return "\n".join([*head, "", "first steps:", *first, "", "commands:", *lines, "", foot])
 
 
 def entry_point() -> None:
@@ -149,6 +158,9 @@ def entry_point() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    except BrokenPipeError:  # whoever reads, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except Interrupted as stop:
         end_progress_bars()
         if not os.environ.get("LOCAL_RANK", "0").strip("0"):  # the first process of a machine speaks for all
