@@ -92,3 +92,17 @@ def test_help_without_a_config_says_how_to_get_more(capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert said.startswith("usage: ssdd test --config FILE")
     assert "`ssdd test --config voc2012/dynamic --help` lists the options of that stage, too." in said
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: 3", "expected options below model, found 3"),
+        ("model: {class_path: ssdd_lightning.Typo}", "there is no class ssdd_lightning.Typo"),
+        ("model: {class_path: nowhere.Stage}", "there is no class nowhere.Stage"),
+    ],
+)
+def test_help_of_a_wrong_yaml_is_one_sentence(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "stage.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        main(["fit", f"--config={tmp_path / 'stage.yaml'}", "--help"])

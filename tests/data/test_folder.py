@@ -11,9 +11,9 @@ import pytest
 
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.folder import FolderDataModule, read_names
+from ssdd_lightning.data.folder import FolderDataModule
 from ssdd_lightning.data.labels import table_of_labels
-from ssdd_lightning.data.splits import Splits
+from ssdd_lightning.data.splits import Splits, read_names
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
 from tests.helpers.files import write_photo

@@ -53,6 +53,20 @@ def test_init_writes_what_the_package_has(tmp_path: Path, capsys: pytest.Capture
 def test_init_writes_over_nothing(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "static.yaml").write_text("model: {}")
-    with pytest.raises(InputError, match=r"static\.yaml exists and was changed"):
+    with pytest.raises(InputError, match=r"static\.yaml exists and says something else"):
         main(["init", "voc2012", "--out", "mine"])
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["static.yaml"]
+
+
+def test_init_writes_over_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "voc2012" / "static.yaml").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"static\.yaml exists and says something else"):
+        main(["init", "voc2012"])
+
+
+def test_init_leaves_a_devkit_that_is_there(tmp_path: Path) -> None:
+    root = tmp_path / "runs" / "quickstart" / "devkit"
+    main(["devkit", str(root), "--num_train=3", "--num_val=2"])
+    assert main(["init", "quickstart"]) == 0
+    lists = root / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
+    assert len((lists / "train.txt").read_text().split()) == 3

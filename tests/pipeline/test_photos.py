@@ -1,13 +1,14 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.photos import find_photos
 from ssdd_lightning.pipeline.run import Pipeline, RunOptions
-from ssdd_lightning.storage.masks import read_image, read_mask
+from ssdd_lightning.storage.masks import read_image, read_mask, write_mask
 from tests.helpers.stages import SMALL_RUN
 
 SETS = [word for key, value in SMALL_RUN.items() for word in ("--set", f"{key}={value}")]
@@ -97,3 +98,15 @@ def test_ground_truth_of_some_photos_scores_those(photos: Path) -> None:
     assert pipeline.photos.scored(["photo 0", "photo 1"]) == ["photo 1"]
     assert "dynamic/test" in [step.name for step in pipeline.steps]
     assert "dynamic/masks" not in [step.name for step in pipeline.steps]
+
+
+def test_ground_truth_that_would_not_be_used_is_refused(photos: Path, words: list[str]) -> None:
+    for name in range(2, 8):
+        (photos / f"photo {name}.jpg").unlink()
+    lines = (photos.parent / "labels.csv").read_text().splitlines()[:3]
+    (photos.parent / "labels.csv").write_text("\n".join(lines))
+    height, width = read_image(photos / "photo 1.jpg").shape[:2]
+    write_mask(photos.parent / "masks" / "photo 1.png", np.zeros((height, width), np.uint8))
+    given = [f"--images={photos}", f"--labels={photos.parent / 'labels.csv'}", f"--truth={photos.parent / 'masks'}"]
+    with pytest.raises(InputError, match="--truth: expected photos to spare for scoring, found none among 2"):
+        main([*words, *given])

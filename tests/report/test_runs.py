@@ -118,6 +118,18 @@ def test_a_finished_run_is_scored_as_its_own_table_is(run: Run) -> None:
     assert content["title"] == "my run"
 
 
+def test_the_final_masks_of_a_run_without_a_test_and_a_retrained_model(run: Run) -> None:
+    run.begin()
+    run.fit("dynamic")
+    run.masks("dynamic/masks", "trainaug", 1, "predict")
+    run.fit("retrain")
+    run.masks("retrain/test", "val", 1, "test")
+    rows = {row.title: row for row in material(run.out).masks}
+    assert set(rows["dynamic model"].names) == set(run.names("trainaug"))
+    assert (rows["dynamic model"].folder, rows["dynamic model"].split) == (run.out / "dynamic" / "masks", "all")
+    assert set(rows["retrained on masks of the dynamic model"].names) == set(run.names("val"))
+
+
 def test_what_was_run_is_said(run: Run) -> None:
     run.begin()
     run.finish()

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
-from ssdd_lightning.data.folder import read_names
 from ssdd_lightning.data.labels import read_label_file
-from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.data.splits import read_list, read_names
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.names import LONGEST, check_name, name_problem
 from ssdd_lightning.storage.score_maps import map_path, mask_path

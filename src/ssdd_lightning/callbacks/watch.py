@@ -82,6 +82,7 @@ class Watch(Callback):
         every, loop = trainer.log_every_n_steps, trainer.fit_loop  # type: ignore[attr-defined]
         if every and (loop.epoch_loop._batches_that_stepped + 1) % every == 0 and not loop._should_accumulate():
             pl_module.log_dict(self._pooled(trainer))
+        self._watch.resume()  # the counting above is no waiting for data
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the steps since the last logged one, the losses of the last step too; warn if something is wrong."""

@@ -30,7 +30,10 @@ def run(args: argparse.Namespace) -> int:
     if args.experiment == SYNTHETIC:
         from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 
-        print(f"{write_synthetic_devkit(Path(data['data']['root']))} holds synthetic photos.")
+        root = Path(data["data"]["root"])
+        if not (root / "VOCdevkit").exists():  # one that is there may have other numbers of images
+            write_synthetic_devkit(root)
+        print(f"{root} holds synthetic photos.")
     folder = data.get("dataset") == "folder"
     needs = " --config PREPARED/data.yaml" if folder else "" if args.experiment == SYNTHETIC else " --root DEVKIT"
     print(f"Next: ssdd run {out}{needs}")

@@ -44,7 +44,7 @@ VALUES = {
         **{"fp16": "16-mixed", "half": "16-mixed", "amp": "16-mixed", "float16": "16-mixed", "mixed": "16-mixed"},
         **{"bfloat16": "bf16-mixed", "fp32": "32-true", "float32": "32-true", "full": "32-true"},
     },
-    "trainer.accelerator": {"cuda": "gpu", "nvidia": "gpu"},
+    "trainer.accelerator": {"nvidia": "gpu"},
     "trainer.strategy": {"DDP": "ddp", "dp": "ddp"},
 }
 """Values that other tools use, and what they are called here."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.experiments import packaged_experiments
+from ssdd_lightning.pipeline.experiments import experiment_folder, packaged_experiments
 from ssdd_lightning.pipeline.run import BASELINES, SOURCES, default_out
 
 
@@ -128,10 +128,15 @@ def _own_photos(args: argparse.Namespace) -> dict[str, Any]:
 
     if args.root is not None or args.labels is None:
         raise InputError("--images goes with --labels, and without --root.")
-    folder = default_out(args.experiment, args.out) / "data"
+    folder = default_out(experiment_folder(args.experiment), args.out) / "data"
     if not args.dry_run:
         truth = None if args.truth is None else Path(args.truth)
-        prepare_folder(FolderOptions(args.images, args.labels, folder, truth=truth))
+        prepared = prepare_folder(FolderOptions(args.images, args.labels, folder, truth=truth))
+        if truth is not None and not prepared.val:
+            raise InputError(
+                f"--truth: expected photos to spare for scoring, found none among {len(prepared.train)}; choose their "
+                "share with `ssdd prepare folder --val`, and give its data.yaml with --config."
+            )
     elif not (folder / CONFIG).is_file():
         raise InputError(f"--dry-run: the photos were not prepared yet in {folder}; run once without it.")
-    return {"configs": [*args.configs, folder / CONFIG], "labels": None, "truth": None}
+    return {"configs": [folder / CONFIG, *args.configs], "labels": None, "truth": None}

@@ -9,11 +9,10 @@ from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record, Sample
 from ssdd_lightning.data.labels import read_label_file, table_of_labels
-from ssdd_lightning.data.splits import Splits
+from ssdd_lightning.data.splits import Splits, read_names
 from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.images import find_images
-from ssdd_lightning.storage.names import check_name
 from ssdd_lightning.storage.score_maps import mask_path
 
 
@@ -111,19 +110,3 @@ class FolderDataModule(WeakDataModule):
             for name in names
         ]
         return records, str(self.labels)
-
-
-def read_names(path: Path) -> list[str]:
-    """Read a list of image names, one per line; unlike VOC's lists they may hold spaces.
-
-    Raises:
-        InputError: The file is missing, no text, or empty.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read split list {path} ({error}); expected one name per line.") from error
-    names = [line.rstrip("\r") for line in lines if line.strip()]
-    if not names:
-        raise InputError(f"split list {path} is empty; expected one image name a line.")
-    return [check_name(name, f"split list {path}") for name in names]

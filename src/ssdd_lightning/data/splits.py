@@ -68,6 +68,22 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
     return [check_name(name, f"split list {path}") for name in names]
 
 
+def read_names(path: Path) -> list[str]:
+    """Read a list of image names, one per line; unlike VOC's lists they may hold spaces.
+
+    Raises:
+        InputError: The file is missing, no text, or empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read split list {path} ({error}); expected one name per line.") from error
+    names = [line.rstrip("\r") for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"split list {path} is empty; expected one image name a line.")
+    return [check_name(name, f"split list {path}") for name in names]
+
+
 def _first_name(line: str, exists: Callable[[str], bool] | None) -> str:
     first = bare_name(line.split()[0])
     if exists is None:

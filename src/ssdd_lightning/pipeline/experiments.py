@@ -71,8 +71,8 @@ def write_experiment(name: str, out: Path) -> list[Path]:
         raise InputError(f"unknown experiment {name!r}; choose one of {', '.join(packaged_experiments())}.")
     texts = {out / path.name: path.read_text() for path in sorted((PACKAGED / name).glob("*.yaml"))}
     for path, text in texts.items():
-        if path.exists() and path.read_text(errors="replace") != text:
-            raise InputError(f"{path} exists and was changed; move it away, or choose another folder with --out.")
+        if path.exists() and not (path.is_file() and path.read_text(errors="replace") == text):
+            raise InputError(f"{path} exists and says something else; move it away, or choose another --out.")
     for path, text in texts.items():
         write_text(path, text)
     return list(texts)

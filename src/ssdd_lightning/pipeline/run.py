@@ -132,11 +132,12 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
             made = pipeline.scores_after(step) if step.made else []
             rows += made
             status.end(step, made, shown=step in pipeline.chosen)
-            if step == pipeline.chosen[-1]:
-                break
         rows.sort(key=lambda row: ROWS.index(row["what"]))
         write_text(results, json.dumps(rows, indent=2))
-        print(results_table(rows) if rows else "There is no ground truth, so nothing was scored.")
+        if rows:
+            print(results_table(rows))
+        elif pipeline.photos.truth is None:
+            print("There is no ground truth, so nothing was scored.")
         if pipeline.seeds_made:
             print(f"{pipeline.draw()} holds the pictures.")
         if (masks := pipeline.step("dynamic/masks")) is not None and masks.made:
@@ -368,12 +369,12 @@ class Pipeline:
             split = self.photos.split(step.settings()["data"], "test")
             what, took = MODELS[tested.name], self._seconds(tested) + step.seconds
             names = self.scored(split)
-            return [scores.row(what, _split_name(split), scores.card(step.folder, names), took)] if names else []
+            return [scores.row(what, split_title(split), scores.card(step.folder, names), took)] if names else []
         split = self.seed_split
         names = self.scored(split) if step.folder in (self.seeds, *refined) else []
         if not names:
             return []
-        shown = _split_name(split)
+        shown = split_title(split)
         if step.folder == self.seeds:
             card, took = scores.card(self.seeds, names), self._seconds(self.refined / "static") + step.seconds
             return [scores.row("static refinement m_D0", shown, card, took)]
@@ -408,7 +409,7 @@ class Pipeline:
         return self.refined / "pictures"
 
 
-def _split_name(split: str) -> str:
+def split_title(split: str) -> str:
     """A split as the table shows it."""
     return Path(split).stem if split else "all"
 

@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 
 from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
 from ssdd_lightning.data.choice import OPTION, data_module_class
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, config_files
 
 COMMON = {
@@ -56,6 +57,9 @@ def stage_help(words: Sequence[str], purpose: str) -> str:
     """
     command, files = words[0], config_files(words)
     content = StageConfig(tuple(files)).content() if files else {}
+    for section in ("data", "model", "trainer"):
+        if not isinstance(content.get(section) or {}, dict):
+            raise InputError(f"{files[-1]}: expected options below {section}, found {content[section]!r}.")
     data, model, trainer = (content.get(section) or {} for section in ("data", "model", "trainer"))
     module = data_module_class(chosen_dataset(words))
     groups = {"": [_Option(f"--{name}", content.get(name), text) for name, text in COMMON.items()]}
@@ -102,8 +106,11 @@ def _options(built: Any, prefix: str, given: Mapping[str, Any]) -> Iterator[_Opt
 
 
 def _found(class_path: str) -> Any:  # noqa: ANN401
-    module, _, name = class_path.rpartition(".")
-    return getattr(import_module(module or "ssdd_lightning"), name)
+    module, _, name = str(class_path).rpartition(".")
+    try:
+        return getattr(import_module(module or "ssdd_lightning"), name)
+    except (ImportError, AttributeError):
+        raise InputError(f"there is no class {class_path}; expected the import path of one as class_path.") from None
 
 
 def _line(option: _Option) -> str:

@@ -11,9 +11,9 @@ import yaml
 from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import VOC_CLASSES, class_table
 from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.splits import find_list, read_list
+from ssdd_lightning.data.splits import find_list, read_list, read_names
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.run import BASELINES, SEEDS, SOURCES
+from ssdd_lightning.pipeline.run import BASELINES, MODELS, RETRAIN, SEEDS, SOURCES, split_title
 from ssdd_lightning.report.curves import Curve, read_curves
 from ssdd_lightning.report.material import (
     ADVICE,
@@ -113,8 +113,8 @@ class _Run:
         """The rows of `ssdd run`'s table, in its order."""
         knowledge, advice = (self.home / name for name in SOURCES[self.source])
         seeds = self.refined_home / SEEDS
-        split = self.seed_split
-        listed = self.split_names(split)
+        listed = self.split_names(self.seed_split)
+        split = split_title(self.seed_split)
         rows = [
             Masks(KNOWLEDGE, "knowledge K", knowledge, split, listed, self.seconds(knowledge, "predict")),
             Masks(ADVICE, "advice A", advice, split, listed, self.seconds(advice, "crf")),
@@ -124,10 +124,14 @@ class _Run:
             maps, refined = (self.home / name for name in SOURCES["cam"])
             rows.append(Masks("maps", "activation maps", maps, split, listed, self.seconds(maps, "predict")))
             rows.append(Masks("crf", "CRF of activation maps", refined, split, listed, self.seconds(refined, "crf")))
-        models = [(f"baseline_{name}", f"baseline on {name}") for name in reversed(BASELINES)]
-        for key, title in [*models, ("dynamic", "dynamic model")]:
+        keys = [*(f"baseline_{name}" for name in reversed(BASELINES)), "dynamic", RETRAIN]
+        for key in keys:
             home, split = self.refined_home / key, self.test_split
-            row = Masks(key, title, home / "test", split, self.split_names(split), self._trained(home / "test", home))
+            made = home / "test"
+            row = Masks(key, MODELS[key], made, split_title(split), self.split_names(split), self._trained(made, home))
+            if key == "dynamic" and not row.names:  # without ground truth there is no test
+                made = home / "masks"
+                row = Masks(key, MODELS[key], made, split_title(""), None, self._trained(made, home))
             rows.append(replace(row, key=PREDICTION) if key == "dynamic" else row)
         return rows
 
@@ -265,6 +269,8 @@ class _Run:
     @property
     def seed_split(self) -> str:
         """Split that seed masks are scored on."""
+        if self.dataset not in DEVKITS:
+            return str((self.data.get("splits") or {}).get("predict") or "")
         return str(self.whole.get("seed_split") or "train")
 
     @property
@@ -275,9 +281,11 @@ class _Run:
 
     def split_names(self, split: str) -> frozenset[str] | None:
         """Names in a list of the devkit; None, which stands for all, if there is no such list."""
-        if self.devkit is None:
-            return None
         try:
+            if self.dataset not in DEVKITS:
+                return frozenset(read_names(Path(split))) if split else None
+            if self.devkit is None:
+                return None
             return frozenset(read_list(find_list(split, self.devkit / "ImageSets" / "Segmentation")))
         except InputError:
             return None
