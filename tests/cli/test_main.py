@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -679,9 +680,12 @@ def test_a_damaged_checkpoint_of_the_folder_is_a_sentence(flow: Flow, tmp_path: 
 @pytest.mark.parametrize("words", [[], ["-h"], ["--help"]])
 def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert main(words) == 0
-    text = capsys.readouterr().out
-    listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
+    first, commands = capsys.readouterr().out.split("\ncommands:\n")
+    listed = [line.split()[0] for line in commands.splitlines() if line.startswith("  ")]
     assert listed == [*STAGE_COMMANDS, *FILE_COMMANDS]
+    shown = re.findall(r"ssdd ([\w-]+)", first.partition("first steps:")[2])
+    assert len(shown) == 6
+    assert {*shown} <= {*listed}, "the first steps are commands"
 
 
 def test_a_reader_that_has_enough_is_no_error() -> None:
