@@ -331,8 +331,13 @@ def test_some_steps_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out
     assert "== fit static" in said
     assert "== predict static/predictions" not in said
-    rows = json.loads((run.out / "results.json").read_text())
-    assert [row["what"] for row in rows][-1] == "dynamic model", "no row of the results is lost"
+    assert "Not scored, because what they were made from changed: static/predictions, " in said
+    rows = [row["what"] for row in json.loads((run.out / "results.json").read_text())]
+    assert rows == ["knowledge K", "advice A", "oracle merge of K and A"], "the others are outdated"
+    run.go()
+    run.go("--until=knowledge")
+    rows = [row["what"] for row in json.loads((run.out / "results.json").read_text())]
+    assert rows[-1] == "dynamic model", "nothing changed, so no row is lost"
     with pytest.raises(InputError, match="--from dynamic comes after --until static"):
         run.go("--from=dynamic", "--until=static")
     with pytest.raises(InputError, match=r"--until: expected the name of a step \(classification, .* found 'seeds'"):
