@@ -1,27 +1,22 @@
 """`ssdd convert-weights`: turn published weights into files of this package."""
 
 import argparse
-from pathlib import Path
+
+from ssdd_lightning.cli.options import add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd convert-weights`."""
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        type=Path,
-        metavar="SOURCE",
-        help="MXNet .params or a .pth of PSA, IRN, SSDD or timm; several are joined (SSDD writes its segmentation "
-        "network and its DD-Nets into two files)",
+    sources = (
+        "MXNet .params or a .pth of PSA, IRN, SSDD or timm; several are joined (SSDD writes its segmentation network "
+        "and its DD-Nets into two files)"
     )
-    parser.add_argument(
-        "out",
-        type=Path,
-        metavar="OUT",
-        help="file to write: .pth for a state dict (resnet38 with PSA's names), .ckpt for a checkpoint that "
-        "--ckpt_path of `ssdd predict` and `ssdd test` takes",
+    out = (
+        "file to write: .pth for a state dict (resnet38 with PSA's names), .ckpt for a checkpoint that --ckpt_path of "
+        "`ssdd predict` and `ssdd test` takes"
     )
-    parser.add_argument("--arch", default="resnet38", help="backbone: resnet38 or a timm name (default: resnet38)")
+    options = {"sources FILE ...": sources, "out FILE": out, "--arch NAME": "backbone: resnet38 or a timm name"}
+    add_options(parser, options, arch="resnet38")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """`ssdd crf`: refine a folder of score maps with the dense CRF."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import add_options
 from ssdd_lightning.crf.settings import PRESETS, CRFOptions
 
 WIDTHS = {
@@ -17,29 +17,21 @@ WIDTHS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd crf`."""
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of photos <name>.jpg")
-    parser.add_argument("--maps", type=Path, required=True, metavar="DIR", help="folder of score maps <name>.map.png")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument(
-        "--preset", choices=sorted(PRESETS), default="psa", help="published widths and weights (default: psa)"
-    )
-    for option, text in WIDTHS.items():
-        parser.add_argument(f"--{option}", type=float, metavar="X", help=f"{text} (default: the preset's)")
-    parser.add_argument("--iterations", type=int, default=10, help="mean-field iterations (default: 10)")
-    parser.add_argument(
-        "--background_alpha",
-        type=float,
-        metavar="ALPHA",
-        help="first replace the background score by (1 - largest class score) ** ALPHA (default: keep it)",
-    )
-    parser.add_argument(
-        "--write",
-        choices=("maps", "masks", "both"),
-        default="maps",
-        help="what to write: score maps, masks or both (default: maps)",
-    )
-    parser.add_argument("--num_workers", type=int, help="processes or threads (default: all cores)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: cpu)")
+    options = {
+        "--images DIR": "folder of photos <name>.jpg",
+        "--maps DIR": "folder of score maps <name>.map.png",
+        "--out DIR": "folder to write",
+        "--preset NAME": "published widths and weights",
+        **{f"--{option} X": f"{text} (default: the preset's)" for option, text in WIDTHS.items()},
+        "--iterations N": "mean-field iterations",
+        "--background_alpha X": "first make the background score (1 - largest class score) ** X (default: keep it)",
+        "--write WHAT": "what to write: score maps, masks or both",
+        "--num_workers N": "processes or threads (default: all cores)",
+        "--device DEVICE": "cpu, cuda, cuda:1, ...",
+    }
+    choices = {"preset": sorted(PRESETS), "write": ("maps", "masks", "both")}
+    defaults = {"preset": "psa", "iterations": 10, "write": "maps", "device": "cpu"}
+    add_options(parser, options, ("images", "maps", "out"), choices, **defaults)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,19 +1,22 @@
 """`ssdd devkit`: write the synthetic VOC devkit."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import add_options
 from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd devkit`."""
-    parser.add_argument("root", type=Path, help="folder that receives VOCdevkit/VOC2012")
+    options = {
+        "root DIR": "folder that receives VOCdevkit/VOC2012",
+        "--num_train N": "training images",
+        "--num_val N": "validation images",
+        "--num_test N": "test images, without ground truth",
+        "--seed N": "seed of everything in the devkit",
+    }
+    add_options(parser, options, **(write_synthetic_devkit.__kwdefaults__ or {}))
     parser.set_defaults(**(write_synthetic_devkit.__kwdefaults__ or {}))
-    parser.add_argument("--num_train", type=int, help="training images (default: %(default)s)")
-    parser.add_argument("--num_val", type=int, help="validation images (default: %(default)s)")
-    parser.add_argument("--num_test", type=int, help="test images, without ground truth (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="seed of everything in the devkit (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

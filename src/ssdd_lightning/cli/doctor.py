@@ -1,35 +1,22 @@
 """`ssdd doctor`: check a devkit."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import CLASSES, WORKERS, add_options
 from ssdd_lightning.storage.files import write_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd doctor`."""
-    add = parser.add_argument
-    add("root", type=Path, help="folder that holds VOCdevkit/VOC2012 or VOC2012, or a devkit itself")
-    add(
-        "--labels",
-        type=Path,
-        metavar="FILE",
-        help="label file (default: the devkit's labels.csv or .json, else Annotations)",
-    )
-    add(
-        "--truth",
-        nargs="+",
-        metavar="NAME",
-        help="folders of ground truth masks (default: SegmentationClass, SegmentationClassAug)",
-    )
-    add(
-        "--classes",
-        metavar="FILE|N",
-        help="file of class names, or their number (default: classes.txt of the devkit, else VOC's)",
-    )
-    add("--subset", action="store_true", help="the devkit is a selection: do not report the sizes of its splits")
-    add("--json", type=Path, metavar="FILE", help="also write everything that was found to this file")
-    add("--num_workers", type=int, help="threads (default: all cores)")
+    options = {
+        "root DIR": "folder that holds VOCdevkit/VOC2012 or VOC2012, or a devkit itself",
+        "--labels FILE": "label file (default: the devkit's labels.csv or .json, else Annotations)",
+        "--truth NAME ...": "folders of ground truth masks (default: SegmentationClass, SegmentationClassAug)",
+        CLASSES: "file of class names, or their number (default: classes.txt of the devkit, else VOC's)",
+        "--subset": "the devkit is a selection: do not report the sizes of its splits",
+        "--json FILE": "also write everything that was found to this file",
+    }
+    add_options(parser, options | WORKERS)
 
 
 def run(args: argparse.Namespace) -> int:

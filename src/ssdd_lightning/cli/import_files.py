@@ -1,15 +1,14 @@
 """`ssdd import`: other projects' files into our folders of score maps and masks."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import CLASSES, WORKERS, add_options
 from ssdd_lightning.interop.detection import FORMATS
 from ssdd_lightning.interop.formats import CHANNELS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd import`."""
-    parser.add_argument("source", type=Path, help="folder of files named like the images")
     parser.add_argument(
         "--from",
         dest="format",
@@ -17,24 +16,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="psa-cam (out_cam), psa-aff (out_aff, out_aff_crf), irn (and CLIP-ES), arrays (.npy, .npz or .pt of "
         "C x H x W) or masks (.png) (default: what the files look like)",
     )
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the photos")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
-    parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="image-level labels (.npy, .csv, .json): keep only their classes"
-    )
-    parser.add_argument(
-        "--classes", metavar="FILE|N", help="file of class names, or their number (default: those of VOC)"
-    )
-    parser.add_argument(
-        "--alpha", type=float, default=4.0, help="background of files without one: (1 - max) ** alpha (default: 4)"
-    )
-    parser.add_argument("--logits", action="store_true", help="the scores are logits: apply a softmax")
-    parser.add_argument(
-        "--channels", choices=CHANNELS, help="what the channels of plain arrays are (default: by their number)"
-    )
-    parser.add_argument("--key", help="name of the scores in files that hold several arrays")
-    parser.add_argument("--stretch", action="store_true", help="accept scores with another aspect ratio than the image")
-    parser.add_argument("--num_workers", type=int, help="threads (default: all cores)")
+    options = {
+        "source DIR": "folder of files named like the images",
+        "--images DIR": "folder of the photos",
+        "--out DIR": "folder to write",
+        "--labels FILE": "image-level labels (.npy, .csv, .json): keep only their classes",
+        CLASSES: "file of class names, or their number (default: those of VOC)",
+        "--alpha X": "background of files without one: (1 - max) ** alpha",
+        "--logits": "the scores are logits: apply a softmax",
+        "--channels NAME": "what the channels of plain arrays are (default: by their number)",
+        "--key NAME": "name of the scores in files that hold several arrays",
+        "--stretch": "accept scores with another aspect ratio than the image",
+    }
+    add_options(parser, options | WORKERS, ("images", "out"), {"channels": CHANNELS}, alpha=4.0)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ssdd_lightning.cli.options import add_options
 from ssdd_lightning.pipeline.config import read_config
 from ssdd_lightning.pipeline.experiments import packaged_experiments, write_experiment
 
@@ -14,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd init`."""
     names = packaged_experiments()
     parser.add_argument("experiment", choices=names, help=f"one of {', '.join(names)}", metavar="EXPERIMENT")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the YAML files (default: ./EXPERIMENT)")
+    add_options(parser, {"--out DIR": "folder for the YAML files (default: ./EXPERIMENT)"})
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,29 +1,28 @@
 """`ssdd merge`: write merged masks from two folders of masks and their difference maps."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import add_options
 
-def add_parts(parser: argparse.ArgumentParser) -> None:
-    """Declare the folders of the parts of a merge."""
-    parser.add_argument("--knowledge", type=Path, required=True, metavar="DIR", help="folder of K, masks or score maps")
-    parser.add_argument("--advice", type=Path, required=True, metavar="DIR", help="folder of A, masks or score maps")
-    parser.add_argument(
-        "--differences",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder with d_knowledge/ and d_advice/, written by `ssdd predict` of the static stage",
-    )
+PARTS = {
+    "--knowledge DIR": "folder of K, masks or score maps",
+    "--advice DIR": "folder of A, masks or score maps",
+    "--differences DIR": "folder with d_knowledge/ and d_advice/, written by `ssdd predict` of the static stage",
+}
+"""Options that name what is merged."""
+NEEDED = ("knowledge", "advice", "differences")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd merge`."""
-    add_parts(parser)
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the merged masks")
-    parser.add_argument("--dd_bias", type=float, default=0.4, help="b_dd, lean towards the advice (default: 0.4)")
-    parser.add_argument("--class_bias", type=float, default=1.0, help="b_class, keep a vanishing class (default: 1)")
-    parser.add_argument("--background_bias", type=float, default=0.0, help="b_bg, lean towards background (default: 0)")
+    options = {
+        **PARTS,
+        "--out DIR": "folder for the merged masks",
+        "--dd_bias X": "b_dd, lean towards the advice",
+        "--class_bias X": "b_class, keep a vanishing class",
+        "--background_bias X": "b_bg, lean towards background",
+    }
+    add_options(parser, options, (*NEEDED, "out"), dd_bias=0.4, class_bias=1.0, background_bias=0.0)
 
 
 def run(args: argparse.Namespace) -> int:

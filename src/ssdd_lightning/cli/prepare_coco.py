@@ -1,23 +1,20 @@
 """`ssdd prepare coco`."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import add_obtaining, add_options
 from ssdd_lightning.data.official import COCO_COUNTS
 from ssdd_lightning.prepare.download import Obtaining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd prepare coco`."""
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder that receives COCO2014")
-    add(
-        "--coco",
-        type=Path,
-        metavar="DIR",
-        help="folder of train2014.zip, val2014.zip and annotations_trainval2014.zip, or of their unpacked content",
-    )
-    Obtaining.add_arguments(parser, "20 GB in all")
+    options = {
+        "--out DIR": "folder that receives COCO2014",
+        "--coco DIR": "folder of train2014.zip, val2014.zip and annotations_trainval2014.zip, or of their content",
+    }
+    add_options(parser, options, ("out",))
+    add_obtaining(parser, "20 GB in all")
 
 
 def run(args: argparse.Namespace) -> int:

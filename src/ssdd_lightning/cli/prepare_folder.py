@@ -2,30 +2,23 @@
 
 import argparse
 from collections import Counter
-from pathlib import Path
+
+from ssdd_lightning.cli.options import CLASSES, WORKERS, add_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd prepare folder`."""
-    add = parser.add_argument
-    add("images", type=Path, help="folder of .jpg, .jpeg, .bmp or .png photos with any names")
-    add("--labels", type=Path, required=True, metavar="FILE", help="image-level labels (.csv, .json, .npy)")
-    add("--out", type=Path, required=True, metavar="DIR", help="folder for lists, labels and class names")
-    add(
-        "--classes",
-        metavar="FILE|N",
-        help="file of class names, background first, or their number (default: by the labels)",
-    )
-    add(
-        "--truth",
-        type=Path,
-        metavar="DIR",
-        help="ground truth masks <name>.png of all or some photos, for scoring only",
-    )
-    add("--val", type=float, default=0.1, help="share of the photos to keep out of training (default: 0.1)")
-    add("--seed", type=int, default=0, help="seed of the choice of these photos (default: 0)")
-    add("--skip-missing", action="store_true", help="leave out photos without labels and labels without a photo")
-    add("--num_workers", type=int, help="threads (default: all cores)")
+    options = {
+        "images DIR": "folder of .jpg, .jpeg, .bmp or .png photos with any names",
+        "--labels FILE": "image-level labels (.csv, .json, .npy)",
+        "--out DIR": "folder for lists, labels and class names",
+        CLASSES: "file of class names, background first, or their number (default: by the labels)",
+        "--truth DIR": "ground truth masks <name>.png of all or some photos, for scoring only",
+        "--val X": "share of the photos to keep out of training",
+        "--seed N": "seed of the choice of these photos",
+        "--skip-missing": "leave out photos without labels and labels without a photo",
+    }
+    add_options(parser, options | WORKERS, ("labels", "out"), val=0.1, seed=0)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,19 +1,21 @@
 """`ssdd prepare voc`."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import add_obtaining, add_options
 from ssdd_lightning.data.official import VOC_COUNTS
 from ssdd_lightning.prepare.download import Obtaining
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd prepare voc`."""
-    add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="folder that receives VOCdevkit/VOC2012")
-    add("--voc", type=Path, metavar="FILE|DIR", help="VOCtrainval_11-May-2012.tar, or the folder unpacked from it")
-    add("--sbd", type=Path, metavar="FILE|DIR", help="SBD's benchmark.tgz, or the folder unpacked from it")
-    Obtaining.add_arguments(parser, "VOC 2.0 GB, SBD 1.4 GB")
+    options = {
+        "--out DIR": "folder that receives VOCdevkit/VOC2012",
+        "--voc FILE|DIR": "VOCtrainval_11-May-2012.tar, or the folder unpacked from it",
+        "--sbd FILE|DIR": "SBD's benchmark.tgz, or the folder unpacked from it",
+    }
+    add_options(parser, options, ("out",))
+    add_obtaining(parser, "VOC 2.0 GB, SBD 1.4 GB")
 
 
 def run(args: argparse.Namespace) -> int:

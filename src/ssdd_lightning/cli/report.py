@@ -3,36 +3,25 @@
 import argparse
 from pathlib import Path
 
+from ssdd_lightning.cli.options import add_options
 from ssdd_lightning.errors import InputError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd report`."""
-    add = parser.add_argument
-    add("run", nargs="?", type=Path, help="folder of a run: --out of `ssdd run` or `ssdd refine`, finished or not")
-    add(
-        "--predictions",
-        type=Path,
-        metavar="DIR",
-        help="instead of a run, a folder of masks <name>.png or score maps <name>.map.png; needs --images",
-    )
-    add("--images", type=Path, metavar="DIR", help="folder of photos (default: the run's)")
-    add("--truth", type=Path, metavar="DIR", help="folder of ground truth masks (default: the run's, if it has one)")
-    add("--knowledge", type=Path, metavar="DIR", help="masks or score maps to compare with (default: the run's)")
-    add("--advice", type=Path, metavar="DIR", help="the same of another origin (default: the run's)")
-    add(
-        "--split",
-        type=Path,
-        metavar="FILE",
-        help="list of the images to show and to score, one name per line (default: those that the run scores, or all)",
-    )
-    add(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="class names, one per line, background first, or a JSON object (default: the run's, or PASCAL VOC's)",
-    )
-    add("--out", type=Path, metavar="DIR", help="folder to write (default: report in the folder of the run)")
+    run = "folder of a run: --out of `ssdd run` or `ssdd refine`, finished or not"
+    parser.add_argument("run", nargs="?", type=Path, help=run)
+    options = {
+        "--predictions DIR": "instead of a run, a folder of masks <name>.png or maps <name>.map.png; needs --images",
+        "--images DIR": "folder of photos (default: the run's)",
+        "--truth DIR": "folder of ground truth masks (default: the run's, if it has one)",
+        "--knowledge DIR": "masks or score maps to compare with (default: the run's)",
+        "--advice DIR": "the same of another origin (default: the run's)",
+        "--split FILE": "list of the images to show and to score (default: those that the run scores, or all)",
+        "--classes FILE": "class names, one per line, or a JSON object (default: the run's, or PASCAL VOC's)",
+        "--out DIR": "folder to write (default: report in the folder of the run)",
+    }
+    add_options(parser, options)
 
 
 def run(args: argparse.Namespace) -> int:

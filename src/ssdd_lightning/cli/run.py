@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ssdd_lightning.cli.options import add_options, add_repeated
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.experiments import experiment_folder, packaged_experiments
 from ssdd_lightning.pipeline.run import BASELINES, SOURCES, default_out
@@ -11,86 +12,40 @@ from ssdd_lightning.pipeline.run import BASELINES, SOURCES, default_out
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd run`."""
-    parser.add_argument(
-        "experiment",
-        type=Path,
-        help=f"an experiment of the package ({', '.join(packaged_experiments())}), or a folder with "
-        "classification.yaml, static.yaml, baseline.yaml and dynamic.yaml; `ssdd init` writes one to edit",
+    experiment = (
+        f"an experiment of the package ({', '.join(packaged_experiments())}), or a folder with classification.yaml, "
+        "static.yaml, baseline.yaml and dynamic.yaml; `ssdd init` writes one to edit"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for everything it writes (default: runs/NAME)")
+    out = "folder for everything it writes (default: runs/NAME)"
+    add_options(parser, {"experiment DIR": experiment, "--out DIR": out})
     data = parser.add_argument_group("data", "a devkit, or photos of your own")
-    data.add_argument(
-        "--root", type=Path, metavar="DIR", help="folder that holds the devkit VOCdevkit/VOC2012 (default: the YAML's)"
-    )
-    data.add_argument(
-        "--images",
-        type=Path,
-        metavar="DIR",
-        help="folder of your own photos, with --labels; as `ssdd prepare folder` and --config in one",
-    )
-    data.add_argument(
-        "--labels", type=Path, metavar="FILE", help="image-level labels (default: the devkit's Annotations/*.xml)"
-    )
-    data.add_argument(
-        "--config",
-        dest="configs",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="one more YAML for every stage, such as data.yaml of `ssdd prepare folder`; may be repeated",
-    )
-    data.add_argument(
-        "--truth",
-        metavar="DIR",
-        help="ground truth, for scoring only: a folder in the devkit (default: SegmentationClass), or one of masks of "
-        "your own photos (default: none)",
-    )
-    parser.add_argument("--seed_split", default="train", help="split on which seed masks are scored (default: train)")
-    parser.add_argument(
-        "--baselines",
-        nargs="*",
-        choices=BASELINES,
-        default=["seeds"],
-        help="masks to train plain segmentation networks on (default: seeds)",
-    )
-    parser.add_argument(
-        "--retrain",
-        action="store_true",
-        help="at the end, train a fresh network on the masks that the dynamic model makes of the training images",
-    )
-    parser.add_argument(
-        "--knowledge",
-        choices=sorted(SOURCES),
-        default="cam",
-        help="what to refine: activation maps, or their random walk, which needs affinity.yaml (default: cam)",
-    )
-    parser.add_argument(
-        "--classifier_weights",
-        help="weights the classifier starts from, as backbone_weights of the stages (default: the YAML's)",
-    )
-    parser.add_argument("--pictures", type=int, default=12, help="images to draw (default: 12)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="an option for every stage, such as trainer.max_epochs=1; may be repeated",
-    )
+    text = "one more YAML for every stage, such as data.yaml of `ssdd prepare folder`"
+    add_repeated(data, "--config", "FILE", text, dest="configs", type=Path)
+    options = {
+        "--root DIR": "folder that holds the devkit VOCdevkit/VOC2012 (default: the YAML's)",
+        "--images DIR": "folder of your own photos, with --labels; as `ssdd prepare folder` and --config in one",
+        "--labels FILE": "image-level labels (default: the devkit's Annotations/*.xml)",
+        "--truth NAME|DIR": "ground truth, for scoring only: a folder in the devkit (default: SegmentationClass), or "
+        "one of masks of your own photos (default: none)",
+    }
+    add_options(data, options)
+    options = {
+        "--seed_split NAME": "split on which seed masks are scored",
+        "--retrain": "at the end, train a fresh network on the dynamic model's masks of the training images",
+        "--knowledge NAME": "what to refine: activation maps, or their random walk, which needs affinity.yaml",
+        "--classifier_weights SOURCE": "weights the classifier starts from (default: the YAML's)",
+        "--pictures N": "images to draw",
+    }
+    add_options(parser, options, (), {"knowledge": sorted(SOURCES)}, seed_split="train", knowledge="cam", pictures=12)
+    text = "masks to train plain segmentation networks on (default: seeds)"
+    parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=["seeds"], help=text)
+    add_repeated(parser, "--set", "KEY=VALUE", "an option for every stage, such as trainer.max_epochs=1")
     steps = parser.add_argument_group("steps", "--dry-run lists their names: classification, knowledge, static, ...")
-    steps.add_argument(
-        "--from", dest="first", metavar="STEP", help="begin at this step; leave those before it as they are"
-    )
+    text = "begin at this step; leave those before it as they are"
+    steps.add_argument("--from", dest="first", metavar="STEP", help=text)
     steps.add_argument("--until", dest="last", metavar="STEP", help="end with this step")
-    steps.add_argument("--only", metavar="STEP", help="do this step alone")
-    steps.add_argument("--dry-run", action="store_true", help="only say what would be done, and why")
-    steps.add_argument(
-        "--keep",
-        action="append",
-        default=[],
-        metavar="STEP",
-        help="keep the result of a step although its inputs changed; may be repeated",
-    )
+    add_options(steps, {"--only STEP": "do this step alone", "--dry-run": "only say what would be done, and why"})
+    add_repeated(steps, "--keep", "STEP", "keep the result of a step although its inputs changed")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,57 +1,32 @@
 """`ssdd segment`: masks of any photos from a checkpoint, without a dataset."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import CLASSES, add_options
 from ssdd_lightning.crf.settings import PRESETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd segment`."""
-    parser.add_argument("checkpoint", type=Path, help="checkpoint of the baseline, static or dynamic stage")
+    add_options(parser, {"checkpoint FILE": "checkpoint of the baseline, static or dynamic stage"})
     parser.add_argument("inputs", nargs="+", metavar="input", help="image, folder of images, or pattern like 'a/*.jpg'")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the masks <name>.png")
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="FILE",
-        help="image-level labels (.csv, .json, .npy): predict only an image's own classes (default: all classes)",
-    )
-    parser.add_argument(
-        "--overlays", action="store_true", help="also write the photos with their masks drawn over them"
-    )
-    parser.add_argument(
-        "--scales", type=float, nargs="+", metavar="X", help="scales to average over (default: the checkpoint's)"
-    )
-    parser.add_argument(
-        "--flip",
-        action=argparse.BooleanOptionalAction,
-        help="also average over the mirrored image (default: the checkpoint's)",
-    )
-    parser.add_argument(
-        "--crf",
-        action=argparse.BooleanOptionalAction,
-        help="dense CRF after the average (default: the checkpoint's)",
-    )
-    parser.add_argument(
-        "--crf_preset",
-        choices=sorted(PRESETS),
-        help="dense CRF with these published widths and weights (default: the checkpoint's)",
-    )
-    parser.add_argument(
-        "--max_side",
-        type=int,
-        metavar="N",
-        help="segment photos with a longer side at this size; masks keep the photo's size (default: no limit)",
-    )
-    parser.add_argument(
-        "--classes",
-        metavar="FILE|N",
-        help="file of class names, or their number, for checkpoints that do not store their classes",
-    )
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
-    )
+    flags = {
+        "--flip": "also average over the mirrored image (default: the checkpoint's)",
+        "--crf": "dense CRF after the average (default: the checkpoint's)",
+    }
+    for flag, text in flags.items():
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+    options = {
+        "--out DIR": "folder for the masks <name>.png",
+        "--labels FILE": "image-level labels (.csv, .json, .npy): predict only an image's own classes (default: all)",
+        "--overlays": "also write the photos with their masks drawn over them",
+        "--scales X ...": "scales to average over (default: the checkpoint's)",
+        "--crf_preset NAME": "dense CRF with these published widths and weights (default: the checkpoint's)",
+        "--max_side N": "segment photos with a longer side at this size; masks keep the photo's (default: no limit)",
+        CLASSES: "file of class names, or their number, for checkpoints that do not store their classes",
+        "--device DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ...",
+    }
+    add_options(parser, options, ("out",), {"crf_preset": sorted(PRESETS)}, device="auto")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """`ssdd submit`: archives for the VOC server."""
 
 import argparse
-from pathlib import Path
 
+from ssdd_lightning.cli.options import WORKERS, add_options
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.submission import (
     COMPETITIONS,
@@ -15,24 +15,16 @@ from ssdd_lightning.evaluation.submission import (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd submit`."""
-    add = parser.add_argument
-    add("--root", type=Path, required=True, metavar="DIR", help="folder that holds VOCdevkit/VOC2012, with test images")
-    add("--split", default="test", help="name of a split, or its list (default: test)")
-    add(
-        "--predictions",
-        type=Path,
-        metavar="DIR",
-        help="folder of masks <name>.png or score maps <name>.map.png to pack",
-    )
-    add("--out", type=Path, metavar="FILE", help="archive to write, .tgz")
-    add(
-        "--competition",
-        choices=COMPETITIONS,
-        default=COMPETITIONS[0],
-        help="comp5 means trained on VOC's data alone (default: comp6)",
-    )
-    add("--check", type=Path, metavar="FILE", help="check this archive instead of building one")
-    add("--num_workers", type=int, help="threads (default: all cores)")
+    options = {
+        "--root DIR": "folder that holds VOCdevkit/VOC2012, with test images",
+        "--split NAME": "name of a split, or its list",
+        "--predictions DIR": "folder of masks <name>.png or score maps <name>.map.png to pack",
+        "--out FILE": "archive to write, .tgz",
+        "--competition NAME": "comp5 means trained on VOC's data alone",
+        "--check FILE": "check this archive instead of building one",
+    }
+    choices = {"competition": COMPETITIONS}
+    add_options(parser, options | WORKERS, ("root",), choices, split="test", competition=COMPETITIONS[0])
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,31 +2,33 @@
 
 import argparse
 import json
-from pathlib import Path
 
-from ssdd_lightning.cli.merge import add_parts
+from ssdd_lightning.cli.merge import NEEDED, PARTS
+from ssdd_lightning.cli.options import CLASS_NAMES, add_options
 from ssdd_lightning.data.classes import VOC_CLASSES, read_classes
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.score_maps import mask_path
+
+SYMBOLS = {"dd_bias": "b_dd", "class_bias": "b_class", "background_bias": "b_bg"}
+VALUES = {
+    "dd_bias": [-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5],
+    "class_bias": [0.0, 1.0],
+    "background_bias": [0.0, 0.1, 0.2],
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd sweep`."""
-    add_parts(parser)
-    parser.add_argument("--truth", type=Path, required=True, metavar="DIR", help="folder of ground truth masks")
-    parser.add_argument("--split", type=Path, metavar="FILE", help="list of the images to score (default: all found)")
-    _add_values(parser, "dd_bias", [-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5], "b_dd")
-    _add_values(parser, "class_bias", [0.0, 1.0], "b_class")
-    _add_values(parser, "background_bias", [0.0, 0.1, 0.2], "b_bg")
-    parser.add_argument(
-        "--classes",
-        type=Path,
-        metavar="FILE",
-        help="class names of the dataset, one per line, background first, or a JSON object of index to name "
-        "(default: those of PASCAL VOC)",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all scores, as fractions, to this file")
+    options = {
+        **PARTS,
+        "--truth DIR": "folder of ground truth masks",
+        "--split FILE": "list of the images to score (default: all found)",
+        **{f"--{option} X ...": f"values of {symbol}" for option, symbol in SYMBOLS.items()},
+        "--classes FILE": CLASS_NAMES,
+        "--json FILE": "also write all scores, as fractions, to this file",
+    }
+    add_options(parser, options, (*NEEDED, "truth"), **VALUES)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,13 +49,5 @@ def run(args: argparse.Namespace) -> int:
     result = sweep_biases(folders, args.truth, names, *grid, num_classes=max(classes, default=0) + 1)
     print(result.table())
     if args.json is not None:
-        with atomic_write(args.json) as stream:
-            stream.write(json.dumps(result.to_dict(), indent=2).encode())
+        write_text(args.json, json.dumps(result.to_dict(), indent=2))
     return 0
-
-
-def _add_values(parser: argparse.ArgumentParser, option: str, values: list[float], symbol: str) -> None:
-    shown = " ".join(f"{value:g}" for value in values)
-    parser.add_argument(
-        f"--{option}", type=float, nargs="+", default=values, metavar="X", help=f"values of {symbol} (default: {shown})"
-    )

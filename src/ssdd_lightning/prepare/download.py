@@ -53,15 +53,6 @@ class Obtaining:
     checksum: bool = True
     progress: bool = True
 
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser, size: str) -> None:
-        """Declare the options that `of` reads, and the number of threads; `size` says how much a download is."""
-        parser.add_argument("--download", action="store_true", help=f"download what is not given ({size})")
-        parser.add_argument(
-            "--no-checksum", dest="checksum", action="store_false", help="accept given archives with any checksum"
-        )
-        parser.add_argument("--num_workers", type=int, help="threads (default: all cores)")
-
     @classmethod
     def of(cls, args: argparse.Namespace) -> "Obtaining":
         """As the options of a command say; downloads go into its output folder."""
