@@ -1,6 +1,6 @@
 """The shared half of the data modules, on a dataset that is not VOC: names and classes of its own."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
+from ssdd_lightning.data.layout import Devkit
 from ssdd_lightning.data.splits import Splits
-from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
@@ -30,15 +30,16 @@ class Own(WeakDataModule):
     def __init__(
         self,
         root: Path,
-        guides: dict[str, Path] | None = None,
+        guides: Mapping[str, Path | None] | None = None,
         batch_size: int = 2,
         num_workers: int = 0,
         classes: list[str] | None = None,
         maps: Path | None = None,
     ) -> None:
-        transform = TrainTransform(Augmentation(16, (40, 60)))
         table = ClassTable.select(NAMES, classes)
-        super().__init__(table, SPLITS, guides or {}, transform, batch_size, num_workers, maps)
+        augmentation = Augmentation(16, (40, 60))
+        guides = {**(guides or {}), "maps": maps}
+        super().__init__(Devkit(root), table, SPLITS, guides, augmentation, batch_size, num_workers)
         self.root = root
 
     def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
@@ -154,12 +155,12 @@ def test_maps_reach_prediction_alone(root: Path) -> None:
 
 def test_missing_maps_are_named_and_counted(root: Path) -> None:
     data = Own(root, maps=root / "maps")
-    with pytest.raises(InputError, match=r"folder of score maps .*maps does not exist; run the stage"):
+    with pytest.raises(InputError, match=r"score map folder .*maps does not exist; run the stage"):
         data.setup("predict")
     write_map(map_path(root / "maps", "a0"), [0, 1, 80], np.full((3, 48, 64), 0.25))
     write_mask(root / "maps" / "a1.png", np.zeros((48, 64), int))  # a mask is no map
     with pytest.raises(
-        InputError, match=r"map .*a1\.map\.png does not exist \(4 of 5 are missing\); expected the score"
+        InputError, match=r"map .*a1\.map\.png does not exist \(4 of 5 are missing\); expected <name>.map.png"
     ):
         data.setup("predict")
     data.setup("fit")

@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-from ssdd_lightning.data.augmentation import Augmentation
-from ssdd_lightning.data.choice import DEVKITS
-from ssdd_lightning.data.classes import ClassTable, class_table
+from ssdd_lightning.data.classes import class_table
 from ssdd_lightning.data.devkit import DevkitDataModule
-from ssdd_lightning.data.splits import Splits
-from ssdd_lightning.data.transforms import TrainTransform
 from ssdd_lightning.errors import InputError
 
 
@@ -29,34 +25,15 @@ class COCODataModule(DevkitDataModule):
         num_workers: Loader processes; 0 loads in the main process.
     """
 
-    def __init__(
-        self,
-        root: Path | str,
-        splits: Splits = Splits(),
-        labels: Path | str | None = None,
-        classes: list[str] | None = None,
-        knowledge: Path | str | None = None,
-        advice: Path | str | None = None,
-        maps: Path | str | None = None,
-        truth: str = "SegmentationClass",
-        augmentation: Augmentation = Augmentation(),
-        batch_size: int = 16,
-        num_workers: int = 2,
-    ) -> None:
-        names = Path(root) / "classes.txt"
+    dataset = "coco"
+    label_file = "labels.json"
+
+    @staticmethod
+    def all_classes(root: Path) -> tuple[str, ...]:
+        """Names in classes.txt."""
+        names = root / "classes.txt"
         if not names.is_file():
             raise InputError(
                 f"root {root} should be a folder COCO2014 with classes.txt; make it with `ssdd prepare coco`."
             )
-        super().__init__(
-            table=ClassTable.select(class_table(names).names, classes),
-            root=root,
-            labels=labels or Path(root) / "labels.json",
-            truth=truth,
-            splits=splits.or_else(*DEVKITS["coco"]),
-            guides={"knowledge": knowledge, "advice": advice},
-            train_transform=TrainTransform(augmentation),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            maps=maps,
-        )
+        return class_table(names).names

@@ -1,8 +1,7 @@
 """What the data modules of all datasets share: splits, guides, loaders."""
 
 import signal
-from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +10,23 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Sampler
 
+from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.dataset import (
     FolderDataset,
     Record,
     Sample,
-    Transform,
     check_crowded,
     check_exist,
     select_records,
 )
 from ssdd_lightning.data.guides import find_guide
+from ssdd_lightning.data.layout import Location, labels_of
 from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
 from ssdd_lightning.data.splits import Splits
-from ssdd_lightning.data.transforms import PlainTransform
+from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.score_maps import map_path
+from ssdd_lightning.storage.score_maps import map_path, mask_path
 
 Phase = Literal["train", "val", "test", "predict"]
 _PHASES: dict[str | None, tuple[Phase, ...]] = {
@@ -38,42 +38,43 @@ _PHASES: dict[str | None, tuple[Phase, ...]] = {
 }
 
 
-class WeakDataModule(LightningDataModule, ABC):
-    """Base of the data modules; a dataset adds how its files are found (`find_records`).
+class WeakDataModule(LightningDataModule):
+    """Base of the data modules; a dataset adds where it lies, or else how its files are found (`find_records`).
 
     Ground truth reaches validation and test batches only. Knowledge and advice reach training and prediction
     batches only. Evaluation and prediction go through whole images at their own size, one per batch.
 
     Args:
+        location: Where photos, lists, labels and ground truth lie.
         table: The dataset's classes and the network's choice of them.
         splits: Split of each phase, as `find_records` understands it.
-        guides: `knowledge` and `advice` -> folder; leave out what there is none of.
-        train_transform: Augmentation of training samples.
+        guides: `knowledge`, `advice` and `maps`, score maps that reach prediction batches as scores -> folder or None.
+        augmentation: Augmentation of training samples.
         batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
-        maps: Folder of score maps that reach prediction batches as scores (`maps`); None for none.
     """
 
     def __init__(
         self,
+        location: Location,
         table: ClassTable,
         splits: Splits,
-        guides: dict[str, Path],
-        train_transform: Transform,
+        guides: Mapping[str, Path | str | None],
+        augmentation: Augmentation,
         batch_size: int,
         num_workers: int,
-        maps: Path | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
             raise InputError(f"expected batch_size >= 1 and num_workers >= 0, found {batch_size} and {num_workers}.")
+        self.location = location
         self.table = table
         self.splits = splits
-        self.guides = guides
-        self.train_transform = train_transform
+        self.guides = {key: Path(folder) for key, folder in guides.items() if folder is not None}
+        self.maps = self.guides.pop("maps", None)
+        self.train_transform = TrainTransform(augmentation)
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.maps = maps
         self.datasets: dict[Phase, FolderDataset] = {}
         self.seed: int | None = None
         """Seed of the order and augmentation of the training images; None until they are asked for."""
@@ -94,7 +95,6 @@ class WeakDataModule(LightningDataModule, ABC):
         """Name of each network output, background first."""
         return self.table.selected_names
 
-    @abstractmethod
     def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
         """Find the images of a split.
 
@@ -108,6 +108,16 @@ class WeakDataModule(LightningDataModule, ABC):
         Raises:
             InputError: Something is missing.
         """
+        labels, source = labels_of(self.location, split, self.table)
+        masks = self.location.masks if truth else None
+        if masks is not None and not masks.is_dir():
+            raise InputError(f"folder of ground truth masks {masks} does not exist; name another one with `truth`.")
+        photos = self.location.photos(list(labels))
+        records = [
+            Record(name, photo, shown, None if masks is None else mask_path(masks, name))
+            for photo, (name, shown) in zip(photos, labels.items(), strict=True)
+        ]
+        return records, source
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files of the stage's splits and check that they exist.
@@ -193,24 +203,14 @@ class WeakDataModule(LightningDataModule, ABC):
         check_exist([record.image for record in records], "image", "complete the image folder or the list")
         masks = [record.mask for record in records if record.mask is not None]
         check_exist(masks, "mask", "complete the folder, or name another one with `truth`")
-        if not scored:
-            records = self._add_guides(records)
+        for what, folder in ({} if scored else self.guides).items():
+            found = _guides(records, folder, what)
+            records = [replace(r, guides={**r.guides, what: path}) for r, path in zip(records, found, strict=True)]
         if phase == "predict" and self.maps is not None:
-            records = _add_maps(records, self.maps)
+            found = _guides(records, self.maps, "score map")
+            records = [replace(record, maps=path) for record, path in zip(records, found, strict=True)]
         transform = self.train_transform if phase == "train" else PlainTransform()
         return FolderDataset(records, self.table, transform)
-
-    def _add_guides(self, records: list[Record]) -> list[Record]:
-        for what, folder in self.guides.items():
-            if not folder.is_dir():
-                raise InputError(f"{what} folder {folder} does not exist; run the stage that writes it first.")
-            found = [find_guide(folder, record.name, what) for record in records]
-            check_exist(found, what, f"expected <name>.map.png or <name>.png of every image in {folder}")
-            records = [
-                replace(record, guides={**record.guides, what: path})
-                for record, path in zip(records, found, strict=True)
-            ]
-        return records
 
     def _loader(
         self, dataset: FolderDataset, sampler: Sampler[Any] | None = None, batch_size: int = 1
@@ -232,10 +232,13 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _add_maps(records: list[Record], folder: Path) -> list[Record]:
+def _guides(records: list[Record], folder: Path, what: str) -> list[Path]:
+    """Files that a stage has written of some images: score maps, or masks where these will do."""
     if not folder.is_dir():
-        raise InputError(f"folder of score maps {folder} does not exist; run the stage that writes it first.")
-    records = [replace(record, maps=map_path(folder, record.name)) for record in records]
-    paths = [record.maps for record in records if record.maps is not None]
-    check_exist(paths, "score map", f"expected the score maps <name>.map.png of every image in {folder}")
-    return records
+        raise InputError(f"{what} folder {folder} does not exist; run the stage that writes it first.")
+    if what == "score map":
+        found, form = [map_path(folder, record.name) for record in records], "<name>.map.png"
+    else:
+        found, form = [find_guide(folder, record.name, what) for record in records], "<name>.map.png or <name>.png"
+    check_exist(found, what, f"expected {form} of every image in {folder}")
+    return found

@@ -1,86 +1,66 @@
 """Datasets in VOC's layout: photos, masks and lists of splits in a devkit, labels in a file or in annotations."""
 
+from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
+from ssdd_lightning.data.augmentation import Augmentation
+from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.datamodule import WeakDataModule
-from ssdd_lightning.data.dataset import Record, Transform
-from ssdd_lightning.data.labels import Labels, read_annotations, read_label_file
-from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.splits import Splits, find_list, read_list
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.data.layout import TRUTH, Devkit
+from ssdd_lightning.data.splits import Splits
 
 
 class DevkitDataModule(WeakDataModule):
     """Photos of a devkit; ground truth masks are used for scoring only.
 
     Args:
-        table: The dataset's classes and the network's choice of them.
         root: See `find_devkit`.
-        labels: File of image-level labels; None reads Annotations/*.xml.
-        truth: Folder of ground truth masks inside the devkit.
         splits: Names in ImageSets/Segmentation or paths of .txt lists.
-        guides: `knowledge` and `advice` -> folder, or None.
-        train_transform: Augmentation of training samples.
+        labels: File of image-level labels; None takes what the dataset itself has.
+        classes: Names of the classes to learn; None learns all.
+        knowledge: Folder of knowledge for training and prediction.
+        advice: Folder of advice for training and prediction.
+        maps: Folder of score maps for prediction.
+        truth: Folder of ground truth masks inside the devkit.
+        augmentation: Augmentation of training samples.
         batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
-        maps: Folder of score maps for prediction; None for none.
     """
+
+    dataset: ClassVar[str]
+    """Its name, see `DATASETS`."""
+    label_file: ClassVar[str | None] = None
+    """File of labels in its root, if it has one."""
 
     def __init__(
         self,
-        table: ClassTable,
         root: Path | str,
-        labels: Path | str | None,
-        truth: str,
-        splits: Splits,
-        guides: dict[str, Path | str | None],
-        train_transform: Transform,
-        batch_size: int,
-        num_workers: int,
+        splits: Splits = Splits(),
+        labels: Path | str | None = None,
+        classes: list[str] | None = None,
+        knowledge: Path | str | None = None,
+        advice: Path | str | None = None,
         maps: Path | str | None = None,
+        truth: str = TRUTH,
+        augmentation: Augmentation = Augmentation(),
+        batch_size: int = 16,
+        num_workers: int = 2,
     ) -> None:
+        table = ClassTable.select(self.all_classes(Path(root)), classes)
+        own = None if self.label_file is None else Path(root) / self.label_file
         super().__init__(
-            table=table,
-            splits=splits,
-            guides={key: Path(folder) for key, folder in guides.items() if folder is not None},
-            train_transform=train_transform,
-            batch_size=batch_size,
-            num_workers=num_workers,
-            maps=None if maps is None else Path(maps),
+            Devkit(Path(root), own if labels is None else Path(labels), truth),
+            table,
+            splits.or_else(*DEVKITS[self.dataset]),
+            {"knowledge": knowledge, "advice": advice, "maps": maps},
+            augmentation,
+            batch_size,
+            num_workers,
         )
-        self.root = Path(root)
-        self.labels = None if labels is None else Path(labels)
-        self.truth = truth
 
-    def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
-        """Find the images of a split; see `WeakDataModule.find_records`."""
-        devkit = find_devkit(self.root)
-        names = read_list(find_list(split, devkit / "ImageSets" / "Segmentation"))
-        labels, source = self._read_labels(devkit, names)
-        folder = devkit / self.truth
-        if truth and not folder.is_dir():
-            raise InputError(f"folder of ground truth masks {folder} does not exist; name another one with `truth`.")
-        records = [
-            Record(
-                name=name,
-                image=devkit / "JPEGImages" / f"{name}.jpg",
-                labels=labels[name],
-                mask=folder / f"{name}.png" if truth else None,
-            )
-            for name in names
-        ]
-        return records, source
-
-    def _read_labels(self, devkit: Path, names: list[str]) -> tuple[dict[str, Labels], str]:
-        if self.labels is None:
-            folder = devkit / "Annotations"
-            return read_annotations(folder, names, self.table), str(folder)
-        labels = read_label_file(self.labels, self.table)
-        missing = [name for name in names if name not in labels]
-        if missing:
-            raise InputError(
-                f"label file {self.labels} does not name image {missing[0]} ({len(missing)} of {len(names)} "
-                "are missing); add them or choose another split."
-            )
-        return labels, str(self.labels)
+    @staticmethod
+    @abstractmethod
+    def all_classes(root: Path) -> tuple[str, ...]:
+        """Names of the dataset's classes, background first."""

@@ -7,13 +7,11 @@ from torch.utils.data import DataLoader
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.datamodule import WeakDataModule
-from ssdd_lightning.data.dataset import Record, Sample
-from ssdd_lightning.data.labels import read_label_file, table_of_labels
-from ssdd_lightning.data.splits import Splits, read_names
-from ssdd_lightning.data.transforms import TrainTransform
+from ssdd_lightning.data.dataset import Sample
+from ssdd_lightning.data.labels import table_of_labels
+from ssdd_lightning.data.layout import PhotoFolder
+from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.images import find_images
-from ssdd_lightning.storage.score_maps import mask_path
 
 
 class FolderDataModule(WeakDataModule):
@@ -52,20 +50,16 @@ class FolderDataModule(WeakDataModule):
         batch_size: int = 16,
         num_workers: int = 2,
     ) -> None:
-        folders = {"knowledge": knowledge, "advice": advice}
         table = table_of_labels(Path(labels)) if class_names is None else class_table(class_names)
         super().__init__(
-            table=table if classes is None else ClassTable.select(table.names, classes),
-            splits=splits,
-            guides={key: Path(folder) for key, folder in folders.items() if folder is not None},
-            train_transform=TrainTransform(augmentation),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            maps=None if maps is None else Path(maps),
+            PhotoFolder(Path(images), Path(labels), None if truth is None else Path(truth)),
+            table if classes is None else ClassTable.select(table.names, classes),
+            splits,
+            {"knowledge": knowledge, "advice": advice, "maps": maps},
+            augmentation,
+            batch_size,
+            num_workers,
         )
-        self.images = Path(images)
-        self.labels = Path(labels)
-        self.truth = None if truth is None else Path(truth)
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files; see `WeakDataModule.setup`.
@@ -73,7 +67,7 @@ class FolderDataModule(WeakDataModule):
         Raises:
             InputError: Something is missing, such as the ground truth that scoring needs.
         """
-        if self.truth is None and (stage == "test" or (stage == "validate" and not self.validates)):
+        if self.location.masks is None and (stage == "test" or (stage == "validate" and not self.validates)):
             raise InputError("scoring needs ground truth: give a folder of masks with `truth`.")
         super().setup(stage)
 
@@ -82,31 +76,8 @@ class FolderDataModule(WeakDataModule):
         """Whether there is something to validate: ground truth, or held out photos and a stage that needs none."""
         stage = None if self.trainer is None else self.trainer.lightning_module
         held_out = self.splits.val is not None and not getattr(stage, "needs_truth", True)
-        return self.truth is not None or held_out
+        return self.location.masks is not None or held_out
 
     def val_dataloader(self) -> DataLoader[Sample] | list[Sample]:  # type: ignore[override]
         """Whole images, with their ground truth if there is any; empty where a fit skips validation."""
         return super().val_dataloader() if self.validates else []
-
-    def find_records(self, split: str, truth: bool) -> tuple[list[Record], str]:
-        """Find the images of a split; see `WeakDataModule.find_records`."""
-        labels = read_label_file(self.labels, self.table)
-        names = read_names(Path(split)) if split else list(labels)
-        missing = [name for name in names if name not in labels]
-        if missing:
-            raise InputError(
-                f"label file {self.labels} does not name image {missing[0]} ({len(missing)} of {len(names)} are "
-                f"missing); add them or remove them from {split}."
-            )
-        images = find_images(self.images)
-        masks = self.truth if truth else None
-        records = [
-            Record(
-                name=name,
-                image=images.get(name, self.images / f"{name}.jpg"),
-                labels=labels[name],
-                mask=None if masks is None else mask_path(masks, name),
-            )
-            for name in names
-        ]
-        return records, str(self.labels)

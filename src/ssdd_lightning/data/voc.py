@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-from ssdd_lightning.data.augmentation import Augmentation
-from ssdd_lightning.data.choice import DEVKITS
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
+from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.devkit import DevkitDataModule
-from ssdd_lightning.data.splits import Splits
-from ssdd_lightning.data.transforms import TrainTransform
 
 
 class VOCDataModule(DevkitDataModule):
@@ -28,29 +24,9 @@ class VOCDataModule(DevkitDataModule):
         num_workers: Loader processes; 0 loads in the main process.
     """
 
-    def __init__(
-        self,
-        root: Path | str,
-        splits: Splits = Splits(),
-        labels: Path | str | None = None,
-        classes: list[str] | None = None,
-        knowledge: Path | str | None = None,
-        advice: Path | str | None = None,
-        maps: Path | str | None = None,
-        truth: str = "SegmentationClass",
-        augmentation: Augmentation = Augmentation(),
-        batch_size: int = 16,
-        num_workers: int = 2,
-    ) -> None:
-        super().__init__(
-            table=ClassTable.select(VOC_CLASSES, classes),
-            root=root,
-            labels=labels,
-            truth=truth,
-            splits=splits.or_else(*DEVKITS["voc"]),
-            guides={"knowledge": knowledge, "advice": advice},
-            train_transform=TrainTransform(augmentation),
-            batch_size=batch_size,
-            num_workers=num_workers,
-            maps=maps,
-        )
+    dataset = "voc"
+
+    @staticmethod
+    def all_classes(root: Path) -> tuple[str, ...]:
+        """Names of VOC's classes."""
+        return VOC_CLASSES

@@ -20,8 +20,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.splits import find_list, read_list
+from ssdd_lightning.data.layout import Devkit
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import read_prediction
 from ssdd_lightning.storage.archives import open_tar
@@ -72,10 +71,9 @@ class Expected:
         Raises:
             InputError: The devkit, the list or a photo is missing.
         """
-        devkit = find_devkit(root)
-        names = read_list(find_list(split, devkit / "ImageSets" / "Segmentation"))
-        images = devkit / "JPEGImages"
-        missing = [name for name in names if not (images / f"{name}.jpg").is_file()]
+        devkit = Devkit(root)
+        names, images = devkit.names(split), devkit.images
+        missing = [path.stem for path in devkit.photos(names) if not path.is_file()]
         if missing:
             raise InputError(
                 f"{images} lacks {len(missing)} of {len(names)} photos of {split}, such as {missing[0]}.jpg; unpack "

@@ -1,100 +1,61 @@
 """The photos of a run: a devkit in VOC's layout, or a plain folder of one's own."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ssdd_lightning.data.choice import DEVKITS
-from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.splits import find_list, read_list
+from ssdd_lightning.data.layout import TRUTH, Devkit, Location, PhotoFolder
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.images import find_images
+from ssdd_lightning.storage.score_maps import mask_path
 
 
 @dataclass(frozen=True)
-class Photos(ABC):
+class Photos:
     """Where photos, labels and ground truth of a run lie.
 
     Args:
-        settings: What every stage is told of them.
-        images: Folder of photos.
-        truth: Folder of ground truth masks, for scoring only; None if there is none.
+        location: The devkit or the folder.
+        settings: What every stage is told of it.
+        dataset: voc, coco or folder.
     """
 
+    location: Location
     settings: Mapping[str, Any]
-    images: Path
-    truth: Path | None
+    dataset: str
 
-    @abstractmethod
+    @property
+    def own(self) -> bool:
+        """Whether they are photos of a plain folder."""
+        return isinstance(self.location, PhotoFolder)
+
+    @property
+    def images(self) -> Path:
+        """Folder of photos."""
+        return self.location.images
+
+    @property
+    def truth(self) -> Path | None:
+        """Folder of ground truth masks, for scoring only; None if there is none."""
+        return self.location.masks
+
     def split(self, data: Mapping[str, Any], phase: str) -> str:
-        """The images of a phase: name or path of a list; "" for all that are labelled.
+        """The images of a phase, see `split_of`."""
+        return split_of(data, self.dataset, phase)
 
-        Args:
-            data: The section `data` of a stage's configuration.
-            phase: train, val, test or predict.
-        """
-
-    @abstractmethod
     def files(self, data: Mapping[str, Any], split: str) -> list[Path]:
         """Every file that a stage may read for a split, whether it is there or not; see `split`."""
+        if isinstance(self.location, Devkit):
+            return replace(self.location, truth=str(data.get("truth"))).files(split)
+        return [*map(Path, filter(None, [data.get("class_names")])), *self.location.files(split)]
 
     def scored(self, names: Sequence[str]) -> list[str]:
-        """Those of some images that are to be scored."""
-        return [] if self.truth is None else list(names)
-
-
-@dataclass(frozen=True)
-class DevkitPhotos(Photos):
-    """Photos of VOC or COCO, or of another dataset in their layout.
-
-    Args:
-        settings: As `Photos`, and the two that follow.
-        images: See there.
-        truth: See there.
-        devkit: Folder of the devkit.
-        own_splits: The dataset's own splits, see `DEVKITS`.
-    """
-
-    devkit: Path
-    own_splits: tuple[str, str]
-
-    def split(self, data: Mapping[str, Any], phase: str) -> str:
-        """See `Photos`."""
-        return str((data.get("splits") or {}).get(phase) or self.own_splits[phase in ("val", "test")])
-
-    def files(self, data: Mapping[str, Any], split: str) -> list[Path]:
-        """See `Photos`."""
-        try:
-            path = find_list(split, self.devkit / "ImageSets" / "Segmentation")
-            names = read_list(path)
-        except InputError:
-            return []  # whoever needs it says so
-        masks = self.devkit / str(data.get("truth"))
-        found = [path, self.devkit / "labels.json"]  # of datasets that bring their labels so
-        for name in names:
-            found += [self.images / f"{name}.jpg", self.devkit / "Annotations" / f"{name}.xml", masks / f"{name}.png"]
-        return found
-
-
-@dataclass(frozen=True)
-class OwnPhotos(Photos):
-    """A plain folder of photos with a file of labels."""
-
-    def split(self, data: Mapping[str, Any], phase: str) -> str:
-        """See `Photos`."""
-        return str((data.get("splits") or {}).get(phase) or "")
-
-    def files(self, data: Mapping[str, Any], split: str) -> list[Path]:
-        """See `Photos`."""
-        found = [Path(value) for value in (split, data.get("class_names")) if value]
-        masks = [] if self.truth is None else sorted(self.truth.glob("*.png"))
-        return [*found, *find_images(self.images).values(), *masks]
-
-    def scored(self, names: Sequence[str]) -> list[str]:
-        """Those of some images that have ground truth."""
-        return [name for name in super().scored(names) if (Path(str(self.truth)) / f"{name}.png").is_file()]
+        """Those of some images that are to be scored: a devkit has ground truth of all or none."""
+        truth = self.truth
+        if truth is None:
+            return []
+        return [name for name in names if not self.own or mask_path(truth, name).is_file()]
 
 
 def find_photos(
@@ -118,18 +79,34 @@ def find_photos(
     """
     given = {"root": root, "labels": labels, "truth": truth}
     if dataset in DEVKITS:
-        root, truth = root or Path(data.get("root") or "."), truth or str(data.get("truth") or "SegmentationClass")
-        settings, devkit = _settings({**given, "root": root, "truth": truth}), find_devkit(root)
-        return DevkitPhotos(settings, devkit / "JPEGImages", devkit / truth, devkit, DEVKITS[dataset])
+        given["truth"] = truth = truth or str(data.get("truth") or TRUTH)
+        given["root"] = root = root or Path(data.get("root") or ".")
+        devkit = Devkit(root, labels, truth)
+        devkit.folder  # noqa: B018 - an InputError if there is none
+        return Photos(devkit, _settings(given), dataset)
     if root is not None:
         raise InputError("--root: this experiment is of photos of your own; give --images and --labels.")
-    if not data.get("images") or not (labels or data.get("labels")):
+    own = labels or data.get("labels")
+    if not data.get("images") or not own:
         raise InputError(
             "expected --images and --labels for photos of your own, or --config with the data.yaml of `ssdd prepare "
             "folder`."
         )
     masks = truth or data.get("truth")
-    return OwnPhotos(_settings(given), Path(data["images"]), None if masks is None else Path(masks))
+    location = PhotoFolder(Path(data["images"]), Path(own), None if masks is None else Path(masks))
+    return Photos(location, _settings(given), dataset)
+
+
+def split_of(data: Mapping[str, Any], dataset: str, phase: str) -> str:
+    """The images of a phase: name or path of a list; "" for all that are labelled.
+
+    Args:
+        data: The section `data` of a stage's configuration.
+        dataset: voc, coco or folder.
+        phase: train, val, test or predict.
+    """
+    own = DEVKITS.get(dataset, ("", ""))[phase in ("val", "test")]
+    return str((data.get("splits") or {}).get(phase) or own)
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, parse_value
 from ssdd_lightning.pipeline.experiments import experiment_folder
-from ssdd_lightning.pipeline.photos import OwnPhotos, find_photos
+from ssdd_lightning.pipeline.photos import find_photos
 from ssdd_lightning.pipeline.results import Scores, results_table, write_picture
 from ssdd_lightning.pipeline.status import Status
 from ssdd_lightning.pipeline.steps import Command, CRFStep, StageStep, Step
@@ -255,7 +255,7 @@ class Pipeline:
             steps += self.test("baseline", refined, name)
         steps += [self.fit("dynamic", refined, {"data.knowledge": str(self.seeds)}), *self.test("dynamic", refined)]
         if self.options.retrain or self.photos.truth is None:
-            everything = {"data.splits.predict": None} if isinstance(self.photos, OwnPhotos) else {}
+            everything = {"data.splits.predict": None} if self.photos.own else {}
             made = refined / "dynamic" / "masks"
             steps += [self.predict("dynamic", refined, made, {"data.knowledge": None, **everything})]
         if self.options.retrain:
@@ -342,7 +342,7 @@ class Pipeline:
     @property
     def seed_split(self) -> str:
         """Split on which seed masks are scored."""
-        own = isinstance(self.photos, OwnPhotos)
+        own = self.photos.own
         return self.photos.split(self.content("static")["data"], "predict") if own else self.options.seed_split
 
     def records(self, split: str) -> "list[Record]":

@@ -10,9 +10,8 @@ import yaml
 
 from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import VOC_CLASSES, class_table
-from ssdd_lightning.data.layout import find_devkit
-from ssdd_lightning.data.splits import find_list, read_list, read_names
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.photos import Photos, find_photos, split_of
 from ssdd_lightning.pipeline.run import BASELINES, MODELS, RETRAIN, SEEDS, SOURCES, split_title
 from ssdd_lightning.report.curves import Curve, read_curves
 from ssdd_lightning.report.material import (
@@ -217,17 +216,17 @@ class _Run:
         return str(self.config.get("dataset") or ("folder" if "images" in self.data else "voc"))
 
     @cached_property
-    def devkit(self) -> Path | None:
+    def photos(self) -> Photos | None:
         """Where photos, lists and ground truth lie, if that was recorded and is still so."""
         try:
-            return find_devkit(Path(str(self.data["root"])))
-        except (KeyError, InputError):
+            return find_photos(self.data, self.dataset)
+        except InputError:
             return None
 
     @property
     def images(self) -> Path:
         """Folder of photos."""
-        recorded = self.data.get("images") or (self.devkit and self.devkit / "JPEGImages")
+        recorded = self.photos.images if self.photos else self.data.get("images")
         folder = self.options.images or (None if recorded is None else Path(recorded))
         if folder is None or (self.options.images is None and not folder.is_dir()):
             root = self.data.get("images") or self.data.get("root")
@@ -240,9 +239,7 @@ class _Run:
         """Folder of ground truth, if there is one."""
         if self.options.truth is not None:
             return self.options.truth
-        named = self.data.get("truth")
-        name = str(self.whole.get("truth") or named or "SegmentationClass")
-        folder = self.devkit / name if self.devkit is not None else None if named is None else Path(str(named))
+        folder = self.photos and self.photos.truth
         return folder if folder is not None and folder.is_dir() else None
 
     @cached_property
@@ -250,7 +247,7 @@ class _Run:
         """The dataset's classes by their index."""
         if self.options.classes is not None:
             return self.options.class_names()
-        own = self.devkit / "classes.txt" if self.devkit is not None and self.dataset == "coco" else None
+        own = self.photos.images.with_name("classes.txt") if self.photos and self.dataset == "coco" else None
         named = own or self.data.get("class_names")
         if named is None or not (str(named).isdecimal() or Path(str(named)).is_file()):
             return dict(enumerate(VOC_CLASSES))
@@ -269,24 +266,19 @@ class _Run:
     @property
     def seed_split(self) -> str:
         """Split that seed masks are scored on."""
-        if self.dataset not in DEVKITS:
-            return str((self.data.get("splits") or {}).get("predict") or "")
-        return str(self.whole.get("seed_split") or "train")
+        own = split_of(self.data, self.dataset, "predict")
+        return str(self.whole.get("seed_split") or "train") if self.dataset in DEVKITS else own
 
     @property
     def test_split(self) -> str:
         """Split that models are tested on."""
-        splits = self.data.get("splits") or {}
-        return str(splits.get("test") or self.data.get("test_split") or DEVKITS.get(self.dataset, ("", "val"))[1])
+        return split_of(self.data, self.dataset, "test")
 
     def split_names(self, split: str) -> frozenset[str] | None:
         """Names in a list of the devkit; None, which stands for all, if there is no such list."""
         try:
-            if self.dataset not in DEVKITS:
-                return frozenset(read_names(Path(split))) if split else None
-            if self.devkit is None:
-                return None
-            return frozenset(read_list(find_list(split, self.devkit / "ImageSets" / "Segmentation")))
+            names = None if self.photos is None else self.photos.location.names(split)
+            return None if names is None else frozenset(names)
         except InputError:
             return None
 
