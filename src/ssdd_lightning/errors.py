@@ -1,6 +1,9 @@
 """The exceptions of the package: the input is wrong, or a signal stopped the run."""
 
 import signal
+from collections.abc import Collection, Sequence
+from itertools import islice
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -9,6 +12,40 @@ class InputError(ValueError):
     The message is one sentence or two: what was expected, what was found, in which file, and what to do. The
     command line prints it without a traceback and exits with status 2.
     """
+
+
+def listed(values: Collection[object], most: int = 5) -> str:
+    """The first of several values, for a message: `a, b, ...`."""
+    return ", ".join(map(str, islice(values, most))) + (", ..." if len(values) > most else "")
+
+
+def check_folder(folder: Path, what: str = "folder", remedy: str = "check the path") -> None:
+    """Refuse a folder that does not exist.
+
+    Args:
+        folder: Where it should be.
+        what: What it is called.
+        remedy: What to do.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{what} {folder} does not exist; {remedy}.")
+
+
+def check_size(
+    found: Sequence[int], expected: Sequence[int], what: str, other: str, remedy: str = "write it at the image's size"
+) -> None:
+    """Refuse two pictures of different sizes.
+
+    Args:
+        found: Height and width.
+        expected: Those of the other one.
+        what: What the first is called.
+        other: What the other one is called.
+        remedy: What to do.
+    """
+    if tuple(found[:2]) != tuple(expected[:2]):
+        sizes = [f"{width} x {height} pixels" for height, width in (found[:2], expected[:2])]
+        raise InputError(f"{what} is {sizes[0]}, {other} is {sizes[1]}; {remedy}.")
 
 
 class Interrupted(BaseException):

@@ -12,20 +12,13 @@ from torch.utils.data import DataLoader, Sampler
 
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.dataset import (
-    FolderDataset,
-    Record,
-    Sample,
-    check_crowded,
-    check_exist,
-    select_records,
-)
+from ssdd_lightning.data.dataset import FolderDataset, Record, Sample, check_crowded, check_exist, select_records
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.layout import Location, labels_of
 from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.storage.score_maps import map_path, mask_path
 
 Phase = Literal["train", "val", "test", "predict"]
@@ -110,8 +103,8 @@ class WeakDataModule(LightningDataModule):
         """
         labels, source = labels_of(self.location, split, self.table)
         masks = self.location.masks if truth else None
-        if masks is not None and not masks.is_dir():
-            raise InputError(f"folder of ground truth masks {masks} does not exist; name another one with `truth`.")
+        if masks is not None:
+            check_folder(masks, "folder of ground truth masks", "name another one with `truth`")
         photos = self.location.photos(list(labels))
         records = [
             Record(name, photo, shown, None if masks is None else mask_path(masks, name))
@@ -234,8 +227,7 @@ def _leave_signals_to_the_parent(worker: int) -> None:
 
 def _guides(records: list[Record], folder: Path, what: str) -> list[Path]:
     """Files that a stage has written of some images: score maps, or masks where these will do."""
-    if not folder.is_dir():
-        raise InputError(f"{what} folder {folder} does not exist; run the stage that writes it first.")
+    check_folder(folder, f"{what} folder", "run the stage that writes it first")
     if what == "score map":
         found, form = [map_path(folder, record.name) for record in records], "<name>.map.png"
     else:

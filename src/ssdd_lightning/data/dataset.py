@@ -17,7 +17,7 @@ from ssdd_lightning.data.guides import Guide, check_values, read_guides, read_sc
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.data.sampling import Draw, seed_for
 from ssdd_lightning.data.transforms import View
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_size
 from ssdd_lightning.storage.masks import read_image, read_mask
 
 Sample = dict[str, Tensor | str]
@@ -99,7 +99,7 @@ class FolderDataset(Dataset[Sample]):
         image = read_image(record.image)
         guides = read_guides(record.guides, self.table, record.labels)
         for key, guide in guides.items():
-            _check_size(guide.shape[:2], image, key, record.guides[key], record.image)
+            check_size(guide.shape, image.shape, f"{key} {record.guides[key]}", f"its image {record.image}")
         present = self.table.to_network()[[0, *record.labels]]
         view = self.transform(image, guides, present, seed_for(self.seed, epoch, index))
         sample: Sample = {key: _to_tensor(array) for key, array in view.items()}
@@ -109,13 +109,13 @@ class FolderDataset(Dataset[Sample]):
             sample["mask"] = self._read_truth(record.mask, image, record)
         if record.maps is not None:
             scores = read_scores(record.maps, self.table, record.labels)
-            _check_size(scores.shape[1:], image, "map", record.maps, record.image)
+            check_size(scores.shape[1:], image.shape, f"map {record.maps}", f"its image {record.image}")
             sample["maps"] = torch.from_numpy(scores)
         return {**sample, "image_labels": self._label_vector(present), "name": record.name}
 
     def _read_truth(self, path: Path, image: npt.NDArray[np.uint8], record: Record) -> Tensor:
         mask = read_mask(path)
-        _check_size(mask.shape, image, "mask", path, record.image)
+        check_size(mask.shape, image.shape, f"mask {path}", f"its image {record.image}")
         check_values(mask, path, self.table)
         return _to_tensor(self.table.to_network()[mask])
 
@@ -164,14 +164,6 @@ def check_exist(paths: Sequence[Path], what: str, remedy: str) -> None:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise InputError(f"{what} {missing[0]} does not exist ({len(missing)} of {len(paths)} are missing); {remedy}.")
-
-
-def _check_size(size: tuple[int, ...], image: npt.NDArray[np.uint8], what: str, path: Path, image_path: Path) -> None:
-    if size != image.shape[:2]:
-        raise InputError(
-            f"{what} {path} is {size[1]} x {size[0]} pixels, its image {image_path} is {image.shape[1]} x "
-            f"{image.shape[0]}; write it at the image's size."
-        )
 
 
 def _to_tensor(array: npt.NDArray[np.uint8]) -> Tensor:

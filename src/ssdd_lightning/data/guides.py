@@ -128,11 +128,7 @@ def _present_values(
 
 
 def _present_channels(
-    classes: list[int],
-    scores: npt.NDArray[np.float32],
-    present: list[int],
-    path: Path,
-    table: ClassTable,
+    classes: list[int], scores: npt.NDArray[np.float32], present: list[int], path: Path, table: ClassTable
 ) -> npt.NDArray[np.float32]:
     if classes[-1] >= len(table.names):
         raise InputError(

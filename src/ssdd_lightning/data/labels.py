@@ -16,7 +16,7 @@ from defusedxml import ElementTree as SafeElementTree
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.splits import bare_name
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.storage.names import check_name
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.safe_npy import load_npy
@@ -101,11 +101,8 @@ def read_annotations(folder: Path, names: Iterable[str], table: ClassTable) -> d
     Raises:
         InputError: A file is missing, damaged, uses XML entities, or names an unknown class.
     """
-    if not folder.is_dir():
-        raise InputError(
-            f"annotations folder {folder} does not exist; unpack VOC's there or give a label file "
-            "with `labels` (cls_labels.npy, .csv or .json)."
-        )
+    remedy = "unpack VOC's there or give a label file with `labels` (cls_labels.npy, .csv or .json)"
+    check_folder(folder, "annotations folder", remedy)
     progress = Progress(names, desc="annotations", delay=2, leave=False)
     return {name: _read_annotation(folder / f"{name}.xml", table) for name in progress}
 

@@ -55,17 +55,11 @@ def read_list(path: Path, exists: Callable[[str], bool] | None = None) -> list[s
     Raises:
         InputError: The file is missing, no text, empty, or names an image twice.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read split list {path} ({error}); expected one name per line.") from error
-    names = [_first_name(line, exists) for line in lines if line.strip()]
-    if not names:
-        raise InputError(f"split list {path} is empty; expected one image name a line.")
+    names = [_first_name(line, exists) for line in _text(path).splitlines() if line.strip()]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise InputError(f"split list {path} names {twice[0]} more than once; remove the repeated lines.")
-    return [check_name(name, f"split list {path}") for name in names]
+    return _checked(names, path)
 
 
 def read_names(path: Path) -> list[str]:
@@ -74,11 +68,17 @@ def read_names(path: Path) -> list[str]:
     Raises:
         InputError: The file is missing, no text, or empty.
     """
+    return _checked([line.rstrip("\r") for line in _text(path).split("\n") if line.strip()], path)
+
+
+def _text(path: Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read split list {path} ({error}); expected one name per line.") from error
-    names = [line.rstrip("\r") for line in lines if line.strip()]
+
+
+def _checked(names: list[str], path: Path) -> list[str]:
     if not names:
         raise InputError(f"split list {path} is empty; expected one image name a line.")
     return [check_name(name, f"split list {path}") for name in names]

@@ -11,9 +11,8 @@ from ssdd_lightning.data.official import VOC_COUNTS, official_counts
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.doctor.image import Examination, Found, Patient
 from ssdd_lightning.doctor.report import Report, collect
-from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.progress import Progress
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.errors import InputError, check_folder
+from ssdd_lightning.storage.threads import with_bar
 
 CLASS_FILE = "classes.txt"
 LABEL_FILES = ("labels.csv", "labels.json")
@@ -68,8 +67,7 @@ def examine(
     patients = _patients(lists, folders)
     digests: dict[str, str] = {}
     grey = 0
-    done = in_threads(job.examine, patients, num_workers or cores())
-    bar = Progress(done, "doctor", len(patients), unit="image", shown=progress)
+    bar = with_bar(job.examine, patients, "doctor", num_workers, progress)
     for patient, (digest, wrong, is_grey) in zip(patients, bar, strict=True):
         found += wrong
         grey += is_grey
@@ -117,8 +115,7 @@ def _truths(devkit: Path, truths: Iterable[str] | None) -> tuple[str, ...]:
         return tuple(folder for folder in TRUTHS if (devkit / folder).is_dir())
     chosen = tuple(truths)
     for folder in chosen:
-        if not (devkit / folder).is_dir():
-            raise InputError(f"folder of masks {devkit / folder} does not exist; correct `--truth`.")
+        check_folder(devkit / folder, "folder of masks", "correct `--truth`")
     return chosen
 
 

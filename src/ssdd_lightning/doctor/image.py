@@ -11,7 +11,7 @@ from PIL import Image
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.labels import Labels, read_annotations
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, listed
 from ssdd_lightning.storage.masks import odd_colours, read_image, read_mask
 from ssdd_lightning.storage.score_maps import mask_path
 
@@ -115,7 +115,7 @@ class Examination:
         values: list[int] = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
         strange = [value for value in values if value >= len(self.table.names) and value != IGNORE]
         if strange:
-            found.append(("mask values", f"{what}: {_numbers(strange)}"))
+            found.append(("mask values", f"{what}: {listed(strange)}"))
         unlabelled = [value for value in values if 0 < value < len(self.table.names) and value not in (labels or ())]
         if labels is not None and unlabelled:
             names = ", ".join(self.table.names[value] for value in unlabelled)
@@ -124,12 +124,8 @@ class Examination:
             odd = odd_colours(image, values) if image.mode == "P" else []
             grey = image.mode == "L"
         if odd:
-            found.append(("mask palette", f"{what}: colour of {_numbers(odd)}"))
+            found.append(("mask palette", f"{what}: colour of {listed(odd)}"))
         return found, grey
-
-
-def _numbers(values: list[int]) -> str:
-    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
 
 
 def _reason(error: InputError) -> str:

@@ -1,7 +1,6 @@
 """Scoring folders of predictions against folders of ground truth masks, on all cores and in constant memory."""
 
 import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder, check_size, listed
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.metrics.background import BackgroundCurves, foreground_counts
 from ssdd_lightning.metrics.boundary import boundary_counts, trimap_counts
@@ -21,6 +20,7 @@ from ssdd_lightning.storage.listing import predicted_names
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import SUFFIX, map_path, mask_path, read_map
+from ssdd_lightning.storage.threads import cores
 
 CHUNK = 16  # images per task: about 10 ms of work against some 0.1 ms to hand it to another process
 Mask = npt.NDArray[np.uint8]
@@ -66,8 +66,7 @@ def evaluate_folders(
     _check_classes(table)
     folders = [predictions, truth] if advice is None else [predictions, truth, advice]
     for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"folder {folder} does not exist; expected a folder of PNG masks or score maps.")
+        check_folder(folder, remedy="expected a folder of PNG masks or score maps")
     job = _Job(predictions, truth, advice, tuple(sorted(table)), boundary, curves)
     scored = list(names) if names is not None else predicted_names(predictions)
     _check_complete(job, scored)
@@ -162,11 +161,8 @@ class _Job:
         return mask
 
     def _check_size(self, size: tuple[int, ...], path: Path, name: str, truth: Mask) -> None:
-        if size != truth.shape:
-            raise InputError(
-                f"{path} is {_size(size)} but {mask_path(self.truth, name)} is {_size(truth.shape)}; "
-                "predictions must have the size of the ground truth mask."
-            )
+        remedy = "predictions must have the size of the ground truth mask"
+        check_size(size, truth.shape, str(path), str(mask_path(self.truth, name)), remedy)
 
     def _check_values(self, counts: npt.NDArray[np.int64], path: Path) -> None:
         strange = [value for value in np.flatnonzero(counts) if value not in (*self.class_indices, IGNORE)]
@@ -181,10 +177,6 @@ def prediction_path(folder: Path, name: str) -> Path:
     """Path of an image's mask, or of its score maps if there is no mask."""
     mask = mask_path(folder, name)
     return mask if mask.is_file() else map_path(folder, name)
-
-
-def _size(size: tuple[int, ...]) -> str:
-    return f"{size[1]} x {size[0]} pixels"
 
 
 def _add(total: Counts, counts: Counts) -> None:
@@ -209,8 +201,8 @@ def _check_complete(job: _Job, names: Sequence[str]) -> None:
         missing = [name for name in names if not prediction_path(folder, name).is_file()]
         if missing:
             raise InputError(
-                f"folder {folder} lacks {len(missing)} of {len(names)} images: {', '.join(missing[:5])}"
-                f"{', ...' if len(missing) > 5 else ''}; write them or name the split with --split."
+                f"folder {folder} lacks {len(missing)} of {len(names)} images: {listed(missing)}; write them or name "
+                "the split with --split."
             )
     masks = [name for name in names if not map_path(job.predictions, name).is_file()] if job.curves else []
     if masks:
@@ -225,8 +217,7 @@ def _workers(wanted: int | None, images: int) -> int:
         return max(wanted, 1)
     if "fork" not in multiprocessing.get_all_start_methods():
         return 1  # spawning imports the user's script again, which breaks a script without a main guard
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 1 + images // (4 * CHUNK))
+    return min(cores(), 1 + images // (4 * CHUNK))
 
 
 def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> Counts:

@@ -21,14 +21,14 @@ from PIL import Image
 
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.layout import Devkit
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, listed
 from ssdd_lightning.evaluation.folder import read_prediction
 from ssdd_lightning.storage.archives import open_tar
 from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.masks import DECODE_ERRORS, VOC_PALETTE, odd_colours
 from ssdd_lightning.storage.progress import Progress
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import cores, in_threads, with_bar
 
 COMPETITIONS = ("comp6", "comp5")
 FOLDER = "results/VOC2012/Segmentation/{}_test_cls"
@@ -130,9 +130,9 @@ def build_submission(
         found = expected.problems(name, mask)
         return name, b"" if found else _png(mask), found
 
-    done = in_threads(encoded, sorted(expected.names), num_workers or cores())
+    done = with_bar(encoded, sorted(expected.names), "submit", num_workers, progress)
     with atomic_write(out) as stream, _deterministic_tar(stream) as archive:
-        for name, content, found in Progress(done, "submit", len(expected.names), unit="image", shown=progress):
+        for name, content, found in done:
             problems += found
             member = tarfile.TarInfo(f"{FOLDER.format(competition)}/{name}.png")
             member.size = len(content)
@@ -214,9 +214,8 @@ class _Check:
         missing = [name for name in self.expected.names if name not in self.seen]
         found = []
         if missing:
-            more = ", ..." if len(missing) > SHOWN else ""
             count = f"{len(missing)} of {len(self.expected.names)} images are missing"
-            found.append(f"{count}: {', '.join(missing[:SHOWN])}{more}")
+            found.append(f"{count}: {listed(missing, SHOWN)}")
         if len(self.competitions) > 1:
             found.append(f"it holds the competitions {' and '.join(sorted(self.competitions))}, expected one")
         return found

@@ -1,6 +1,5 @@
 """Runs the dense CRF on a folder of score maps: all cores or a GPU, constant memory, resumable."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from ssdd_lightning.crf.inference import check_run, dense_crf
 from ssdd_lightning.crf.settings import CRFOptions
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder, check_size
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
@@ -18,7 +17,7 @@ from ssdd_lightning.storage.listing import map_names
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, write_mask
 from ssdd_lightning.storage.score_maps import map_path, mask_path, read_map, write_map
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import cores
 
 WRITES = ("maps", "masks", "both")
 
@@ -69,8 +68,7 @@ class CRFJob:
         Raises:
             InputError: A folder or an image is missing.
         """
-        if not self.maps.is_dir():
-            raise InputError(f"folder of score maps {self.maps} does not exist; check the path.")
+        check_folder(self.maps, "folder of score maps")
         if self.out.resolve() == self.maps.resolve():
             raise InputError(f"the CRF would overwrite its own input in {self.maps}; choose another output folder.")
         names = map_names(self.maps, say)
@@ -107,11 +105,10 @@ class CRFJob:
             if keep:
                 ledger.accept()
 
-            def refine(names: list[str]) -> Iterator[str]:
-                """Refine some maps."""
-                return in_threads(lambda name: _refine(self, name, ledger.items[name].sources), names, workers)
+            def refine(name: str) -> None:
+                _refine(self, name, ledger.items[name].sources)
 
-            return ledger.make(refine, progress=progress)
+            return ledger.make_each(refine, workers, progress)
 
 
 def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:
@@ -133,16 +130,12 @@ def _check_device(device: str) -> None:
         raise InputError(f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]}).") from error
 
 
-def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> str:
+def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> None:
     """Refine the score maps of one image; return its name."""
     source, photo = sources
     class_indices, scores = read_map(source)
     image = read_image(photo)
-    if image.shape[:2] != scores.shape[1:]:
-        raise InputError(
-            f"score map {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photo} "
-            f"{image.shape[1]} x {image.shape[0]}; write it at the image's size."
-        )
+    check_size(scores.shape[1:], image.shape, f"score map {source}", f"its image {photo}")
     if job.background_alpha is not None:
         class_indices, scores = _with_background(class_indices, scores, job.background_alpha, source)
     refined = dense_crf(
@@ -152,7 +145,6 @@ def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> str:
         settings=job.crf.settings,
     )[0]
     _write(job, name, class_indices, refined.cpu().numpy())
-    return name
 
 
 def _with_background(

@@ -1,6 +1,5 @@
 """Two folders of masks and a folder of difference maps become a folder of merged masks (Eq. 3, 4 and 17)."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.dataset import check_exist
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.evaluation.folder import prediction_path, read_prediction
 from ssdd_lightning.functional.refinement import MergeBiases, ssdd_merge
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe, asked_for
@@ -62,8 +61,7 @@ class MergeFolders:
 
     def __post_init__(self) -> None:
         for folder in (self.knowledge, self.advice, *self._maps()):
-            if not folder.is_dir():
-                raise InputError(f"folder {folder} does not exist; run `ssdd predict` of the static stage first.")
+            check_folder(folder, remedy="run `ssdd predict` of the static stage first")
 
     def names(self) -> list[str]:
         """Names of all images with difference maps, sorted, without leftovers of earlier runs; see `asked_for`.
@@ -131,13 +129,10 @@ def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress
         items = {name: Item(folders.files(name), (mask_path(out, name),)) for name in names}
         ledger = Ledger(out, "merge", Recipe({"biases": asdict(biases)}), items)
 
-        def merge(pending: list[str]) -> Iterator[str]:
-            """Merge some images."""
-            for name in pending:
-                write_mask(mask_path(out, name), folders.read(name).merged(biases)[0].numpy().astype(np.uint8))
-                yield name
+        def merge(name: str) -> None:
+            write_mask(mask_path(out, name), folders.read(name).merged(biases)[0].numpy().astype(np.uint8))
 
-        ledger.make(merge, progress=progress)
+        ledger.make_each(merge, 1, progress)
     return len(names)
 
 

@@ -16,10 +16,9 @@ from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.segmentation import SegmentationStage
-from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
-from ssdd_lightning.storage.masks import read_image, read_mask, write_mask
+from ssdd_lightning.storage.masks import read_image, read_mask, save_image, write_mask
 from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import in_threads
 
@@ -154,13 +153,9 @@ class SegmentJob:
         out = self.out / OVERLAYS
         items = {name: Item((path, mask_path(self.out, name)), (out / f"{name}.jpg",)) for name, path in photos.items()}
 
-        def draw(names: list[str]) -> Iterator[str]:
-            """Draw some masks over their photos."""
-            for name in names:
-                (photo, mask), (target,) = items[name].sources, items[name].products
-                drawn = overlay(read_image(photo), read_mask(mask))
-                with atomic_write(target) as stream:
-                    Image.fromarray(drawn).save(stream, format="JPEG", quality=90)
-                yield name
+        def draw(name: str) -> None:
+            (photo, mask), (target,) = items[name].sources, items[name].products
+            drawn = Image.fromarray(overlay(read_image(photo), read_mask(mask)))
+            save_image(target, drawn, format="JPEG", quality=90)
 
-        Ledger(out, OVERLAYS, Recipe(), items).make(draw, progress=progress)
+        Ledger(out, OVERLAYS, Recipe(), items).make_each(draw, 1, progress)

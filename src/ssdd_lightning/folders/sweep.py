@@ -13,7 +13,7 @@ import torch
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_size
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.evaluation.table import percent
 from ssdd_lightning.evaluation.text_table import text_table
@@ -126,8 +126,7 @@ def sweep_biases(
     ranks = np.zeros((3, 2, 511), dtype=np.int64)
     for name in Progress(names, "sweep", unit="image", shown=progress):
         parts, true = folders.read(name), read_mask(mask_path(truth, name))
-        if true.shape != parts.knowledge.shape[1:]:
-            raise InputError(f"{mask_path(truth, name)} has another size than the merge's parts; check the folders.")
+        check_size(true.shape, parts.knowledge.shape[1:], str(mask_path(truth, name)), "the merge of its image")
         counts += _confusions(parts, true, grid, num_classes)
         ranks += _rank_histograms(parts, true)
     mious = [Scorecard(c, dict(enumerate(map(str, range(num_classes)))), len(names)).miou for c in counts]

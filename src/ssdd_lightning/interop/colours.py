@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.masks import DECODE_ERRORS, VOC_PALETTE, read_mask
+from ssdd_lightning.storage.masks import VOC_PALETTE, opened_image, read_mask
 
 
 def read_any_mask(path: Path) -> npt.NDArray[np.uint8]:
@@ -22,14 +21,9 @@ def read_any_mask(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         InputError: The file is damaged, a colour is not VOC's, or a palette has been re-ordered.
     """
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            mode, palette = image.mode, image.getpalette() if image.mode == "P" else None
-            pixels = np.array(image.convert("RGB")) if mode in ("RGB", "RGBA") else None
-    except FileNotFoundError as error:
-        raise InputError(f"mask {path} does not exist; check the folder.") from error
-    except DECODE_ERRORS as error:
-        raise InputError(f"cannot read mask {path} ({error}); expected a PNG; write it again.") from error
+    with opened_image(path, "mask", "expected a PNG; write it again", ["PNG"]) as image:
+        mode, palette = image.mode, image.getpalette() if image.mode == "P" else None
+        pixels = np.array(image.convert("RGB")) if mode in ("RGB", "RGBA") else None
     if pixels is not None:
         return _indices_of(pixels, path)
     mask = read_mask(path)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.interop.containers import ARRAY_SUFFIXES, load_arrays
 from ssdd_lightning.interop.formats import READERS
 from ssdd_lightning.storage.ledger import asked_for
@@ -31,8 +31,7 @@ def find_sources(folder: Path, kind: str) -> dict[str, Path]:
     Raises:
         InputError: There is none, or two of one name.
     """
-    if not folder.is_dir():
-        raise InputError(f"folder {folder} does not exist; check the path.")
+    check_folder(folder)
     suffixes = (".png",) if kind == MASKS else ARRAY_SUFFIXES
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):

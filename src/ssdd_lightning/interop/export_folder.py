@@ -1,6 +1,6 @@
 """Our score maps as other projects' files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.listing import map_names
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.score_maps import map_path, read_map
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import cores
 
 Writer = Callable[[Sequence[int], npt.NDArray[np.float32]], dict[Any, Any]]
 IRN_STRIDE = 4
@@ -66,8 +66,8 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
         raise InputError(f"unknown format {format!r}; choose one of {', '.join(WRITERS)}.")
     items = {name: Item((map_path(source, name),), (out / f"{name}.npy",)) for name in map_names(source)}
 
-    def write(name: str) -> str:
-        """Write one file; return its name."""
+    def write(name: str) -> None:
+        """Write one file."""
         (path,), (target,) = items[name].sources, items[name].products
         class_indices, scores = read_map(path)
         if class_indices == [0]:
@@ -75,11 +75,8 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
         content: Any = WRITERS[format](class_indices, scores)
         with atomic_write(target) as stream:
             np.save(stream, content, allow_pickle=True)
-        return name
-
-    def write_all(names: list[str]) -> Iterator[str]:
-        """Write some files."""
-        return in_threads(write, names, num_workers or cores())
 
     with locked(out):
-        return Ledger(out, "export", Recipe({"format": format}), items).make(write_all, progress=progress)
+        return Ledger(out, "export", Recipe({"format": format}), items).make_each(
+            write, num_workers or cores(), progress
+        )

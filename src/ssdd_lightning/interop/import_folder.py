@@ -8,7 +8,7 @@ from typing import Any
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
 from ssdd_lightning.data.guides import check_values
 from ssdd_lightning.data.labels import Labels, read_label_file
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_size, listed
 from ssdd_lightning.interop.colours import read_any_mask
 from ssdd_lightning.interop.containers import load_arrays
 from ssdd_lightning.interop.conversion import Conversion, convert
@@ -19,7 +19,7 @@ from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, mask_path, write_map
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import cores
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def import_folder(
     job = _Job(kind, sources, photos, labels, table, out, options)
     with locked(out):
         ledger = Ledger(out, "import", Recipe(_settings(job)), {name: job.item(name) for name in sources})
-        return ledger.make(lambda names: in_threads(job.convert, names, num_workers or cores()), progress=progress)
+        return ledger.make_each(job.convert, num_workers or cores(), progress)
 
 
 @dataclass(frozen=True)
@@ -116,22 +116,17 @@ class _Job:
         labels = "" if self.labels is None else str(self.labels[name])
         return Item((self.sources[name], self.photos[name]), (self._target(name),), labels)
 
-    def convert(self, name: str) -> str:
-        """Convert one file; return its name."""
+    def convert(self, name: str) -> None:
+        """Convert one file."""
         (self._mask if self.kind == MASKS else self._map)(name, self._target(name))
-        return name
 
     def _target(self, name: str) -> Path:
         return (mask_path if self.kind == MASKS else map_path)(self.out, name)
 
     def _mask(self, name: str, target: Path) -> None:
         path = self.sources[name]
-        mask, size = read_any_mask(path), image_size(self.photos[name])
-        if mask.shape != size:
-            raise InputError(
-                f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its image {self.photos[name]} {size[1]} x "
-                f"{size[0]}; write it at the image's size."
-            )
+        mask = read_any_mask(path)
+        check_size(mask.shape, image_size(self.photos[name]), f"mask {path}", f"its image {self.photos[name]}")
         check_values(mask, path, self.table)
         write_mask(target, mask)
 
@@ -147,8 +142,8 @@ class _Job:
 def _check_named(names: Mapping[str, object], known: Mapping[str, object], what: str) -> None:
     missing = [name for name in names if name not in known]
     if missing:
-        shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise InputError(f"{len(missing)} of {len(names)} files have no {what}: {shown}; complete it or remove them.")
+        what = f"{len(missing)} of {len(names)} files have no {what}"
+        raise InputError(f"{what}: {listed(missing)}; complete it or remove them.")
 
 
 def _settings(job: _Job) -> dict[str, Any]:

@@ -9,14 +9,13 @@ import numpy.typing as npt
 
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.labels import Labels
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_size
 from ssdd_lightning.folders.crf import CRFJob
 from ssdd_lightning.storage.images import find_images, image_size
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask
-from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import is_map, map_path, read_map, write_map
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import with_bar
 
 CONFIDENCE = 0.7
 """Probability that a hard mask's own label gets; the image's other classes share the rest."""
@@ -46,18 +45,15 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
     def write(name: str) -> None:
         """Write one image's maps."""
         source, target = sources[name], map_path(unary, name)
-        scores, size = unary_of(source, labels[name]), image_size(photos[name])
-        if scores.shape[1:] != size:
-            raise InputError(
-                f"knowledge {source} is {scores.shape[2]} x {scores.shape[1]} pixels, its image {photos[name]} "
-                f"{size[1]} x {size[0]}; write it at the image's size."
-            )
+        scores = unary_of(source, labels[name])
+        other = f"its image {photos[name]}"
+        check_size(scores.shape[1:], image_size(photos[name]), f"knowledge {source}", other)
         write_map(target, [0, *labels[name]], scores)
 
     def make(pending: list[str]) -> Iterator[str]:
         """Write the unaries of all images; the CRF's own ledger then decides which of them to refine."""
         shutil.rmtree(unary, ignore_errors=True)
-        for _ in Progress(in_threads(write, labels, cores()), "CRF unary", len(labels), unit="image"):
+        for _ in with_bar(write, labels, "CRF unary"):
             pass
         CRFJob(images, unary, out, device=device).run()
         yield from pending

@@ -1,19 +1,16 @@
 """Which images of two folders of masks can be refined: those with a photo, knowledge, advice and labels."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.labels import Labels
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder, listed
 from ssdd_lightning.evaluation.folder import read_prediction
 from ssdd_lightning.storage.listing import predicted_names
-from ssdd_lightning.storage.progress import Progress
-from ssdd_lightning.storage.threads import cores, in_threads
-
-SHOWN = 5
+from ssdd_lightning.storage.threads import with_bar
 
 
 def guide_names(folder: Path, what: str) -> set[str]:
@@ -26,8 +23,7 @@ def guide_names(folder: Path, what: str) -> set[str]:
     Raises:
         InputError: The folder does not exist or holds none.
     """
-    if not folder.is_dir():
-        raise InputError(f"{what} folder {folder} does not exist; check the path.")
+    check_folder(folder, f"{what} folder")
     return set(predicted_names(folder))
 
 
@@ -51,7 +47,7 @@ def complete_names(parts: Mapping[str, Collection[str]], guides: Sequence[str], 
     complete = [name for name in names if name not in incomplete]
     if not incomplete:
         return complete
-    listed = "; ".join(f"{len(some)} without {part} ({_first(some)})" for part, some in lacking.items() if some)
+    listed = "; ".join(f"{len(some)} without {part} ({listed(some)})" for part, some in lacking.items() if some)
     text = f"{len(incomplete)} of {len(names)} images are incomplete: {listed}"
     if not complete:
         raise InputError(f"{text}; none is left; check that the folders belong together and use the same file names.")
@@ -74,13 +70,4 @@ def shown_labels(folder: Path, names: Sequence[str], progress: bool = True) -> d
         values = np.unique(read_prediction(folder, name)).tolist()
         return tuple(value for value in values if value not in (0, IGNORE))
 
-    return dict(zip(names, with_bar(shown, names, "classes shown", progress), strict=True))
-
-
-def with_bar(work: Callable[[str], Labels], names: Sequence[str], what: str, progress: bool) -> list[Labels]:
-    """Do something with every image on all cores behind a progress bar."""
-    return list(Progress(in_threads(work, names, cores()), what, len(names), unit="image", shown=progress))
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return dict(zip(names, with_bar(shown, names, "classes shown", progress=progress), strict=True))

@@ -14,7 +14,7 @@ import yaml
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.folder import FolderDataModule
 from ssdd_lightning.data.labels import Labels, read_label_file, table_of_labels
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.evaluation.folder import evaluate_folders
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.pipeline.config import StageConfig
@@ -22,13 +22,12 @@ from ssdd_lightning.pipeline.crf_advice import make_advice
 from ssdd_lightning.pipeline.lightning import build_stage, run_stage
 from ssdd_lightning.pipeline.pairs import complete_names, guide_names, shown_labels
 from ssdd_lightning.pipeline.refine_options import Recipe, default_crop, stage_config
-from ssdd_lightning.storage.files import atomic_write
+from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.images import find_images, image_size
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.names import check_name
-from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import with_bar
 from ssdd_lightning.weights.backbone import load_backbone_weights
 
 CRF = "crf"
@@ -138,8 +137,8 @@ class _Refinement:
             raise InputError(
                 f"the refinement would write into {read[0]}, which is one of its inputs; choose another --out."
             )
-        if truth is not None and not truth.is_dir():
-            raise InputError(f"folder of ground truth masks {truth} does not exist; check the path.")
+        if truth is not None:
+            check_folder(truth, "folder of ground truth masks")
         if truth is not None and not self.scored_names:
             raise InputError(
                 f"folder {truth} holds a ground truth mask <name>.png for none of the {len(self.names)} images."
@@ -149,8 +148,8 @@ class _Refinement:
         """Write labels and classes."""
         # with a suffix, because readers of label files drop one image suffix
         labels = json.dumps({f"{name}.jpg": shown for name, shown in self.labels.items()})
-        _write(self.out / "labels.json", labels)
-        _write(self.out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
+        write_text(self.out / "labels.json", labels)
+        write_text(self.out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
 
     def make_advice(self) -> None:
         """Make the advice: the dense CRF of the knowledge."""
@@ -164,8 +163,7 @@ class _Refinement:
         data = FolderDataModule(**self.data_options())
         data.setup("predict")
         dataset = data.datasets["predict"]
-        done = in_threads(dataset.__getitem__, range(len(dataset)), cores())
-        for _ in Progress(done, "check", len(dataset), unit="image"):
+        for _ in with_bar(dataset.__getitem__, range(len(dataset)), "check"):
             pass
 
     def configure(self) -> None:
@@ -174,7 +172,7 @@ class _Refinement:
         device = _device(self.options.device)
         config = stage_config(self.options.recipe, self.data_options(), crop, device, len(self.names))
         config["trainer"]["default_root_dir"] = str(self.out / "static")
-        _write(self.config_path, yaml.safe_dump(config, sort_keys=False))
+        write_text(self.config_path, yaml.safe_dump(config, sort_keys=False))
 
     def check_network(self) -> None:
         """Build the stage and read its weights before any long step."""
@@ -198,7 +196,7 @@ class _Refinement:
         without = len(self.names) - len(self.scored_names)
         notes = (f"{without} refined images have no ground truth mask and are not scored",) if without else ()
         card = Scorecard(merged.confusion, classes, merged.images, companions, notes)
-        _write(self.out / "scores.json", card.to_json())
+        write_text(self.out / "scores.json", card.to_json())
         return card
 
     @property
@@ -252,8 +250,3 @@ class _Refinement:
         if not highest:
             raise InputError(f"folder {options.knowledge} shows only background; give masks with objects.")
         return class_table(str(highest + 1) if options.classes is None else options.classes), labels
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_write(path) as stream:
-        stream.write(text.encode())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ssdd_lightning.data.labels import Labels
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_size
 from ssdd_lightning.prepare.coco_masks import Photo, Split, draw_mask, read_split, require_pycocotools
 from ssdd_lightning.prepare.download import Obtaining, Remote
 from ssdd_lightning.prepare.folders import Read, is_made, place, whole_folder
@@ -17,7 +17,7 @@ from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import cores, with_bar
 
 SITE = "http://images.cocodataset.org"
 PHOTOS = {
@@ -200,16 +200,11 @@ def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progre
         target, photo = mask_path(devkit / "SegmentationClass", name), photos[name]
         if target.is_file():
             return
-        size = image_size(devkit / "JPEGImages" / photo.file)
-        if size != (photo.height, photo.width):
-            raise InputError(
-                f"photo {photo.file} is {size[1]} x {size[0]} pixels, its annotation says {photo.width} x "
-                f"{photo.height}; they come from different releases."
-            )
+        size, remedy = image_size(devkit / "JPEGImages" / photo.file), "they come from different releases"
+        check_size(size, (photo.height, photo.width), f"photo {photo.file}", "its annotation", remedy)
         write_mask(target, draw_mask(photo))
 
-    done = in_threads(write, photos, workers)
-    for _ in Progress(done, "masks", len(photos), unit="image", shown=progress, leave=False):
+    for _ in with_bar(write, photos, "masks", workers, progress, leave=False):
         pass
 
 

@@ -6,7 +6,6 @@ The downloads of torch.hub, torchvision and pooch restart after an interruption,
 import argparse
 import hashlib
 import http.client
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import unwritable
+from ssdd_lightning.storage.files import rename_over, unwritable
 from ssdd_lightning.storage.progress import Progress
 
 CHUNK = 1 << 16  # what a killed download loses at most
@@ -146,7 +145,7 @@ def fetch(remote: Remote, folder: Path, progress: bool = True) -> Path:
             f"what {remote.url} sent has the MD5 {found}, expected {remote.md5}; it was removed; run the same command "
             "again, or get the file elsewhere."
         )
-    os.replace(part, target)  # noqa: PTH105 - in one step
+    rename_over(part, target)
     return target
 
 

@@ -13,8 +13,8 @@ from PIL import ExifTags, Image
 
 from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.data.guides import check_values
-from ssdd_lightning.data.labels import Labels, read_entries, read_label_file
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.data.labels import Labels, read_entries, read_label_file, table_of_labels
+from ssdd_lightning.errors import InputError, check_folder, check_size, listed
 from ssdd_lightning.storage.files import unwritable, write_text
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
@@ -22,13 +22,11 @@ from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.names import check_name
-from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import with_bar
 
 NAME = "prepare"
 CONFIG = "data.yaml"
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -58,10 +56,8 @@ class FolderOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.val < 1:
             raise InputError(f"val: expected a share of the photos in 0..1, found {self.val}.")
-        if self.truth is not None and not self.truth.is_dir():
-            raise InputError(
-                f"folder of ground truth masks {self.truth} does not exist; correct `--truth` or leave it out."
-            )
+        if self.truth is not None:
+            check_folder(self.truth, "folder of ground truth masks", "correct `--truth` or leave it out")
 
 
 @dataclass(frozen=True)
@@ -126,7 +122,7 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     if ledger.finished:
         print(f"{NAME}: finished in {options.out}, nothing to do.")
     else:
-        _check_files(names, photos, masks, table, options, num_workers or cores(), progress)
+        _check_files(names, photos, masks, table, options, num_workers, progress)
         turned = [name for name in names if _is_turned(photos[name])]
         with locked(options.out), ledger.working():
             _remove(options.out / CONFIG)  # it must not name half of the new files if this run is interrupted
@@ -151,8 +147,6 @@ def find_classes(path: Path) -> ClassTable:
     Raises:
         InputError: The file is wrong, or mixes names with indices.
     """
-    from ssdd_lightning.data.labels import table_of_labels  # here: it loads torch
-
     entries = set(_entries(path))
     indices = {entry for entry in entries if entry.isdecimal()}
     if entries == indices:
@@ -241,7 +235,7 @@ def _labelled(
         "photos without label": [name for name in photos if not labels.get(name)],
         "labels without photo": [name for name in labels if name not in photos],
     }
-    listed = "; ".join(f"{len(names)} {what} ({_first(names)})" for what, names in lacking.items() if names)
+    listed = "; ".join(f"{len(names)} {what} ({listed(names)})" for what, names in lacking.items() if names)
     names = [name for name in photos if labels.get(name)]
     if listed and not options.skip_missing:
         raise InputError(f"{listed} in {options.images} and {options.labels}; complete them, or add `--skip-missing`.")
@@ -256,7 +250,7 @@ def _check_files(
     masks: set[str],
     table: ClassTable,
     options: FolderOptions,
-    workers: int,
+    workers: int | None,
     progress: bool,
 ) -> None:
     """Read every photo and every true mask once."""
@@ -269,17 +263,12 @@ def _check_files(
                 path = mask_path(options.truth, name)
                 mask = read_mask(path)
                 check_values(mask, path, table)
-                if mask.shape != image.shape[:2]:
-                    raise InputError(
-                        f"mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels, its photo {image.shape[1]} x "
-                        f"{image.shape[0]}."
-                    )
+                check_size(mask.shape, image.shape, f"mask {path}", "its photo")
         except InputError as error:
             return str(error)
         return None
 
-    done = in_threads(check, names, workers)
-    bad = [text for text in Progress(done, "check", len(names), unit="image", shown=progress) if text]
+    bad = [text for text in with_bar(check, names, "check", workers, progress) if text]
     if bad:
         raise InputError(f"{len(bad)} of {len(names)} photos or masks are wrong; the first: {bad[0]}")
 
@@ -316,7 +305,3 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(path, error) from error
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write, remove_leftovers, unwritable
+from ssdd_lightning.storage.files import atomic_write, remove_leftovers, rename_over, unwritable
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 from ssdd_lightning.storage.ledger import Ledger, Recipe
 
@@ -65,9 +65,9 @@ def whole_folder(target: Path, read: Read) -> Iterator[Path]:
         ledger.close()
     if target.exists():
         aside = next(p for n in count(1) if not (p := target.with_name(f"{target.name}.replaced-{n}")).exists())
-        _rename(target, aside)
+        rename_over(target, aside)
         print(f"{NAME}: the folder of before is kept as {aside}.", flush=True)
-    _rename(part, target)
+    rename_over(part, target)
 
 
 def place(source: Path, target: Path) -> None:
@@ -108,10 +108,3 @@ def _stale(target: Path, read: Read) -> str | None:
 def _is_foreign(part: Path) -> bool:
     """Whether a folder without entry holds more than what an earlier start may have left: nothing, or half an entry."""
     return not part.is_dir() or any(not path.name.endswith(".tmp") for path in part.iterdir())
-
-
-def _rename(path: Path, target: Path) -> None:
-    try:
-        os.replace(path, target)  # noqa: PTH105 - in one step
-    except OSError as error:
-        raise unwritable(target, error) from error

@@ -10,7 +10,7 @@ from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.labels import Labels, read_annotations
 from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_size
 from ssdd_lightning.prepare.download import Obtaining, Remote
 from ssdd_lightning.prepare.folders import Read, is_made, place, whole_folder
 from ssdd_lightning.prepare.sbd import find_sbd, read_mat, sbd_files
@@ -249,12 +249,8 @@ def _write_sbd_mask(masks: Path, devkit: Path, name: str, content: bytes) -> Non
     mask, photo = read_mat(content, f"{name}.mat"), devkit / "JPEGImages" / f"{name}.jpg"
     if not photo.is_file():
         raise InputError(f"{name}.mat of SBD belongs to a photo that is not in VOC: {photo} does not exist.")
-    size = image_size(photo)
-    if mask.shape != size:
-        raise InputError(
-            f"{name}.mat of SBD is {mask.shape[1]} x {mask.shape[0]} pixels, {photo} is {size[1]} x {size[0]}; "
-            "they come from different releases."
-        )
+    remedy = "they come from different releases"
+    check_size(mask.shape, image_size(photo), f"{name}.mat of SBD", str(photo), remedy)
     write_mask(mask_path(masks, name), mask)
 
 

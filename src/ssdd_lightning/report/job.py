@@ -1,6 +1,5 @@
 """Make a report: pictures and measures of every image, each once, and the page."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,16 +7,7 @@ from typing import Any
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.evaluation.folder import read_prediction
-from ssdd_lightning.report.material import (
-    ADVICE,
-    DIFFERENCES,
-    KNOWLEDGE,
-    ORACLE,
-    PREDICTION,
-    REFINED,
-    Masks,
-    Material,
-)
+from ssdd_lightning.report.material import ADVICE, DIFFERENCES, KNOWLEDGE, ORACLE, PREDICTION, REFINED, Masks, Material
 from ssdd_lightning.report.measures import measure_image, plain_scores, read_measures, total
 from ssdd_lightning.report.page import page, to_json
 from ssdd_lightning.report.pictures import (
@@ -34,7 +24,7 @@ from ssdd_lightning.storage.fingerprints import digest_of
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, read_mask
-from ssdd_lightning.storage.threads import cores, in_threads
+from ssdd_lightning.storage.threads import cores
 
 PHOTO = "photo"
 FORMAT = 1
@@ -75,14 +65,10 @@ class ReportJob:
             InputError: A file is damaged, sizes differ, or another report is being written there.
         """
         with locked(self.out):
-            settings = {
-                "format": FORMAT,
-                "side": SIDE,
-                "quality": QUALITY,
-                "classes": sorted(self.material.class_names),
-            }
+            classes = sorted(self.material.class_names)
+            settings = {"format": FORMAT, "side": SIDE, "quality": QUALITY, "classes": classes}
             ledger = Ledger(self.out, "report", Recipe(settings), self._items)
-            ledger.make(self._make, progress=progress)
+            ledger.make_each(self._make_one, cores(), progress)
             index = self.out / "index.html"
             write_text(index, page(self.material.title, self.content()))
         return index
@@ -102,10 +88,7 @@ class ReportJob:
             items[name] = Item((photo, *layers.values()), written, " ".join((*layers, changing)))
         return items
 
-    def _make(self, names: list[str]) -> Iterator[str]:
-        yield from in_threads(self._make_one, names, cores())
-
-    def _make_one(self, name: str) -> str:
+    def _make_one(self, name: str) -> None:
         photo, layers = read_image(self.material.photos[name]), self._layers[name]
         size = picture_size(*photo.shape[:2])
         measures = measure_image(self.material, name, layers)
@@ -116,7 +99,6 @@ class ReportJob:
             else:
                 write_layer(self._picture(name, layer), read_prediction(path.parent, name), size)
         write_text(self._measures(name), to_json({**measures, "size": size}))
-        return name
 
     def _picture(self, name: str, layer: str) -> Path:
         suffix = ".jpg" if layer == PHOTO or layer in DIFFERENCES else ".png"

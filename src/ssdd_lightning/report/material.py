@@ -8,7 +8,7 @@ from typing import Any
 
 from ssdd_lightning.data.classes import VOC_CLASSES, read_classes
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.evaluation.folder import prediction_path
 from ssdd_lightning.report.curves import Curve
 from ssdd_lightning.storage.images import find_images
@@ -187,5 +187,5 @@ def folder_material(predictions: Path, options: FolderOptions) -> Material:
 def check_folders(folders: Sequence[Path | None]) -> None:
     """Refuse folders that do not exist."""
     for folder in folders:
-        if folder is not None and not folder.is_dir():
-            raise InputError(f"folder {folder} does not exist; expected <name>.png masks or <name>{SUFFIX}.")
+        if folder is not None:
+            check_folder(folder, remedy=f"expected <name>.png masks or <name>{SUFFIX}")

@@ -8,8 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ssdd_lightning.constants import IGNORE
-from ssdd_lightning.storage.files import atomic_write
-from ssdd_lightning.storage.masks import LIGHT_PALETTE
+from ssdd_lightning.storage.masks import LIGHT_PALETTE, save_image
 
 SIDE = 640
 """Longest side of a picture in pixels; photos are never enlarged."""
@@ -32,7 +31,7 @@ def write_photo(path: Path, photo: npt.NDArray[np.uint8], size: tuple[int, int])
         photo: H x W x 3 uint8 RGB.
         size: Width and height of the picture.
     """
-    _write_jpeg(path, Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS))
+    save_image(path, Image.fromarray(photo).resize(size, Image.Resampling.LANCZOS), format="JPEG", quality=QUALITY)
 
 
 def write_difference(path: Path, values: Mask, size: tuple[int, int]) -> None:
@@ -46,7 +45,7 @@ def write_difference(path: Path, values: Mask, size: tuple[int, int]) -> None:
     from ssdd_lightning.callbacks.panels import heat  # it loads torch, which a finished report can do without
 
     scaled = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))
-    _write_jpeg(path, Image.fromarray(heat(np.arange(256) / 255)[scaled]))
+    save_image(path, Image.fromarray(heat(np.arange(256) / 255)[scaled]), format="JPEG", quality=QUALITY)
 
 
 def write_layer(path: Path, mask: Mask, size: tuple[int, int]) -> None:
@@ -75,8 +74,7 @@ def write_layer(path: Path, mask: Mask, size: tuple[int, int]) -> None:
     table = np.array(colours, np.uint8)
     image = Image.fromarray(indices)
     image.putpalette(table[:, :3].tobytes())
-    with atomic_write(path) as stream:
-        image.save(stream, format="PNG", transparency=table[:, 3].tobytes())
+    save_image(path, image, format="PNG", transparency=table[:, 3].tobytes())
 
 
 def present(mask: Mask) -> npt.NDArray[np.intp]:
@@ -87,8 +85,3 @@ def present(mask: Mask) -> npt.NDArray[np.intp]:
 def css_colours(class_names: Mapping[int, str]) -> dict[int, str]:
     """Colour of each class in pictures, as CSS has it."""
     return {index: "#{:02x}{:02x}{:02x}".format(*LIGHT_PALETTE[index].tolist()) for index in class_names}
-
-
-def _write_jpeg(path: Path, image: Image.Image) -> None:
-    with atomic_write(path) as stream:
-        image.save(stream, format="JPEG", quality=QUALITY)

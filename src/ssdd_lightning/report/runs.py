@@ -10,7 +10,7 @@ import yaml
 
 from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import VOC_CLASSES, class_table
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.pipeline.photos import Photos, find_photos, split_of
 from ssdd_lightning.pipeline.run import BASELINES, MODELS, RETRAIN, SEEDS, SOURCES, split_title
 from ssdd_lightning.report.curves import Curve, read_curves
@@ -42,8 +42,7 @@ def run_material(run: Path, options: FolderOptions) -> Material:
     Raises:
         InputError: It is no folder of a run, or nothing says where its photos lie.
     """
-    if not run.is_dir():
-        raise InputError(f"folder {run} does not exist; expected the --out of `ssdd run` or `ssdd refine`.")
+    check_folder(run, remedy="expected the --out of `ssdd run` or `ssdd refine`")
     check_folders([options.truth, options.knowledge, options.advice])
     return _Run(run, options).material()
 

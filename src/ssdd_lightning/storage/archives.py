@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.progress import Progress
@@ -28,13 +28,7 @@ _NOTES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, t
 LARGEST = 64 << 20
 """Bytes that a wanted file may hold; the largest photo of VOC and COCO has less than one million."""
 DAMAGED = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    OSError,
-    NotImplementedError,
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError),
     RuntimeError,
 )
 """What the standard library raises on archives that are truncated, damaged, encrypted or none."""
@@ -57,33 +51,24 @@ def tar_files(
     Raises:
         InputError: The archive is missing, truncated, damaged, or dangerous.
     """
-    try:
-        with path.open("rb") as raw, Progress.wrapattr(raw, "read", **_bar(path, progress)) as stream:
+    with _reporting(path):
+        bar = {"desc": path.name, "total": path.stat().st_size, "shown": progress, "delay": 1, "leave": False}
+        with path.open("rb") as raw, Progress.wrapattr(raw, "read", **bar) as stream:
             magic = raw.read(6)
             raw.seek(0)
             yield from _tar_files(_unpacked(cast(IO[bytes], stream), magic), path, wanted, largest)
-    except PermissionError:
-        raise
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
 
 
 def zip_files(
     path: Path, wanted: Wanted, largest: int = LARGEST, progress: bool = True
 ) -> Iterator[tuple[PurePosixPath, bytes]]:
     """Read the wanted files of a zip archive; see `tar_files`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            for entry in Progress(entries, path.name, unit="file", shown=progress, delay=1, leave=False):
-                name = safe_name(entry.filename, path)
-                if not entry.is_dir() and wanted(name):
-                    _check_size(name, entry.file_size, largest, path)
-                    yield name, archive.read(entry)
-    except PermissionError:
-        raise
-    except DAMAGED as error:
-        raise _damaged(path, error) from error
+    with _reporting(path), zipfile.ZipFile(path) as archive:
+        for entry in Progress(archive.infolist(), path.name, unit="file", shown=progress, delay=1, leave=False):
+            name = safe_name(entry.filename, path)
+            if not entry.is_dir() and wanted(name):
+                _check_size(name, entry.file_size, largest, path)
+                yield name, archive.read(entry)
 
 
 def safe_name(name: str, path: Path) -> PurePosixPath:
@@ -211,17 +196,12 @@ def _check_size(name: PurePosixPath, size: int, largest: int, path: Path) -> Non
         raise InputError(f"archive {path}: {name} holds {size} bytes, expected at most {largest}; do not trust it.")
 
 
-def _bar(path: Path, progress: bool) -> dict[str, Any]:
-    return {
-        "desc": path.name,
-        "total": path.stat().st_size,
-        "shown": progress,
-        "delay": 1,
-        "leave": False,
-    }
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"cannot read archive {path} ({error}): it is truncated, damaged or not an archive; copy or download it again."
-    )
+@contextmanager
+def _reporting(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        raise
+    except DAMAGED as error:
+        what = f"cannot read archive {path} ({error}): it is truncated, damaged or not an archive"
+        raise InputError(f"{what}; copy or download it again.") from error

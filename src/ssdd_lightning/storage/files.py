@@ -40,7 +40,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     try:
         with stream:
             yield stream
-        _replace(temporary, path)
+        rename_over(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _TARGET_ERRORS:
@@ -54,11 +54,12 @@ def remove_leftovers(folder: Path, below: bool = False) -> None:
         path.unlink()
 
 
-def _replace(temporary: Path, path: Path) -> None:
+def rename_over(path: Path, target: Path) -> None:
+    """Rename a file or folder in one step, over a file that is there; an InputError if that cannot be."""
     try:
-        os.replace(temporary, path)  # noqa: PTH105 - the name of the system call says what is promised
+        os.replace(path, target)  # noqa: PTH105 - the name of the system call says what is promised
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise unwritable(target, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

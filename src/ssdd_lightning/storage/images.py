@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from PIL import Image
-
-from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.masks import DECODE_ERRORS
+from ssdd_lightning.errors import InputError, check_folder
+from ssdd_lightning.storage.masks import opened_image
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".bmp", ".png")
 """What counts as a photo, in any case; where two share a name the earlier in this list wins, so that masks
@@ -24,8 +22,7 @@ def find_images(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: The folder does not exist or holds none.
     """
-    if not folder.is_dir():
-        raise InputError(f"folder of images {folder} does not exist; check the path.")
+    check_folder(folder, "folder of images")
     files = [path for path in folder.iterdir() if _rank(path) < len(IMAGE_SUFFIXES) and path.name[0] != "."]
     if not files:
         raise InputError(f"folder {folder} holds no images; expected {', '.join(IMAGE_SUFFIXES)} files.")
@@ -39,11 +36,8 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: The file is missing or not an image.
     """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width
-    except DECODE_ERRORS as error:
-        raise InputError(f"cannot read image {path} ({error}); copy or download it again.") from error
+    with opened_image(path, "image", "copy or download it again") as image:
+        return image.height, image.width
 
 
 def _rank(path: Path) -> int:

@@ -17,10 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, listed
 from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 from ssdd_lightning.storage.progress import Progress
+from ssdd_lightning.storage.threads import in_threads
 
 FORMAT = 1
 WRITTEN = "the names of its products"
@@ -154,6 +155,15 @@ class Ledger:
             self.close(results)
         return len(pending)
 
+    def make_each(self, work: Callable[[str], object], workers: int, progress: bool = True) -> int:
+        """Make every pending item in threads, by a function of its name; see `make`."""
+
+        def made(names: list[str]) -> Iterator[str]:
+            for name, _ in zip(names, in_threads(work, names, workers), strict=True):
+                yield name
+
+        return self.make(made, progress=progress)
+
     @contextmanager
     def working(self) -> Iterator[None]:
         """Enclose the work: the entry is written before and after it, also if it fails."""
@@ -173,16 +183,14 @@ class Ledger:
         if not self.begun:
             if self.earlier is not None and self.left_over != _left_over(self.earlier):
                 self._save({**self.earlier, "left_over": self.left_over})  # only the journal, soon gone, has them
-            self.earlier = None
-            for path in self.folder.glob(f"{self.name}.items*.jsonl"):
-                path.unlink()
+            self._forget()
         elif again := [name for name in self.pending() if name in self._journal]:
-            reason = "their inputs or their files changed"
-            print(f"{self.name}: {len(again)} made again in {self.folder} ({_shown(again)}): {reason}.", flush=True)
+            said = f"made again in {self.folder} ({listed(again, _SHOWN)}): their inputs or their files changed"
+            print(f"{self.name}: {len(again)} {said}.", flush=True)
         if there := [name for name in self.left_over if any(map(Path.is_file, self._products_of(name)))]:
             said = "their files stay, and what reads the folder leaves them out"
             count = f"{len(there)} images in {self.folder}"
-            print(f"{self.name}: {count} are no longer asked for ({_shown(there)}): {said}.", flush=True)
+            print(f"{self.name}: {count} are no longer asked for ({listed(there, _SHOWN)}): {said}.", flush=True)
         for folder in {path.parent for item in self.items.values() for path in item.products}:
             remove_leftovers(folder)
         self.difference, self._finished = None, False
@@ -217,9 +225,7 @@ class Ledger:
     def settle(self) -> None:
         """Record everything that exists as the finished product, whatever made it."""
         if self.difference:
-            self.earlier = None
-            for path in self.folder.glob(f"{self.name}.items*.jsonl"):
-                path.unlink()
+            self._forget()
         self.difference, self._journal = None, self._journal if self.earlier else {}
         self._ticked = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -282,6 +288,11 @@ class Ledger:
     def _save(self, entry: Mapping[str, Any]) -> None:
         with atomic_write(self.path) as stream:
             stream.write(json.dumps(entry, indent=2).encode())
+
+    def _forget(self) -> None:
+        self.earlier = None
+        for path in self.folder.glob(f"{self.name}.items*.jsonl"):
+            path.unlink()
 
     def _products_of(self, name: str) -> list[Path]:
         """Where the files of an image outside the items would lie, judging by the files of an item."""
@@ -386,16 +397,12 @@ def asked_for(folder: Path, names: Collection[str], say: bool = True) -> list[st
     left_out = [name for name in names if name in left_over - made]
     if left_out and say:
         said = "their files are of an earlier run, and the last one was not asked for them"
-        print(f"{len(left_out)} images in {folder} are left out ({_shown(left_out)}): {said}.", flush=True)
+        print(f"{len(left_out)} images in {folder} are left out ({listed(left_out, _SHOWN)}): {said}.", flush=True)
     return [name for name in names if name not in left_out]
 
 
 def _left_over(entry: Mapping[str, Any] | None) -> list[str]:
     return [] if entry is None else list(entry.get("left_over", []))
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
 def _state(path: Path) -> list[int]:

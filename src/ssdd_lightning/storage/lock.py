@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import remove_leftovers
+from ssdd_lightning.storage.files import remove_leftovers, unwritable
 
 NAME = ".lock"
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
@@ -34,9 +34,7 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         stream = _take(path)
     except OSError as error:
-        raise InputError(
-            f"cannot write {path} ({error.strerror or error}); choose a folder that is writable and has room."
-        ) from error
+        raise unwritable(path, error) from error
     with stream:
         try:
             remove_leftovers(folder)

@@ -2,8 +2,10 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +36,36 @@ LIGHT_PALETTE = np.rint(255 * (VOC_PALETTE / 255) ** 0.6).astype(np.uint8)
 LIGHT_PALETTE.setflags(write=False)
 
 
+@contextmanager
+def opened_image(path: Path, what: str, remedy: str, formats: Sequence[str] | None = None) -> Iterator[Image.Image]:
+    """Open an image; whatever is wrong with the file is one sentence.
+
+    Args:
+        path: The file.
+        what: What it is called.
+        remedy: What to do if it cannot be read.
+        formats: Those of Pillow's that it may have; None means all.
+
+    Raises:
+        InputError: There is no file, or it is damaged or of another kind.
+    """
+    try:
+        with Image.open(path, formats=formats) as image:
+            yield image
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"{what} {path} does not exist; check the list and the folder.") from error
+    except DECODE_ERRORS as error:
+        raise InputError(f"cannot read {what} {path} ({error}); {remedy}.") from error
+
+
+def save_image(path: Path, image: Image.Image, **options: Any) -> None:  # noqa: ANN401 - Pillow's
+    """Write an image, whole or not at all; `options` are those of its `save`."""
+    with atomic_write(path) as stream:
+        image.save(stream, **options)
+
+
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """Read a photo completely.
 
@@ -46,15 +78,8 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         InputError: The file is missing, truncated or not an image.
     """
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise InputError(f"image {path} does not exist; check the list and the image folder.") from error
-    except DECODE_ERRORS as error:
-        raise InputError(
-            f"cannot read image {path} ({error}); the file is damaged or not an image; copy or download it again."
-        ) from error
+    with opened_image(path, "image", "the file is damaged or not an image; copy or download it again") as image:
+        return np.array(image.convert("RGB"))
 
 
 def read_mask(path: Path) -> npt.NDArray[np.uint8]:
@@ -69,18 +94,9 @@ def read_mask(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         InputError: The file is missing, truncated, not a PNG, or holds colours instead of indices.
     """
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            _check_indexed(image, path)
-            return np.array(image)
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"mask {path} does not exist; check the split's list and the mask folder.") from error
-    except DECODE_ERRORS as error:
-        raise InputError(
-            f"cannot read mask {path} ({error}); expected an indexed PNG; write or download it again."
-        ) from error
+    with opened_image(path, "mask", "expected an indexed PNG; write or download it again", ["PNG"]) as image:
+        _check_indexed(image, path)
+        return np.array(image)
 
 
 def odd_colours(image: Image.Image, values: Sequence[int]) -> list[int]:
@@ -111,8 +127,7 @@ def write_mask(path: Path, mask: npt.NDArray[np.integer]) -> None:
         raise InputError(f"cannot write mask {path}: expected values 0..255, found {mask.min()}..{mask.max()}.")
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette(VOC_PALETTE.tobytes())  # turns mode L into mode P, values unchanged
-    with atomic_write(path) as stream:
-        image.save(stream, format="PNG")
+    save_image(path, image, format="PNG")
 
 
 def _check_indexed(image: Image.Image, path: Path) -> None:

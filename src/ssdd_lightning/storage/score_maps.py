@@ -17,8 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write
-from ssdd_lightning.storage.masks import DECODE_ERRORS
+from ssdd_lightning.storage.masks import opened_image, save_image
 from ssdd_lightning.storage.names import check_name
 
 CHUNK = "ssdd-map"
@@ -60,8 +59,7 @@ def write_map(path: Path, class_indices: Sequence[int], scores: npt.NDArray[np.f
     image = Image.fromarray(levels.reshape(-1, scores.shape[2]))
     info = PngInfo()
     info.add_text(CHUNK, json.dumps({"version": VERSION, "classes": indices}))
-    with atomic_write(path) as stream:
-        image.save(stream, format="PNG", pnginfo=info)
+    save_image(path, image, format="PNG", pnginfo=info)
 
 
 def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
@@ -76,16 +74,9 @@ def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
     Raises:
         InputError: The file is missing, damaged, or not in this format.
     """
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            header = image.info.get(CHUNK)
-            levels = np.array(image)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"score map {path} does not exist; run the stage that writes it or check the folder."
-        ) from error
-    except DECODE_ERRORS as error:
-        raise InputError(f"cannot read score map {path} ({error}); the file is damaged; write it again.") from error
+    with opened_image(path, "score map", "the file is damaged; write it again", ["PNG"]) as image:
+        header = image.info.get(CHUNK)
+        levels = np.array(image)
     class_indices = _parse_header(header, path)
     if levels.ndim != 2 or levels.dtype != np.uint8 or levels.shape[0] % len(class_indices):
         raise InputError(
@@ -112,15 +103,10 @@ def _parse_header(header: object, path: Path) -> list[int]:
 
 
 def _checked_classes(class_indices: object, path: Path) -> list[int]:
-    integers = isinstance(class_indices, list) and class_indices and all(type(index) is int for index in class_indices)
-    if (
-        isinstance(class_indices, list)
-        and integers
-        and class_indices == sorted(set(class_indices))
-        and class_indices[0] >= 0
-        and class_indices[-1] < 255
-    ):
-        return class_indices
+    if isinstance(class_indices, list) and class_indices and all(type(index) is int for index in class_indices):
+        ascending = class_indices == sorted(set(class_indices))
+        if ascending and class_indices[0] >= 0 and class_indices[-1] < 255:
+            return class_indices
     raise InputError(
         f"score map {path} should list class indices, ascending, unique and in 0..254, found {class_indices!r}."
     )

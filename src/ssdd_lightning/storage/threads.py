@@ -2,11 +2,12 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.progress import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -42,3 +43,25 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: i
         finally:
             for future in pending:
                 future.cancel()
+
+
+def with_bar(
+    work: Callable[[Item], Result],
+    items: Collection[Item],
+    what: str,
+    workers: int | None = None,
+    progress: bool = True,
+    leave: bool = True,
+) -> Iterable[Result]:
+    """As `in_threads`, with a bar.
+
+    Args:
+        work: What to do with an item, such as an image.
+        items: The items.
+        what: What the bar is called.
+        workers: Number of threads; None means one per core.
+        progress: Whether to show it.
+        leave: Whether it stays on a terminal.
+    """
+    done = in_threads(work, items, cores() if workers is None else workers)
+    return Progress(done, what, len(items), unit="image", shown=progress, leave=leave)

@@ -1,6 +1,5 @@
 """A synthetic VOC devkit: weakly-supervised segmentation in miniature, without a download."""
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from PIL import Image
 
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write, write_text
-from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.files import write_text
+from ssdd_lightning.storage.masks import save_image, write_mask
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.synthetic.scene import Scene, render_scene
 
@@ -119,11 +118,9 @@ def _write_sample(folder: Path, name: str, table: dict[str, int], sizes: tuple[R
     rng = np.random.default_rng([seed, year, number])
     (height, width), labels = (int(rng.integers(low, high + 1)) for low, high in sizes), list(table.values())
     scene = render_scene(rng, height, width, labels[(number - 1) % len(labels)], labels)
-    stream = io.BytesIO()
-    Image.fromarray(scene.image).save(stream, "JPEG", quality=int(rng.integers(75, 96)))
+    quality = int(rng.integers(75, 96))
     photo, *truth = _paths(folder, name)
-    with atomic_write(photo) as file:
-        file.write(stream.getvalue())
+    save_image(photo, Image.fromarray(scene.image), format="JPEG", quality=quality)
     if truth:
         write_mask(truth[0], scene.mask)
         write_text(truth[1], _annotation(photo.name, scene, {label: name for name, label in table.items()}))
