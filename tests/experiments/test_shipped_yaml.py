@@ -22,7 +22,7 @@ from ssdd_lightning.prepare.voc import VOC, label_csv
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 from tests.helpers.files import times
-from tests.helpers.stages import SMALL
+from tests.helpers.stages import SMALL, TABLE
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -125,14 +125,7 @@ def test_run_goes_through_all_stages_once(
     command = run_words(EXPERIMENTS / experiment, data, tmp_path)
     assert main(command) == 0
     rows = json.loads((tmp_path / "results.json").read_text())
-    assert [row["what"] for row in rows] == [
-        "knowledge K",
-        "advice A",
-        "static refinement m_D0",
-        "oracle merge of K and A",
-        "baseline on seeds",
-        "dynamic model",
-    ]
+    assert [row["what"] for row in rows] == TABLE
     assert all(0 <= row["miou"] <= 1 and row["coverage"] == 1 for row in rows)
     oracle = rows[3]["miou"]
     assert oracle >= max(rows[0]["miou"], rows[1]["miou"], rows[2]["miou"])

@@ -35,6 +35,11 @@ SMALL: dict[str, object] = {
     "model.init_args.network.init_args.backbone": BACKBONE,
 }
 """Settings that make a shipped experiment run on the tiny devkit."""
+TABLE = [
+    *("knowledge K", "advice A", "static refinement m_D0", "oracle merge of K and A"),
+    *("baseline on seeds", "dynamic model"),
+]
+"""Rows of the table of a run with the default options."""
 SMALL_RUN = {
     **SMALL,
     "trainer.logger": "false",

@@ -17,6 +17,7 @@ from ssdd_lightning.report.material import FolderOptions, Material
 from ssdd_lightning.report.runs import run_material
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask, write_mask
+from tests.helpers.stages import TABLE
 
 ANIMALS = {0: "background", 8: "cat", 10: "cow", 12: "dog", 17: "sheep"}
 
@@ -98,14 +99,7 @@ def test_a_finished_run_is_scored_as_its_own_table_is(run: Run) -> None:
     run.finish()
     content = run.report()
     rows = {row["title"]: row for row in content["stages"]}
-    assert list(rows) == [
-        "knowledge K",
-        "advice A",
-        "static refinement m_D0",
-        "oracle merge of K and A",
-        "baseline on seeds",
-        "dynamic model",
-    ]
+    assert list(rows) == TABLE
     scores = Scores(run.devkit / "SegmentationClass", ANIMALS)
     train, val = run.names("train"), run.names("val")
     card = scores.card(run.out / "knowledge", train, run.out / "advice")

@@ -10,11 +10,7 @@ from ssdd_lightning.evaluation.text_table import text_table
 from ssdd_lightning.metrics.background import best_point
 
 HEADINGS = {
-    "iou": "IoU",
-    "precision": "precision",
-    "recall": "recall",
-    "fp": "FP",
-    "fn": "FN",
+    **{"iou": "IoU", "precision": "precision", "recall": "recall", "fp": "FP", "fn": "FN"},
     "boundary_iou": "boundary",
 }
 """Measures of a class and their headings."""

@@ -18,14 +18,7 @@ from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.storage.safe_torch import check_finite, load_torch
 
 _LOAD_ERRORS = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    pickle.UnpicklingError,
+    *(OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError),
     argparse.ArgumentError,  # from jsonargparse, if the stored settings do not fit the stage
 )
 

@@ -21,14 +21,16 @@ from ssdd_lightning.storage.threads import cores, with_bar
 
 SITE = "http://images.cocodataset.org"
 PHOTOS = {
-    "train": Remote("train2014.zip", f"{SITE}/zips/train2014.zip", "0da8c0bd3d6becc4dcb32757491aca88"),
-    "val": Remote("val2014.zip", f"{SITE}/zips/val2014.zip", "a3d79f5ed8d289b7a7554ce06a5782b3"),
+    "train": Remote("train2014.zip", f"{SITE}/zips/train2014.zip", "0da8c0bd3d6becc4dcb32757491aca88", "train2014"),
+    "val": Remote("val2014.zip", f"{SITE}/zips/val2014.zip", "a3d79f5ed8d289b7a7554ce06a5782b3", "val2014"),
 }
 ANNOTATIONS = Remote(
     "annotations_trainval2014.zip",
     f"{SITE}/annotations/annotations_trainval2014.zip",
     "0a379cfc70b0e71301e0f377548639bd",
+    "annotations",
 )
+PARTS = (ANNOTATIONS, *PHOTOS.values())
 LARGEST_JSON = 2 << 30
 REPORT = "left_out.json"
 
@@ -115,7 +117,7 @@ def prepare_coco(
 
 
 def _make(devkit: Path, obtaining: Obtaining, source: Path | None, workers: int) -> None:
-    annotations, *photo_sources = (_obtain(remote, unpacked, source, obtaining) for remote, unpacked in _parts())
+    annotations, *photo_sources = (obtaining.obtain(remote, source, "--coco") for remote in PARTS)
     with whole_folder(devkit, _read([annotations, *photo_sources])) as part:
         summaries = {}
         for split, photo_source in zip(PHOTOS, photo_sources, strict=True):  # one after the other: the annotations of
@@ -127,11 +129,6 @@ def _make(devkit: Path, obtaining: Obtaining, source: Path | None, workers: int)
         _write_texts(part, summaries)
 
 
-def _parts() -> list[tuple[Remote, str]]:
-    """Annotations, and photos of each split: the archive, and the folder that it is unpacked to."""
-    return [(ANNOTATIONS, "annotations"), *((PHOTOS[split], f"{split}2014") for split in PHOTOS)]
-
-
 def _read(parts: list[Path]) -> Read:
     """What is unpacked or converted; photos of folders are placed."""
     if not parts:
@@ -141,26 +138,10 @@ def _read(parts: list[Path]) -> Read:
 
 
 def _at_hand(source: Path | None, obtaining: Obtaining) -> list[Path]:
-    """What `_obtain` would find of all parts without a download; nothing if one of them is not there."""
-    found = [_given(remote, unpacked, source) or obtaining.at_hand(remote, None) for remote, unpacked in _parts()]
+    """What there is of all parts without a download; nothing if one of them is not there."""
+    found = [obtaining.at_hand(remote, source) or obtaining.at_hand(remote, None) for remote in PARTS]
     parts = [path for path in found if path is not None]
     return parts if len(parts) == len(found) else []
-
-
-def _given(remote: Remote, unpacked: str, source: Path | None) -> Path | None:
-    """The archive or its unpacked folder in the user's folder."""
-    found = [path for path in (source / remote.name, source / unpacked) if path.exists()] if source else []
-    return found[0] if found else None
-
-
-def _obtain(remote: Remote, unpacked: str, source: Path | None, obtaining: Obtaining) -> Path:
-    """What is given, else a download."""
-    if source is not None and not source.is_dir():
-        raise InputError(f"--coco: folder {source} does not exist; give the one that holds {remote.name}.")
-    given = _given(remote, unpacked, source)
-    if source is not None and given is None and not obtaining.available(remote, None):
-        raise InputError(f"{source} holds neither {remote.name} nor {unpacked}; complete it, or add `--download`.")
-    return obtaining.obtain(remote, given, "--coco")
 
 
 def _read_annotations(source: Path, split: str, progress: bool) -> Split:

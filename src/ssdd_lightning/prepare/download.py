@@ -29,11 +29,13 @@ class Remote:
         name: File name.
         url: Address.
         md5: Checksum in hexadecimal digits.
+        unpacked: Folder that it is unpacked to, if several archives lie in one place; None stands for that place.
     """
 
     name: str
     url: str
     md5: str
+    unpacked: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Obtaining:
     def at_hand(self, remote: Remote, given: Path | None) -> Path | None:
         """What `obtain` would find without a download; None if it is not there."""
         path = self.folder if given is None else given
-        found = [path / remote.name, *([] if given is None else [given])]
+        found = [path / remote.name, *([] if given is None else [given / remote.unpacked])]
         return next((path for path in found if path.exists()), None)
 
     def obtain(self, remote: Remote, given: Path | None, option: str) -> Path:
@@ -73,7 +75,7 @@ class Obtaining:
         Args:
             remote: What is wanted.
             given: The archive, a folder that holds it under its own name, or what was unpacked from it; None if the
-                user named nothing.
+                user named nothing. Where several archives lie in one folder, it may lack some.
             option: What the user would have named it with.
 
         Returns:
@@ -85,6 +87,11 @@ class Obtaining:
         if given is None:
             return self._obtain_remote(remote, option)
         path = self.at_hand(remote, given)
+        if path is None and given.is_dir():
+            if self.available(remote, None):
+                return self._obtain_remote(remote, option)
+            lacking = f"neither {remote.name} nor {remote.unpacked}"
+            raise InputError(f"{given} holds {lacking}; complete it, or add `--download`.")
         if path is None:
             raise InputError(f"{option}: {given} does not exist; give {remote.name}, or the folder unpacked from it.")
         if path.is_file() and self.checksum:
