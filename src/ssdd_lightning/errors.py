@@ -44,8 +44,8 @@ def check_size(
         remedy: What to do.
     """
     if tuple(found[:2]) != tuple(expected[:2]):
-        sizes = [f"{width} x {height} pixels" for height, width in (found[:2], expected[:2])]
-        raise InputError(f"{what} is {sizes[0]}, {other} is {sizes[1]}; {remedy}.")
+        sizes = [f"{width} x {height}" for height, width in (found[:2], expected[:2])]
+        raise InputError(f"{what} is {sizes[0]} pixels, {other} is {sizes[1]}; {remedy}.")
 
 
 class Interrupted(BaseException):

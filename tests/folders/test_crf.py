@@ -149,7 +149,7 @@ def test_missing_image_is_found_before_any_work(folders: tuple[Path, Path, Path]
 
 def test_map_of_another_size_is_named(folders: tuple[Path, Path, Path]) -> None:
     write_map(map_path(folders[1], "im2"), [0, 1], np.full((2, 5, 6), 0.5))
-    with pytest.raises(InputError, match=r"im2.map.png is 6 x 5 pixels, its image .*im2.jpg 29 x 22"):
+    with pytest.raises(InputError, match=r"im2.map.png is 6 x 5 pixels, its image .*im2.jpg is 29 x 22"):
         refine(folders, num_workers=1)
     assert not map_path(folders[2], "im2").exists()
 

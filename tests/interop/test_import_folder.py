@@ -113,7 +113,7 @@ def test_masks_of_another_size_or_dataset_are_refused(photos: Path, tmp_path: Pa
     (tmp_path / "source").mkdir()
     path = tmp_path / "source" / "my cat.png"
     Image.fromarray(np.zeros((24, 35), np.uint8)).save(path)
-    with pytest.raises(InputError, match=r"my cat\.png is 35 x 24 pixels, its image .*my cat\.jpg 36 x 24"):
+    with pytest.raises(InputError, match=r"my cat\.png is 35 x 24 pixels, its image .*my cat\.jpg is 36 x 24"):
         run(tmp_path / "source", photos)
     Image.fromarray(np.full((24, 36), 30, np.uint8)).save(path)
     with pytest.raises(InputError, match="holds the value 30"):

@@ -49,5 +49,5 @@ def test_a_mask_of_another_size_than_its_photo_is_named(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (48, 32)).save(tmp_path / "photos" / "x.png")
     write_mask(tmp_path / "K" / "x.png", np.zeros((32, 40), int))
-    with pytest.raises(InputError, match=r"K/x\.png is 40 x 32 pixels, its image .*photos/x\.png 48 x 32"):
+    with pytest.raises(InputError, match=r"K/x\.png is 40 x 32 pixels, its image .*photos/x\.png is 48 x 32"):
         make_advice(tmp_path / "photos", tmp_path / "K", {"x": (8,)}, tmp_path / "A", "cpu")

@@ -271,7 +271,7 @@ def test_masks_without_objects_are_no_knowledge(given: Path, tmp_path: Path) -> 
         (["--weights=nowhere.pth"], r"expected a file of weights at nowhere\.pth"),
         (["--set=model.init_args.ssdd.init_args.biases.dd_bia=1"], "did you mean dd_bias"),
         (["--truth=nowhere"], "folder of ground truth masks nowhere does not exist"),
-        (["--truth=small"], r"K/a\.b\.c\.png is .* pixels but small/a\.b\.c\.png is 6 x 5 pixels"),
+        (["--truth=small"], r"K/a\.b\.c\.png is .* pixels, small/a\.b\.c\.png is 6 x 5"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_computed(

@@ -233,7 +233,7 @@ BROKEN = {
         lambda f: write_annotations(
             f, "train", images=[{"id": 1, "file_name": file_name("train", 1), "height": 24, "width": 37}], **entry()
         ),
-        "is 36 x 24 pixels, its annotation says 37 x 24",
+        "is 36 x 24 pixels, the size in its annotation is 37 x 24",
     ),
     "polygon to the moon": (
         lambda f: write_annotations(f, "train", **entry(segmentation=HUGE)),

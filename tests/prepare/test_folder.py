@@ -284,7 +284,7 @@ def test_skip_missing(photos: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mask", "message"),
-    [(np.zeros((30, 41)), r"is 41 x 30 pixels, its photo 40 x 30"), (np.full(SIZE, 9), "holds the value 9")],
+    [(np.zeros((30, 41)), r"is 41 x 30 pixels, its photo is 40 x 30"), (np.full(SIZE, 9), "holds the value 9")],
 )
 def test_wrong_truth(photos: Path, mask: np.ndarray, message: str) -> None:
     write_mask(photos.parent / "truth" / "my cat.png", mask.astype(int))

@@ -47,8 +47,8 @@ def complete_names(parts: Mapping[str, Collection[str]], guides: Sequence[str], 
     complete = [name for name in names if name not in incomplete]
     if not incomplete:
         return complete
-    listed = "; ".join(f"{len(some)} without {part} ({listed(some)})" for part, some in lacking.items() if some)
-    text = f"{len(incomplete)} of {len(names)} images are incomplete: {listed}"
+    said = "; ".join(f"{len(some)} without {part} ({listed(some)})" for part, some in lacking.items() if some)
+    text = f"{len(incomplete)} of {len(names)} images are incomplete: {said}"
     if not complete:
         raise InputError(f"{text}; none is left; check that the folders belong together and use the same file names.")
     if not skip_missing:

@@ -182,7 +182,7 @@ def _write_masks(devkit: Path, photos: Mapping[str, Photo], workers: int, progre
         if target.is_file():
             return
         size, remedy = image_size(devkit / "JPEGImages" / photo.file), "they come from different releases"
-        check_size(size, (photo.height, photo.width), f"photo {photo.file}", "its annotation", remedy)
+        check_size(size, (photo.height, photo.width), f"photo {photo.file}", "the size in its annotation", remedy)
         write_mask(target, draw_mask(photo))
 
     for _ in with_bar(write, photos, "masks", workers, progress, leave=False):

@@ -235,10 +235,10 @@ def _labelled(
         "photos without label": [name for name in photos if not labels.get(name)],
         "labels without photo": [name for name in labels if name not in photos],
     }
-    listed = "; ".join(f"{len(names)} {what} ({listed(names)})" for what, names in lacking.items() if names)
+    said = "; ".join(f"{len(names)} {what} ({listed(names)})" for what, names in lacking.items() if names)
     names = [name for name in photos if labels.get(name)]
-    if listed and not options.skip_missing:
-        raise InputError(f"{listed} in {options.images} and {options.labels}; complete them, or add `--skip-missing`.")
+    if said and not options.skip_missing:
+        raise InputError(f"{said} in {options.images} and {options.labels}; complete them, or add `--skip-missing`.")
     if not names:
         raise InputError(f"no photo in {options.images} has a label in {options.labels}; do both use the same names?")
     return names, sorted({name for some in lacking.values() for name in some})

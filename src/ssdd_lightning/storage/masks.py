@@ -37,7 +37,13 @@ LIGHT_PALETTE.setflags(write=False)
 
 
 @contextmanager
-def opened_image(path: Path, what: str, remedy: str, formats: Sequence[str] | None = None) -> Iterator[Image.Image]:
+def opened_image(
+    path: Path,
+    what: str,
+    remedy: str,
+    formats: Sequence[str] | None = None,
+    missing: str = "check the list and the folder",
+) -> Iterator[Image.Image]:
     """Open an image; whatever is wrong with the file is one sentence.
 
     Args:
@@ -45,6 +51,7 @@ def opened_image(path: Path, what: str, remedy: str, formats: Sequence[str] | No
         what: What it is called.
         remedy: What to do if it cannot be read.
         formats: Those of Pillow's that it may have; None means all.
+        missing: What to do if it does not exist.
 
     Raises:
         InputError: There is no file, or it is damaged or of another kind.
@@ -55,7 +62,7 @@ def opened_image(path: Path, what: str, remedy: str, formats: Sequence[str] | No
     except InputError:
         raise
     except FileNotFoundError as error:
-        raise InputError(f"{what} {path} does not exist; check the list and the folder.") from error
+        raise InputError(f"{what} {path} does not exist; {missing}.") from error
     except DECODE_ERRORS as error:
         raise InputError(f"cannot read {what} {path} ({error}); {remedy}.") from error
 

@@ -74,7 +74,8 @@ def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
     Raises:
         InputError: The file is missing, damaged, or not in this format.
     """
-    with opened_image(path, "score map", "the file is damaged; write it again", ["PNG"]) as image:
+    missing = "run the stage that writes it or check the folder"
+    with opened_image(path, "score map", "the file is damaged; write it again", ["PNG"], missing) as image:
         header = image.info.get(CHUNK)
         levels = np.array(image)
     class_indices = _parse_header(header, path)
