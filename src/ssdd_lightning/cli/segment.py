@@ -39,8 +39,9 @@ def run(args: argparse.Namespace) -> int:
         InputError: The checkpoint, a photo or an option is wrong.
     """
     from ssdd_lightning.data.labels import read_label_file
+    from ssdd_lightning.folders.device import find_device
     from ssdd_lightning.folders.segment import NAME, SegmentJob
-    from ssdd_lightning.folders.segment_checkpoint import change_protocol, find_device, load_stage
+    from ssdd_lightning.folders.segment_checkpoint import change_protocol, load_stage
     from ssdd_lightning.folders.segment_inputs import find_photos
     from ssdd_lightning.storage.fingerprints import fingerprint
 

@@ -10,6 +10,7 @@ import torch
 from ssdd_lightning.crf.inference import check_run, dense_crf
 from ssdd_lightning.crf.settings import CRFOptions
 from ssdd_lightning.errors import InputError, check_folder, check_size
+from ssdd_lightning.folders.device import find_device
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
@@ -97,7 +98,7 @@ class CRFJob:
         """
         if num_workers is not None and num_workers < 1:
             raise InputError(f"the number of CRF workers must be 1 or more; found {num_workers}.")
-        _check_device(self.device)
+        find_device(self.device)
         workers = num_workers or cores()
         self.ledger()  # fails before a folder is created
         with locked(self.out):
@@ -121,13 +122,6 @@ def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:
             f"does not exist (nor {', '.join(IMAGE_SUFFIXES[1:])}); check the image folder."
         )
     return found
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"the CRF cannot run on device {device!r} ({str(error).splitlines()[0]}).") from error
 
 
 def _refine(job: CRFJob, name: str, sources: tuple[Path, ...]) -> None:

@@ -69,20 +69,6 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def find_device(name: str) -> torch.device:
-    """Find a device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
-
-    Raises:
-        InputError: There is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"cannot segment on device {name!r} ({_first_line(error)}).") from error
-
-
 def change_protocol(
     stage: SegmentationStage,
     scales: Sequence[float] | None,

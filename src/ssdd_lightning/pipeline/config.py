@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -118,18 +117,14 @@ def _setting(key: str, text: str) -> Any:  # noqa: ANN401
 
 def with_contents(words: Sequence[str]) -> list[str]:
     """Replace the path of each YAML file in a command line by its content, including what it extends."""
-    result: list[str] = []
-    option = ""
-    for word in words:
+    result, rest = [], iter(words)
+    for word in rest:
         name, equals, path = word.partition("=")
-        if option:
-            result.append(_inline(word))
-            option = ""
-        elif name in _CONFIGS and equals:
-            result += ["--config", _inline(path)]
+        if name in _CONFIGS:
+            given = path if equals else next(rest, None)
+            result += ["--config", *([] if given is None else [_inline(given)])]
         else:
-            option = word if word in _CONFIGS else ""
-            result.append("--config" if option else word)
+            result.append(word)
     return result
 
 
@@ -191,12 +186,12 @@ def chosen_dataset(words: Sequence[str]) -> str:
 
 def _values(words: Sequence[str], *options: str) -> list[str]:
     """Values of some options, in either spelling: `--option value` and `--option=value`."""
-    values = []
-    for word, following in zip_longest(words, words[1:]):
+    values, rest = [], iter(words)
+    for word in rest:
         name, equals, value = word.partition("=")
-        if name in options and (equals or following is not None):
-            values.append(value if equals else following)
-    return values
+        if name in options:
+            values.append(value if equals else next(rest, None))
+    return [value for value in values if value is not None]
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401
