@@ -68,11 +68,9 @@ class Report:
             lines += ["", f"{check}:", *(f"  {entry}" for entry in entries[:SHOWN])]
             lines[-1] += more
         lines += ["", *(f"note: {note}" for note in self.notes)] if self.notes else []
-        return "\n".join([*lines, "", "nothing is wrong" if self.healthy else self._verdict()])
-
-    def _verdict(self) -> str:
         count = sum(map(len, self.findings.values()))
-        return f"{count} finding{'s' if count > 1 else ''}"
+        verdict = f"{count} finding{'s' if count > 1 else ''}" if count else "nothing is wrong"
+        return "\n".join([*lines, "", verdict])
 
 
 def collect(found: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -63,7 +63,8 @@ def evaluate_folders(
         InputError: A folder or file is missing or damaged, holds colours or an unknown class, or sizes differ.
     """
     table = dict(enumerate(VOC_CLASSES)) if class_names is None else dict(class_names)
-    _check_classes(table)
+    if not table or min(table) < 0 or max(table) >= IGNORE:
+        raise InputError(f"class indices must lie in 0..{IGNORE - 1}, found {sorted(table)}.")
     folders = [predictions, truth] if advice is None else [predictions, truth, advice]
     for folder in folders:
         check_folder(folder, remedy="expected a folder of PNG masks or score maps")
@@ -182,11 +183,6 @@ def prediction_path(folder: Path, name: str) -> Path:
 def _add(total: Counts, counts: Counts) -> None:
     for what, numbers in counts.items():
         total[what] = total[what] + numbers if what in total else numbers
-
-
-def _check_classes(class_names: Mapping[int, str]) -> None:
-    if not class_names or min(class_names) < 0 or max(class_names) >= IGNORE:
-        raise InputError(f"class indices must lie in 0..{IGNORE - 1}, found {sorted(class_names)}.")
 
 
 def _check_complete(job: _Job, names: Sequence[str]) -> None:

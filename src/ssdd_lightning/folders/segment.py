@@ -75,7 +75,9 @@ class SegmentJob:
         """
         self._check(photos)
         with locked(self.out):
-            ledger = Ledger(self.out, NAME, Recipe(settings, inputs), {n: self._item(n, p) for n, p in photos.items()})
+            labels = {name: "" if self.labels is None else str(self.labels[name]) for name in photos}
+            items = {n: Item((photo,), (mask_path(self.out, n),), labels[n]) for n, photo in photos.items()}
+            ledger = Ledger(self.out, NAME, Recipe(settings, inputs), items)
             if ledger.earlier is None:
                 self._check_free(photos)
 
@@ -91,10 +93,6 @@ class SegmentJob:
             if self.overlays:
                 self._write_overlays(photos, progress)
         return written
-
-    def _item(self, name: str, photo: Path) -> Item:
-        labels = "" if self.labels is None else str(self.labels[name])
-        return Item((photo,), (mask_path(self.out, name),), labels)
 
     @torch.no_grad()
     def mask(self, photo: Photo, labels: Labels | None) -> Photo:

@@ -47,7 +47,8 @@ def boundary_counts(prediction: npt.NDArray[np.uint8], truth: npt.NDArray[np.uin
     inner = [_inner_boundary(mask, depth) for mask in (prediction, truth)]
     regions = [np.where(near, mask, IGNORE) for near, mask in zip(inner, (prediction, truth), strict=True)]
     both = regions[1][regions[0] == regions[1]]
-    return np.stack([_class_counts(labels, num_classes) for labels in (both, regions[1], regions[0])])
+    counts = [np.bincount(labels.ravel(), minlength=IGNORE + 1) for labels in (both, regions[1], regions[0])]
+    return np.stack(counts)[:, :num_classes]
 
 
 def boundary_iou(counts: Counts) -> npt.NDArray[np.float64]:
@@ -133,7 +134,3 @@ def _inner_boundary(mask: npt.NDArray[np.uint8], depth: int) -> npt.NDArray[np.b
     for side in (near[:depth], near[-depth:], near[:, :depth], near[:, -depth:]):
         side[...] = True
     return near
-
-
-def _class_counts(labels: npt.NDArray[np.uint8], num_classes: int) -> Counts:
-    return np.bincount(labels.ravel(), minlength=IGNORE + 1)[:num_classes]

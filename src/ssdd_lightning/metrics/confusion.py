@@ -115,16 +115,8 @@ def class_rates(confusion: npt.NDArray[np.integer]) -> ClassRates:
     truth, predicted = confusion.sum(axis=1), confusion[:, : len(confusion)].sum(axis=0)
     union = truth + predicted - hits
 
-    def share(part: npt.NDArray[np.integer], whole: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        return np.where(union > 0, part / np.maximum(whole, 1), np.nan)
-
-    return ClassRates(
-        iou=share(hits, union),
-        precision=share(hits, predicted),
-        recall=share(hits, truth),
-        fp=share(predicted - hits, union),
-        fn=share(truth - hits, union),
-    )
+    pairs = ((hits, union), (hits, predicted), (hits, truth), (predicted - hits, union), (truth - hits, union))
+    return ClassRates(*(np.where(union > 0, part / np.maximum(whole, 1), np.nan) for part, whole in pairs))
 
 
 def intersection_over_union(confusion: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:

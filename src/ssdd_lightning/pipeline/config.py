@@ -122,7 +122,7 @@ def with_contents(words: Sequence[str]) -> list[str]:
         name, equals, path = word.partition("=")
         if name in _CONFIGS:
             given = path if equals else next(rest, None)
-            result += ["--config", *([] if given is None else [_inline(given)])]
+            result += ["--config", *([] if given is None else [json.dumps(read_config(Path(given)))])]
         else:
             result.append(word)
     return result
@@ -141,10 +141,6 @@ def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 result[key] = merged(value) if isinstance(value, Mapping) else value
     return result
-
-
-def _inline(path: str) -> str:
-    return json.dumps(read_config(Path(path)))
 
 
 def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401

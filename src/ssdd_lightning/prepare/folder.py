@@ -103,7 +103,8 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     table = class_table(options.classes) if options.classes is not None else find_classes(options.labels)
     labels = read_label_file(options.labels, table)
     names, left_out = _labelled(photos, labels, options)
-    masks = {name for name in names if options.truth is not None and mask_path(options.truth, name).is_file()}
+    masks = {} if options.truth is None else {name: mask_path(options.truth, name) for name in sorted(names)}
+    masks = {name: path for name, path in masks.items() if path.is_file()}
     if options.truth is not None and not masks:
         raise InputError(
             f"folder {options.truth} holds a ground truth mask <name>.png for none of the {len(names)} photos."
@@ -115,14 +116,14 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     inputs = {
         "the photos": digest_of(f"{name} {digest}" for name, digest in digests),
         "the labels": digest_of(f"{name} {shown}" for name, shown in chosen.items()),
-        "the true masks": digest_of(_mask_digests(sorted(masks), options)),
+        "the true masks": digest_of(f"{n} {d}" for n, d in zip(masks, fingerprints(list(masks.values())), strict=True)),
     }
     settings = {"classes": list(table.names), "val": options.val, "seed": options.seed}
     ledger = Ledger(options.out, NAME, Recipe(settings, inputs), {"lists": Item((), tuple(texts))})
     if ledger.finished:
         print(f"{NAME}: finished in {options.out}, nothing to do.")
     else:
-        _check_files(names, photos, masks, table, options, num_workers, progress)
+        _check_files(names, photos, masks, table, num_workers, progress)
         turned = [name for name in names if _is_turned(photos[name])]
         with locked(options.out), ledger.working():
             _remove(options.out / CONFIG)  # it must not name half of the new files if this run is interrupted
@@ -136,18 +137,14 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
     return PreparedFolder(options.out / CONFIG, table, train, val, left_out, _unread(options), turned)
 
 
-def _mask_digests(names: Sequence[str], options: FolderOptions) -> list[str]:
-    paths = [] if options.truth is None else [mask_path(options.truth, name) for name in names]
-    return [f"{path.stem} {digest}" for path, digest in zip(paths, fingerprints(paths), strict=True)]
-
-
 def find_classes(path: Path) -> ClassTable:
     """Name the classes by a label file alone: its names in alphabetical order, or as many as its highest index.
 
     Raises:
         InputError: The file is wrong, or mixes names with indices.
     """
-    entries = set(_entries(path))
+    shown = [entry for entry in read_entries(path).values() if isinstance(entry, list)]
+    entries = {str(label).strip() for entry in shown for label in entry if type(label) in (str, int)}
     indices = {entry for entry in entries if entry.isdecimal()}
     if entries == indices:
         return table_of_labels(path)
@@ -186,12 +183,6 @@ def split_names(
             val.add(name)
             left.subtract(labels[name])
     return [name for name in labels if name not in val], [name for name in labels if name in val]
-
-
-def _entries(path: Path) -> list[str]:
-    """All labels of a CSV or JSON file as text; nothing of vectors."""
-    shown = [entry for entry in read_entries(path).values() if isinstance(entry, list)]
-    return [str(label).strip() for entry in shown for label in entry if type(label) in (str, int)]
 
 
 def _check_names(folder: Path, photos: Mapping[str, Path]) -> None:
@@ -247,9 +238,8 @@ def _labelled(
 def _check_files(
     names: Sequence[str],
     photos: Mapping[str, Path],
-    masks: set[str],
+    masks: Mapping[str, Path],
     table: ClassTable,
-    options: FolderOptions,
     workers: int | None,
     progress: bool,
 ) -> None:
@@ -259,11 +249,10 @@ def _check_files(
         """What is wrong with one photo or its true mask, if anything."""
         try:
             image = read_image(photos[name])
-            if name in masks and options.truth is not None:
-                path = mask_path(options.truth, name)
-                mask = read_mask(path)
-                check_values(mask, path, table)
-                check_size(mask.shape, image.shape, f"mask {path}", "its photo")
+            if name in masks:
+                mask = read_mask(masks[name])
+                check_values(mask, masks[name], table)
+                check_size(mask.shape, image.shape, f"mask {masks[name]}", "its photo")
         except InputError as error:
             return str(error)
         return None

@@ -39,7 +39,8 @@ def measure_image(material: Material, name: str, layers: Mapping[str, Path]) -> 
     if "truth" in layers and material.truth is not None:
         for key, one in masks.items():
             advice = masks[ADVICE].folder if key == KNOWLEDGE and ADVICE in masks else None
-            card = _score(one.folder, material, name, advice)
+            options: dict[str, Any] = {"workers": 1, "progress": False, "advice": advice}
+            card = evaluate_folders(one.folder, material.truth, [name], material.class_names, **options)
             confusion[key] = _pairs(card.confusion)
             if ORACLE in card.companions:
                 confusion[ORACLE] = _pairs(card.companions[ORACLE].confusion)
@@ -75,12 +76,6 @@ def read_measures(path: Path) -> dict[str, Any]:
     """Read what `measure_image` said of an image."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
-
-
-def _score(folder: Path, material: Material, name: str, advice: Path | None) -> Scorecard:
-    assert material.truth is not None
-    options: dict[str, Any] = {"workers": 1, "progress": False, "advice": advice}
-    return evaluate_folders(folder, material.truth, [name], material.class_names, **options)
 
 
 def _pairs(confusion: Counts) -> list[list[int]]:

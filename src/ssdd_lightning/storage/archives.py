@@ -54,9 +54,7 @@ def tar_files(
     with _reporting(path):
         bar = {"desc": path.name, "total": path.stat().st_size, "shown": progress, "delay": 1, "leave": False}
         with path.open("rb") as raw, Progress.wrapattr(raw, "read", **bar) as stream:
-            magic = raw.read(6)
-            raw.seek(0)
-            yield from _tar_files(_unpacked(cast(IO[bytes], stream), magic), path, wanted, largest)
+            yield from _tar_files(_unpacked(cast(IO[bytes], stream), raw.peek(6)), path, wanted, largest)
 
 
 def zip_files(

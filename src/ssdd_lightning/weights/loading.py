@@ -1,5 +1,6 @@
 """Loading tensors into a module with a report: what was loaded, what was left out and why, what is missing."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,11 +32,11 @@ class LoadReport:
     def __str__(self) -> str:
         """Summarise in a line, followed by one for each reason to skip tensors, and for each that is missing."""
         head = f"{self.source}: {len(self.loaded)} loaded, {len(self.skipped)} skipped, {len(self.missing)} missing"
-        skipped = [f"  skipped {_first(self._skipped_for(reason))}: {reason}" for reason in set(self.skipped.values())]
+        names_of = defaultdict(list)
+        for name, reason in self.skipped.items():
+            names_of[reason].append(name)
+        skipped = [f"  skipped {_first(names)}: {reason}" for reason, names in names_of.items()]
         return "\n".join([head, *sorted(skipped), *(f"  missing {name}" for name in self.missing)])
-
-    def _skipped_for(self, reason: str) -> list[str]:
-        return [name for name, other in self.skipped.items() if other == reason]
 
 
 def load_weights(
