@@ -90,6 +90,10 @@ class ClassTable:
         return table
 
 
+VOC = ClassTable.select(VOC_CLASSES, None)
+"""All classes of PASCAL VOC."""
+
+
 def read_classes(path: Path) -> dict[int, str]:
     """Read class names: one per line, background first, or a JSON object {"0": "background", "8": "cat"}.
 

@@ -14,7 +14,7 @@ from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
 
 from ssdd_lightning.constants import IGNORE
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.data.classes import VOC, ClassTable, class_table
 from ssdd_lightning.data.splits import bare_name
 from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.storage.names import check_name
@@ -226,7 +226,7 @@ def table_of_labels(path: Path) -> ClassTable:
     if path.suffix == ".npy" and path.is_file():
         content = load_npy(path)
         lengths = {np.size(vector) for vector in content.values()} if isinstance(content, dict) else set()
-        return _voc() if lengths <= {len(VOC_CLASSES) - 1} else class_table(str(1 + max(lengths)))
+        return VOC if lengths <= {len(VOC.names) - 1} else class_table(str(1 + max(lengths)))
     try:
         labels = read_label_file(path, class_table(str(IGNORE)))
     except UnknownClassError:
@@ -240,11 +240,7 @@ def _named(path: Path) -> ClassTable:
     if beyond:
         raise InputError(f"label file {path} names the class {beyond[0]}, expected indices 1..{IGNORE - 1} or names.")
     try:
-        read_label_file(path, _voc())
+        read_label_file(path, VOC)
     except UnknownClassError as error:
         raise InputError(f"{error} Classes of your own need a file of names (`class_names`, `--classes`).") from error
-    return _voc()
-
-
-def _voc() -> ClassTable:
-    return ClassTable.select(VOC_CLASSES, None)
+    return VOC

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.data.classes import VOC, ClassTable, class_table
 from ssdd_lightning.data.labels import Labels, read_entries, to_labels
 from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.official import VOC_COUNTS, official_counts
@@ -81,7 +81,7 @@ def examine(
 
 def _table(devkit: Path, classes: str | None) -> ClassTable:
     if classes is None and not (devkit / CLASS_FILE).is_file():
-        return ClassTable.select(VOC_CLASSES, None)
+        return VOC
     return class_table(classes or devkit / CLASS_FILE)
 
 

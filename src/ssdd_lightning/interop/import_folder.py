@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable, class_table
+from ssdd_lightning.data.classes import VOC, ClassTable, class_table
 from ssdd_lightning.data.guides import check_values
 from ssdd_lightning.data.labels import Labels, read_label_file
 from ssdd_lightning.errors import InputError, check_size, listed
@@ -89,7 +89,7 @@ def import_folder(
         )
     kind = options.format or detect_format(source)
     sources = find_sources(source, kind)
-    table = ClassTable.select(VOC_CLASSES, None) if options.classes is None else class_table(options.classes)
+    table = VOC if options.classes is None else class_table(options.classes)
     labels = None if options.labels is None else read_label_file(options.labels, table)
     photos = find_images(images)
     _check_named(sources, photos, f"image in {images}")

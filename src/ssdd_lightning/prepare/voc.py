@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
+from ssdd_lightning.data.classes import VOC
 from ssdd_lightning.data.labels import Labels, read_annotations
 from ssdd_lightning.data.layout import find_devkit
 from ssdd_lightning.data.splits import read_list
@@ -38,7 +38,6 @@ LABEL_FILE = "labels.csv"
 AUGMENTED = "SegmentationClassAug"
 LISTS = "lists"
 """Entry of the texts in a devkit, which tells them from the user's own."""
-VOC = ClassTable.select(VOC_CLASSES, None)
 _FOLDERS = ("Annotations", "ImageSets", "JPEGImages", "SegmentationClass", "SegmentationObject")
 _FILE = re.compile(rf"({'|'.join(_FOLDERS)})(/[A-Za-z]+)?/[A-Za-z0-9_]+\.(jpg|png|txt|xml)")
 
