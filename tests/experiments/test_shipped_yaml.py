@@ -13,12 +13,12 @@ import yaml
 
 from ssdd_lightning import nn
 from ssdd_lightning.cli.main import main
-from ssdd_lightning.data.classes import VOC_CLASSES
+from ssdd_lightning.data.classes import VOC, VOC_CLASSES
 from ssdd_lightning.data.labels import read_annotations
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.config import read_config
 from ssdd_lightning.prepare.folder import FolderOptions, prepare_folder
-from ssdd_lightning.prepare.voc import VOC, label_csv
+from ssdd_lightning.prepare.voc import label_csv
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 from tests.helpers.files import times

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from typing import Any
 
 from ssdd_lightning.cli.merge import NEEDED, PARTS
 from ssdd_lightning.cli.options import CLASS_NAMES, add_options
@@ -11,7 +12,7 @@ from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.score_maps import mask_path
 
 SYMBOLS = {"dd_bias": "b_dd", "class_bias": "b_class", "background_bias": "b_bg"}
-VALUES = {
+VALUES: dict[str, Any] = {
     "dd_bias": [-0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5],
     "class_bias": [0.0, 1.0],
     "background_bias": [0.0, 0.1, 0.2],

@@ -197,11 +197,11 @@ class WeakDataModule(LightningDataModule):
         masks = [record.mask for record in records if record.mask is not None]
         check_exist(masks, "mask", "complete the folder, or name another one with `truth`")
         for what, folder in ({} if scored else self.guides).items():
-            found = _guides(records, folder, what)
-            records = [replace(r, guides={**r.guides, what: path}) for r, path in zip(records, found, strict=True)]
+            paths = _guides(records, folder, what)
+            records = [replace(r, guides={**r.guides, what: path}) for r, path in zip(records, paths, strict=True)]
         if phase == "predict" and self.maps is not None:
-            found = _guides(records, self.maps, "score map")
-            records = [replace(record, maps=path) for record, path in zip(records, found, strict=True)]
+            paths = _guides(records, self.maps, "score map")
+            records = [replace(record, maps=path) for record, path in zip(records, paths, strict=True)]
         transform = self.train_transform if phase == "train" else PlainTransform()
         return FolderDataset(records, self.table, transform)
 

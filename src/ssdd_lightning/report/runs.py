@@ -238,7 +238,7 @@ class _Run:
         """Folder of ground truth, if there is one."""
         if self.options.truth is not None:
             return self.options.truth
-        folder = self.photos and self.photos.truth
+        folder = None if self.photos is None else self.photos.truth
         return folder if folder is not None and folder.is_dir() else None
 
     @cached_property

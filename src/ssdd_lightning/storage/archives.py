@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.progress import Progress
@@ -52,8 +52,9 @@ def tar_files(
         InputError: The archive is missing, truncated, damaged, or dangerous.
     """
     with _reporting(path):
-        bar = {"desc": path.name, "total": path.stat().st_size, "shown": progress, "delay": 1, "leave": False}
-        with path.open("rb") as raw, Progress.wrapattr(raw, "read", **bar) as stream:
+        shown: dict[str, Any] = {"desc": path.name, "shown": progress, "delay": 1, "leave": False}
+        total = path.stat().st_size
+        with path.open("rb") as raw, Progress.wrapattr(raw, "read", total, **shown) as stream:
             yield from _tar_files(_unpacked(cast(IO[bytes], stream), raw.peek(6)), path, wanted, largest)
 
 

@@ -41,7 +41,7 @@ def opened_image(
     path: Path,
     what: str,
     remedy: str,
-    formats: Sequence[str] | None = None,
+    formats: list[str] | None = None,
     missing: str = "check the list and the folder",
 ) -> Iterator[Image.Image]:
     """Open an image; whatever is wrong with the file is one sentence.
