@@ -217,7 +217,7 @@ def ssdd_merge(
     biases: MergeBiases = MergeBiases(),
     failed: Tensor | None = None,
 ) -> Tensor:
-    """Take the advice where the difference was predictable, else keep the knowledge (Eq. 3 and 4).
+    """Take the advice where the difference was predictable, else keep the knowledge (Eq. 3, Eq. 4).
 
     w = d_K - d_A + bias; the advice is taken where w >= 0. Where exactly one mask is 255 the other one's label is
     taken; where both are, the result is 255.

@@ -1,0 +1,306 @@
+r"""What the method is worth: every row of the comparison on real photos, from photos and image-level labels alone.
+
+    python benchmarks/claims.py --root VOCdevkit --labels cls_labels.npy --truth SegmentationClassAug --out runs/claims
+    python benchmarks/claims.py --root VOCdevkit --labels cls_labels.npy --truth SegmentationClassAug --out runs/short \
+        --short
+
+It runs the experiment up to its seed masks, trains and tests every row with every seed, and prints the tables:
+mean and spread over the seeds, the share of full supervision, and the difference to plain training on m_D0 with its
+95 % interval over the images. Finished work is kept, and an interrupted run goes on. All rows have the same network,
+start, loss, steps, augmentation, optimizer and testing protocol; only the labels they learn from differ.
+
+Nothing is redone silently: a result whose recorded settings or inputs differ from today's is refused.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from paired_bootstrap import confusions, mious
+from tables import print_table
+
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.config import parse_settings
+from ssdd_lightning.pipeline.provenance import git_revision
+from ssdd_lightning.pipeline.run import SEEDS, Pipeline, RunOptions, run_experiment
+from ssdd_lightning.pipeline.steps import Step
+
+REFERENCE = "seeds"
+"""Row that the others are compared with."""
+FULL = "truth"
+"""Row of which the others' shares are given."""
+DRAWS = 2000
+ARGUMENTS = "model.init_args."
+PAPER = {
+    f"{ARGUMENTS}refinement.{key}": value for key, value in (("second_dd_bias", None), ("prior", 0.0), ("warm_up", 0.0))
+}
+SHORT = {"trainer.max_epochs": 8, "model.init_args.testing.scales": [0.75, 1.0, 1.25]}
+"""What --short changes in the models, beside taking half of the photos in all stages."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model of the comparison.
+
+    Args:
+        what: What the table calls it.
+        masks: Folder of the masks it learns from, in the run; "" for the ground truth.
+        stage: The stage that is trained.
+        settings: What differs from the stage's YAML.
+        ablation: Whether the row answers a question about a part of the method, and is only run if it is named.
+    """
+
+    what: str
+    masks: str = SEEDS
+    stage: str = "baseline"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    ablation: bool = False
+
+
+ROWS = {
+    "knowledge": Row("plain training on K", "knowledge"),
+    "advice": Row("plain training on A", "advice"),
+    REFERENCE: Row("plain training on m_D0"),
+    "dynamic": Row("dynamic SSDD", stage="dynamic"),
+    FULL: Row("full supervision", ""),
+    "paper": Row("dynamic, the paper's options", stage="dynamic", settings=PAPER, ablation=True),
+    "no_class_bias": Row(
+        "dynamic, b_class 0",
+        stage="dynamic",
+        settings={f"{ARGUMENTS}ssdd.init_args.biases.class_bias": 0.0},
+        ablation=True,
+    ),
+    "pixel_mean": Row(
+        "dynamic, pixel mean in Eq. 8", stage="dynamic", settings={f"{ARGUMENTS}losses.per_class": False}, ablation=True
+    ),
+    "alpha_0": Row("dynamic, alpha 0", stage="dynamic", settings={f"{ARGUMENTS}sub_branch.alpha": 0.0}, ablation=True),
+    "alpha_1": Row("dynamic, alpha 1", stage="dynamic", settings={f"{ARGUMENTS}sub_branch.alpha": 1.0}, ablation=True),
+    "authors_targets": Row(
+        "dynamic, D2 as target (authors' code)",
+        stage="dynamic",
+        settings={f"{ARGUMENTS}sub_branch.target": "d2", f"{ARGUMENTS}sub_branch.diff2_target": "d2"},
+        ablation=True,
+    ),
+}
+
+
+class Claims:
+    """The steps of every row and seed.
+
+    Args:
+        options: The run that makes the seed masks.
+        short: Whether the run is the reduced one.
+    """
+
+    def __init__(self, options: RunOptions, short: bool) -> None:
+        self.options = replace(options, last=SEEDS)
+        self.short = short
+        self.pipeline = Pipeline(self.options)
+
+    def seeds_made(self) -> list[dict[str, Any]]:
+        """Make the seed masks, unless they are there, and return the scores of K, A and m_D0."""
+        for step in self.pipeline.chosen:
+            if step.made:
+                refuse_other(step)
+        return run_experiment(self.options)
+
+    def steps(self, name: str, seed: int) -> tuple[Step, Step]:
+        """Fit and test of a row with a seed."""
+        row, pipeline = ROWS[name], self.pipeline
+        masks = pipeline.out / row.masks if row.masks else pipeline.photos.truth
+        root = pipeline.out / "models" / name
+        settings = {
+            "seed_everything": seed,
+            "data.knowledge": str(masks),
+            **(SHORT if self.short else {}),
+            **row.settings,
+        }
+        fit = pipeline.fit(row.stage, root, settings, f"seed{seed}")
+        (test,) = pipeline.test(row.stage, root, f"seed{seed}")
+        return fit, test
+
+    def run(self, name: str, seed: int) -> None:
+        """Train and test a row with a seed, unless it is done."""
+        for step in self.steps(name, seed):
+            print(f"== {step.command} {step.name}", flush=True)
+            refuse_other(step)
+            step.run()
+        fit, _ = self.steps(name, seed)
+        plain = fit.folder / "no_crf"
+        words = [str(fit.folder / "checkpoints" / "last.ckpt"), *map(str, self.photos()), f"--out={plain}"]
+        segment = [sys.executable, "-m", "ssdd_lightning", "segment", *words, "--scales=1", "--no-flip", "--no-crf"]
+        subprocess.run(segment, check=True)
+
+    def photos(self) -> list[Path]:
+        """The photos that models are scored on."""
+        split = self.pipeline.photos.split(self.pipeline.content("baseline")["data"], "test")
+        return [self.pipeline.photos.images / f"{name}.jpg" for name in self.pipeline.scored(split)]
+
+    def table(self, seeds: Sequence[int]) -> list[dict[str, Any]]:
+        """One row a model: scores of every seed under the protocol and without CRF, against the reference."""
+        truth, names = self.pipeline.photos.truth, [path.stem for path in self.photos()]
+        assert truth is not None
+        found: dict[tuple[str, str], list[Any]] = {}
+        for name, folder in product(ROWS, ("test", "no_crf")):
+            made = [self.steps(name, seed)[0].folder / folder for seed in seeds]
+            there = [path for path in made if len(list(path.glob("*.png"))) >= len(names)]
+            if there:
+                found[name, folder] = [confusions(path, truth, names) for path in there]
+        rows = []
+        for name in ROWS:
+            if (name, "test") in found:
+                shown = {"model": ROWS[name].what, "seeds": len(found[name, "test"])}
+                for folder, title in (("test", "protocol"), ("no_crf", "no CRF, one scale")):
+                    shown |= compared(found, name, folder, title)
+                fits = [self.steps(name, seed)[0] for seed in seeds]
+                shown["minutes a fit"] = float(np.mean([f.seconds / 60 for f in fits if f.made]))
+                rows.append(shown)
+        return rows
+
+
+def compared(found: Mapping[tuple[str, str], list[Any]], name: str, folder: str, title: str) -> dict[str, Any]:
+    """Columns of one testing protocol: mean and spread over the seeds, share, difference and its interval."""
+    if (name, folder) not in found:
+        return {}
+    scores = np.array([float(mious(c.sum(0).astype(float))) for c in found[name, folder]])
+    columns: dict[str, Any] = {
+        title: f"{scores.mean():.2f}" + (f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else "")
+    }
+    if (FULL, folder) in found:
+        full = np.mean([float(mious(c.sum(0).astype(float))) for c in found[FULL, folder]])
+        columns[f"{title}, share"] = f"{100 * scores.mean() / full:.1f} %"
+    other = found.get((REFERENCE, folder), [])
+    if name != REFERENCE and len(other) == len(scores):
+        mean, low, high = difference(found[name, folder], other)
+        columns[f"{title}, difference"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+    return columns
+
+
+def difference(ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[float, float, float]:
+    """Mean difference in mIoU over the seeds, and its 95 % interval over draws of the images, the same for all."""
+    images = len(ours[0])
+    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), DRAWS).astype(float)
+    drawn = [
+        np.mean([mious(np.tensordot(draws, found, axes=1)) for found in models], axis=0) for models in (ours, theirs)
+    ]
+    exact = [np.mean([float(mious(found.sum(0).astype(float))) for found in models]) for models in (ours, theirs)]
+    low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
+    return float(exact[0] - exact[1]), float(low), float(high)
+
+
+def refuse_other(step: Step) -> None:
+    """Refuse a result that was made with other settings or inputs than today's.
+
+    Raises:
+        InputError: It was.
+    """
+    if step.made and (changed := step.ledger().difference):
+        raise InputError(
+            f"{step.folder} holds a result of other settings ({changed}); expected today's, or give another --out."
+        )
+
+
+def halved(pipeline: Pipeline, out: Path) -> dict[str, Any]:
+    """Half of the training photos, those of the scored split among them, as settings; the list lies in the run."""
+    names = [
+        record.name for record in pipeline.records(pipeline.photos.split(pipeline.content("static")["data"], "train"))
+    ]
+    scored = set(pipeline.scored(pipeline.seed_split))
+    path = out / "half.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = [*(name for name in names if name in scored), *(name for name in names if name not in scored)]
+    path.write_text("\n".join(sorted(chosen[: max(len(names) // 2, len(scored))])) + "\n")
+    return {"data.splits.train": str(path), "data.splits.predict": str(path)}
+
+
+def main() -> int:
+    """Run what is missing, and print and store the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--experiment", type=Path, default=Path("voc2012_animals"))
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the devkit")
+    parser.add_argument("--labels", type=Path, help="file of image-level labels")
+    parser.add_argument("--truth", default="SegmentationClass", help="folder of ground truth in the devkit")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2, with --short 0")
+    parser.add_argument(
+        "--rows", choices=ROWS, nargs="+", help="default: all but the ablations; --short: seeds dynamic"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="models trained at once, each with its share of the cores")
+    parser.add_argument("--short", action="store_true", help="half of the photos, fewer steps, one seed, two rows")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option for every stage")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # the name and seed of a child's model
+    parser.add_argument("--report", action="store_true", help="only print the tables of what is finished")
+    options = parser.parse_args()
+    seeds = options.seeds or ([0] if options.short else [0, 1, 2])
+    rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.ablation])
+    run = RunOptions(
+        options.experiment,
+        options.root,
+        options.out,
+        options.labels,
+        options.truth,
+        settings=parse_settings(options.set),
+    )
+    if options.short:
+        run = replace(run, settings={**halved(Pipeline(run), options.out), **run.settings})
+    claims = Claims(run, options.short)
+    if options.one:
+        claims.run(options.one[0], int(options.one[1]))
+        return 0
+    masks = [] if options.report else claims.seeds_made()
+    pairs = [] if options.report else list(product(seeds, rows))
+    threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda pair: alone(*pair, threads), pairs))
+    table = claims.table(seeds)
+    print_table("models", table)
+    found = {"masks": masks, "models": table, "provenance": provenance(run, seeds)}
+    (options.out / "claims.json").write_text(json.dumps(found, indent=2))
+    return 0
+
+
+def alone(seed: int, name: str, threads: str) -> None:
+    """Run one model in a process of its own.
+
+    Raises:
+        InputError: It failed; the process said why.
+    """
+    words = [sys.executable, __file__, *sys.argv[1:], "--one", name, str(seed)]
+    if subprocess.run(words, check=False, env={"OMP_NUM_THREADS": threads, **os.environ}).returncode:
+        raise InputError(f"the row {name} with seed {seed} is not finished; repeat the command to go on.")
+
+
+def provenance(run: RunOptions, seeds: Sequence[int]) -> dict[str, Any]:
+    """What a reader must know to repeat the tables; every step's settings are in its own ledger entry."""
+    packages = ("ssdd-lightning", "torch", "pytorch-lightning", "timm", "segmentation-models-pytorch")
+    return {
+        "command": sys.argv,
+        "experiment": str(run.experiment),
+        "settings": dict(run.settings),
+        "seeds": list(seeds),
+        "seed masks": "seed 0, scored on train; models scored on val",
+        "truth": run.truth,
+        "image-level labels at test": False,
+        "versions": {name: version(name) for name in packages},
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "git": git_revision(Path(__file__).parent),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except InputError as error:
+        sys.exit(f"claims: {error}")
