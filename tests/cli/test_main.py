@@ -344,6 +344,48 @@ def test_training_does_not_change_without_truth(flow: Flow, tmp_path: Path) -> N
     assert equal(weights_of(tmp_path / "checkpoints" / "last.ckpt"), weights_of(flow.checkpoint("segmentation")))
 
 
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+
+
+def test_a_fit_goes_on_from_the_checkpoint_before_a_damaged_one(
+    flow: Flow, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = [f"--trainer.default_root_dir={tmp_path}", "--checkpoint.every_n_minutes=0"]
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    flow.run("fit", "segmentation", *options)
+    trained = weights_of(last)
+    damaged(last)
+    with pytest.raises(
+        InputError, match=r"last\.ckpt: damaged: .*Remove it and repeat `ssdd fit`, which continues from"
+    ):
+        flow.run("test", "segmentation", options[0])
+    with caplog.at_level("INFO"):
+        flow.run("fit", "segmentation", *options)
+    assert "the one before it" in caplog.text
+    assert equal(weights_of(last), trained)
+    assert (last.parent / "damaged.ckpt").is_file()
+    flow.run("test", "segmentation", options[0])
+
+
+def test_a_fit_never_goes_on_from_the_checkpoint_of_another_one(
+    flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [f"--trainer.default_root_dir={tmp_path}", "--checkpoint.every_n_minutes=0"]
+    flow.run("fit", "segmentation", *options)
+    monkeypatch.setattr(ssdd_lightning.SegmentationModule, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        flow.run("fit", "segmentation", *options, "--model.init_args.optimization.momentum=0.5")
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["replaced-1.ckpt"]
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 # --- the configuration -----------------------------------------------------------------------------------------------
 
 

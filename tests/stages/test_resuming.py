@@ -189,7 +189,11 @@ def test_no_checkpoint_is_ever_half_written(fit: Fit, tmp_path: Path, monkeypatc
     left = tmp_path / f".{'0f' * 16}.tmp"
     left.write_bytes(b"of a process that was killed")
     fit(SegmentationModule, epochs=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last-before.ckpt", "last.ckpt"]
+    steps = [
+        torch.load(tmp_path / name, weights_only=True)["global_step"] for name in ("last-before.ckpt", "last.ckpt")
+    ]
+    assert steps == [STEPS, STEPS]  # after the last batch, and at the end of the epoch
 
 
 def test_the_clock_decides_when_a_checkpoint_is_due(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.files import atomic_write, remove_leftovers
+from ssdd_lightning.storage.files import atomic_write, keep_aside, remove_leftovers
 
 
 def test_writes_and_replaces_in_new_folders(tmp_path: Path) -> None:
@@ -74,3 +74,23 @@ def test_only_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
     )
     remove_leftovers(tmp_path, below=True)
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [".hidden", ".mine.tmp", "mine.tmp"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_stays_when_the_first_is_written_again(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+        monkeypatch.setattr(Path, "hardlink_to", refuse_links)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for text in (b"1", b"2", b"3"):
+        with atomic_write(first, durable=True) as stream:
+            stream.write(text)
+            if first.is_file():
+                keep_aside(first, second)
+    assert (first.read_bytes(), second.read_bytes()) == (b"3", b"2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
+def refuse_links(self: Path, target: Path) -> None:
+    raise OSError("no hard links here")

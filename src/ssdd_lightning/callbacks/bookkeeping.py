@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_info
 
+from ssdd_lightning.callbacks.checkpoint import before
 from ssdd_lightning.callbacks.writers import product_path
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
@@ -201,20 +202,24 @@ class FitBookkeeping(Callback):
 
     Args:
         ledger: The fit's entry.
-        stale: Checkpoint of a fit with other settings or inputs; it is kept as `replaced-1.ckpt`.
+        last: Where its last checkpoint lies.
+        goes_on: Whether the fit continues from it. If not, it is another fit's, and is kept as `replaced-1.ckpt`.
     """
 
-    def __init__(self, ledger: Ledger, stale: Path | None = None) -> None:
+    def __init__(self, ledger: Ledger, last: Path, goes_on: bool) -> None:
         self.ledger = ledger
-        self.stale = stale
+        self.last = last
+        self.goes_on = goes_on
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the entry, once everything that can fail at the start has succeeded."""
         if trainer.is_global_zero:
-            if self.stale is not None:
-                kept = next(p for n in count(1) if not (p := self.stale.with_name(f"replaced-{n}.ckpt")).exists())
-                self.stale.replace(kept)
+            if not self.goes_on and self.last.is_file():
+                kept = next(p for n in count(1) if not (p := self.last.with_name(f"replaced-{n}.ckpt")).exists())
+                self.last.replace(kept)
                 print(f"fit: the earlier checkpoint is kept as {kept}.", flush=True)
+            if not self.goes_on:
+                before(self.last).unlink(missing_ok=True)  # of another fit: nothing may continue from it
             if trainer.ckpt_path is not None:
                 self.ledger.difference = None  # it continues from there, whatever the folder held
             self.ledger.begin()

@@ -8,25 +8,71 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities import rank_zero_info
 
-from ssdd_lightning.storage.files import atomic_write, remove_leftovers
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.files import atomic_write, keep_aside, remove_leftovers
+from ssdd_lightning.storage.safe_torch import check_sums, load_torch
 
 LAST = "last"
 """Name of the checkpoint that a run continues from, without its suffix."""
 
 
+def before(path: Path) -> Path:
+    """Where the checkpoint is kept that was written before the one with this name."""
+    return path.with_name(f"{path.stem}-before{path.suffix}")
+
+
+def whole_checkpoint(path: Path) -> Path | None:
+    """Find the checkpoint to continue from: the last one, or the one before if the last is damaged or gone.
+
+    Args:
+        path: Where the last one should be.
+
+    Returns:
+        Its path, or that of the one before it; None if neither was ever written.
+
+    Raises:
+        InputError: Neither can be read.
+    """
+    damage: InputError | None = None
+    for candidate in (path, before(path)):
+        if not candidate.is_file():
+            continue
+        try:
+            load_torch(candidate, mmap=True)
+        except InputError as error:
+            damage = damage or InputError(f"cannot read the checkpoint {candidate}: {error}")
+            continue
+        if candidate != path:
+            reason = "is gone" if damage is None else f"cannot be read ({damage})"
+            rank_zero_info(f"{path} {reason}; the one before it, {candidate}, takes its place.")
+        return candidate
+    if damage is not None:
+        raise damage
+    return None
+
+
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints beside their place and then renames them.
+    """Writes checkpoints beside their place and then renames them, and keeps the one before.
 
     Lightning's own writes them to the system's temporary folder; where that is another file system, the last step is a
     copy, and a process that is killed meanwhile leaves half a checkpoint in place of a whole one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:  # noqa: ANN401
-        """Write a checkpoint; see `atomic_write`."""
-        remove_leftovers(Path(path).parent)
-        with atomic_write(Path(path)) as stream:
+        """Write a checkpoint; see `atomic_write`.
+
+        Raises:
+            InputError: It cannot be written, or reads back otherwise. The checkpoint that was there stays.
+        """
+        path = Path(path)
+        remove_leftovers(path.parent)
+        with atomic_write(path, durable=True) as stream:
             torch.save(checkpoint, stream)
+            check_sums(stream)
+            if path.is_file():
+                keep_aside(path, before(path))
 
 
 class RunCheckpoint(ModelCheckpoint):

@@ -23,7 +23,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
-from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint
+from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint, before, whole_checkpoint
 from ssdd_lightning.callbacks.lines import EpochLines
 from ssdd_lightning.callbacks.wandb_run import RememberRun, go_on, own_run, settle
 from ssdd_lightning.callbacks.watch import Watch
@@ -207,17 +207,19 @@ class SSDDCommandLine(LightningCLI):
                 if not ledger.earlier["finished"]:
                     raise InputError(f"--keep: the fit in {root} is not finished, so there is nothing to keep yet.")
                 ledger.accept()
-            if ckpt_path is None and ledger.finished and last.is_file():
+            found = whole_checkpoint(last) if ckpt_path is None and ledger.begun else None
+            if ledger.finished and found == last:
                 rank_zero_info(f"fit: {root} is finished, nothing to do.")
                 return
-            if ckpt_path is None and ledger.begun and last.is_file():
-                _check_checkpoint(last, resumed=True)
-                ckpt_path = str(last)
-                rank_zero_info(f"fit: continuing from {last}.")
-            goes_on = ckpt_path is not None and Path(ckpt_path).resolve() == last.resolve()
+            if found is not None:
+                _check_checkpoint(found, resumed=True)
+                ckpt_path = str(found)
+                rank_zero_info(f"fit: continuing from {found}.")
+                if found != last and last.is_file() and _rank() == 0:
+                    last.replace(last.with_name("damaged.ckpt"))
+            goes_on = ckpt_path is not None and Path(ckpt_path).resolve() in (last.resolve(), before(last).resolve())
             self._go_on_logging(last if goes_on else None)
-            stale = last if last.is_file() and not goes_on and not ledger.begun else None
-            self.trainer.callbacks.append(FitBookkeeping(ledger, stale))  # type: ignore[attr-defined]
+            self.trainer.callbacks.append(FitBookkeeping(ledger, last, goes_on))  # type: ignore[attr-defined]
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
             if goes_on and self.trainer.state.finished and not ledger.finished:
                 ledger.close({"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step})
@@ -278,7 +280,9 @@ def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:
     try:
         content = load_torch(path, mmap=True)
     except InputError as error:
-        raise InputError(f"cannot read the checkpoint {path}: {error}") from error
+        kept = before(path)
+        way = f" Remove it and repeat `ssdd fit`, which continues from {kept}." if kept.is_file() else ""
+        raise InputError(f"cannot read the checkpoint {path}: {error}{way}") from error
     states = content.get("optimizer_states", []) if isinstance(content, dict) else None
     whole = isinstance(states, list) and all(isinstance(o, dict) and isinstance(o.get("state"), dict) for o in states)
     if not whole or not all(isinstance(content.get(part, {}), dict) for part in ("state_dict", "callbacks", "loops")):

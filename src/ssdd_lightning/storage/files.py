@@ -2,9 +2,10 @@
 
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +15,7 @@ _TARGET_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.E
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a binary file that appears under its name only when the block ends without an error.
 
     The bytes go to a hidden temporary file in the same folder (created with its parents if need be), which
@@ -23,9 +24,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     Args:
         path: The file to write. An existing file is replaced.
+        durable: Wait until the bytes are on the disk before the file gets its name, so that not even a power cut
+            leaves half of it; for files that took hours.
 
     Yields:
-        The temporary file, open for writing and seeking.
+        The temporary file, open for writing, reading and seeking.
 
     Raises:
         InputError: The folder cannot be created or written to, or the disk is full.
@@ -34,18 +37,52 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = temporary.open("xb")  # not tempfile: its files are readable by their owner only
+        stream = temporary.open("x+b")  # not tempfile: its files are readable by their owner only
     except OSError as error:
         raise unwritable(path, error) from error
     try:
         with stream:
             yield stream
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         rename_over(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _TARGET_ERRORS:
             raise unwritable(path, error) from error
         raise
+
+
+def keep_aside(path: Path, other: Path) -> None:
+    """Give a file a second name in the same folder, in one step; what had that name before is replaced.
+
+    A later `atomic_write` to the first name leaves the second one as it is.
+    """
+    temporary = other.parent / f".{uuid.uuid4().hex}.tmp"
+    try:
+        try:
+            temporary.hardlink_to(path)
+        except OSError:  # a file system without hard links
+            shutil.copy2(path, temporary)
+        rename_over(temporary, other)
+    except OSError as error:
+        raise unwritable(other, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # such as Windows, where folders cannot be opened
+        return
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def remove_leftovers(folder: Path, below: bool = False) -> None:

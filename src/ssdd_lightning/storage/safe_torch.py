@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ssdd_lightning.errors import InputError
 
+_CHUNK = 1 << 20
+
 
 def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN401 - the file decides
     """Read tensors, containers and plain values onto the CPU.
@@ -20,11 +22,16 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
         mmap: Leave tensors on disk until they are used, if the file's format allows it.
 
     Raises:
-        InputError: The file holds anything else, or is damaged. (Torch's own message recommends unsafe loading.)
+        InputError: The file holds anything else, or is damaged: a check sum of one of its parts is wrong, which torch
+            itself does not look at. (Torch's own message recommends unsafe loading.)
     """
-    mapped = mmap and zipfile.is_zipfile(source)  # files from before torch 1.6 are not zip files
+    zipped = zipfile.is_zipfile(source)  # files from before torch 1.6 are not, and have no check sums
+    if zipped:
+        check_sums(source)
+    if not isinstance(source, Path):
+        source.seek(0)
     try:
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap and zipped)
     except Exception as error:  # zip, pickle, sizes: a damaged file raises nearly anything
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
@@ -38,6 +45,29 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
             f"it asks for {asked[1]}, but only tensors, dicts, lists and plain values are admitted; do not trust it "
             "unless you know who wrote it, who can save its state dict or arrays alone."
         ) from error
+
+
+def check_sums(source: Path | BinaryIO) -> None:
+    """Compare the bytes of each part of a zip file with the check sum that was written with it.
+
+    Args:
+        source: File of `torch.save`, as zip.
+
+    Raises:
+        InputError: One differs, or the file is no whole zip file.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            for entry in archive.infolist():
+                if entry.compress_type != zipfile.ZIP_STORED:  # a few bytes could stand for gigabytes
+                    raise InputError(f"it holds compressed data ({entry.filename}), which torch.save never writes.")
+                with archive.open(entry) as part:
+                    while part.read(_CHUNK):
+                        pass
+    except InputError:
+        raise
+    except Exception as error:  # names, sizes, offsets: a damaged archive raises nearly anything
+        raise InputError(f"damaged: {' '.join(str(error).split()).rstrip('.')}.") from error
 
 
 def check_finite(tensors: Mapping[str, Any], source: str) -> None:
