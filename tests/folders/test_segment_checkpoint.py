@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from ssdd_lightning.folders.device import find_device
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders.device import find_device
 from ssdd_lightning.folders.segment_checkpoint import change_protocol, load_stage
 from tests.helpers.files import Trap
 

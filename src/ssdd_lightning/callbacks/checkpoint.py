@@ -53,6 +53,14 @@ def whole_checkpoint(path: Path) -> Path | None:
     return None
 
 
+def put_back(path: Path) -> Path:
+    """Let the checkpoint before take the name of the last one; a damaged one is kept as `damaged.ckpt`."""
+    if path.is_file():
+        path.replace(path.with_name(f"damaged{path.suffix}"))
+    keep_aside(before(path), path)
+    return path
+
+
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints beside their place and then renames them, and keeps the one before.
 

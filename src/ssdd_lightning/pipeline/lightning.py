@@ -23,7 +23,7 @@ from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
 
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
-from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint, before, whole_checkpoint
+from ssdd_lightning.callbacks.checkpoint import LAST, RunCheckpoint, before, put_back, whole_checkpoint
 from ssdd_lightning.callbacks.lines import EpochLines
 from ssdd_lightning.callbacks.wandb_run import RememberRun, go_on, own_run, settle
 from ssdd_lightning.callbacks.watch import Watch
@@ -215,8 +215,8 @@ class SSDDCommandLine(LightningCLI):
                 _check_checkpoint(found, resumed=True)
                 ckpt_path = str(found)
                 rank_zero_info(f"fit: continuing from {found}.")
-                if found != last and last.is_file() and _rank() == 0:
-                    last.replace(last.with_name("damaged.ckpt"))
+                if found != last and _rank() == 0:
+                    ckpt_path = str(put_back(last))
             goes_on = ckpt_path is not None and Path(ckpt_path).resolve() in (last.resolve(), before(last).resolve())
             self._go_on_logging(last if goes_on else None)
             self.trainer.callbacks.append(FitBookkeeping(ledger, last, goes_on))  # type: ignore[attr-defined]
