@@ -1,5 +1,6 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_one_command_from_photos_to_masks(photos: Path, words: list[str]) -> Non
         ("voc", {}, "should hold JPEGImages"),
     ],
 )
-def test_data_that_does_not_fit(dataset: str, options: dict[str, Path], message: str, tmp_path: Path) -> None:
+def test_data_that_does_not_fit(dataset: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
         find_photos({"root": str(tmp_path)} if dataset == "voc" else {}, dataset, GivenData(**options))
 
