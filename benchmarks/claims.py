@@ -32,8 +32,9 @@ from tables import print_table
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.config import parse_settings
+from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.provenance import git_revision
-from ssdd_lightning.pipeline.run import SEEDS, Pipeline, RunOptions, run_experiment
+from ssdd_lightning.pipeline.run import SEEDS, Chosen, Pipeline, RunOptions, run_experiment
 from ssdd_lightning.pipeline.steps import Step
 
 REFERENCE = "seeds"
@@ -104,7 +105,7 @@ class Claims:
     """
 
     def __init__(self, options: RunOptions, short: bool) -> None:
-        self.options = replace(options, last=SEEDS)
+        self.options = replace(options, chosen=Chosen(last=SEEDS))
         self.short = short
         self.pipeline = Pipeline(self.options)
 
@@ -244,14 +245,8 @@ def main() -> int:
     options = parser.parse_args()
     seeds = options.seeds or ([0] if options.short else [0, 1, 2])
     rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.ablation])
-    run = RunOptions(
-        options.experiment,
-        options.root,
-        options.out,
-        options.labels,
-        options.truth,
-        settings=parse_settings(options.set),
-    )
+    data = GivenData(options.root, options.labels, options.truth)
+    run = RunOptions(options.experiment, options.out, data, settings=parse_settings(options.set))
     if options.short:
         run = replace(run, settings={**halved(Pipeline(run), options.out), **run.settings})
     claims = Claims(run, options.short)
@@ -290,7 +285,7 @@ def provenance(run: RunOptions, seeds: Sequence[int]) -> dict[str, Any]:
         "settings": dict(run.settings),
         "seeds": list(seeds),
         "seed masks": "seed 0, scored on train; models scored on val",
-        "truth": run.truth,
+        "truth": run.data.truth,
         "image-level labels at test": False,
         "versions": {name: version(name) for name in packages},
         "python": platform.python_version(),

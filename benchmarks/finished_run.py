@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.run import Pipeline, RunOptions
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart"
@@ -31,7 +32,7 @@ def main() -> None:
         root, out = Path(folder) / "devkit", Path(folder) / "out"
         write_devkit(root / "VOCdevkit" / "VOC2012", [f"2007_{number:06d}" for number in range(photos)])
         write_products(out, [f"2007_{number:06d}" for number in range(photos)])
-        Pipeline(RunOptions(EXPERIMENT, root, out)).ledger().settle()
+        Pipeline(RunOptions(EXPERIMENT, out, GivenData(root))).ledger().settle()
         words = [sys.executable, "-m", "ssdd_lightning", "run", str(EXPERIMENT), f"--root={root}", f"--out={out}"]
         for attempt in (1, 2):
             start = time.perf_counter()

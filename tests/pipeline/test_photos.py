@@ -1,12 +1,13 @@
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.photos import find_photos
+from ssdd_lightning.pipeline.photos import GivenData, find_photos
 from ssdd_lightning.pipeline.run import Pipeline, RunOptions
 from ssdd_lightning.storage.masks import read_image, read_mask, write_mask
 from tests.helpers.stages import SMALL_RUN
@@ -83,17 +84,16 @@ def test_one_command_from_photos_to_masks(photos: Path, words: list[str]) -> Non
         ("voc", {}, "should hold JPEGImages"),
     ],
 )
-def test_data_that_does_not_fit(dataset: str, options: dict[str, Path], message: str, tmp_path: Path) -> None:
+def test_data_that_does_not_fit(dataset: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=message):
-        find_photos({"root": str(tmp_path)} if dataset == "voc" else {}, dataset, **options)  # type: ignore[arg-type]
+        find_photos({"root": str(tmp_path)} if dataset == "voc" else {}, dataset, GivenData(**options))
 
 
 def test_ground_truth_of_some_photos_scores_those(photos: Path) -> None:
     shutil.copy(photos / "photo 1.jpg", photos.parent / "masks" / "photo 1.png")
     own = {"data.images": str(photos), "data.labels": str(photos.parent / "labels.csv")}
-    options = RunOptions(
-        Path("own_photos"), out=photos.parent / "out", truth=str(photos.parent / "masks"), settings=own
-    )
+    data = GivenData(truth=str(photos.parent / "masks"))
+    options = RunOptions(Path("own_photos"), out=photos.parent / "out", data=data, settings=own)
     pipeline = Pipeline(options)
     assert pipeline.photos.scored(["photo 0", "photo 1"]) == ["photo 1"]
     assert "dynamic/test" in [step.name for step in pipeline.steps]

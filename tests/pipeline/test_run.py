@@ -16,6 +16,7 @@ from PIL import Image
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import ClassificationNetwork
+from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.run import Pipeline, RunOptions
 from ssdd_lightning.storage.lock import locked
 from tests.helpers.processes import stopped
@@ -233,8 +234,9 @@ def appended_option(path: Path) -> None:
 
 
 def pipeline_of(run: Run, **changed: object) -> Pipeline:
-    given = {"pictures": 1, **changed}
-    return Pipeline(RunOptions(run.experiment, run.root, run.out, **given))  # type: ignore[arg-type]
+    given: dict[str, Any] = {"pictures": 1, **changed}
+    data = GivenData(run.root, truth=given.pop("truth", None))
+    return Pipeline(RunOptions(run.experiment, run.out, data, **given))
 
 
 @pytest.fixture

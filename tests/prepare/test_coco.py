@@ -157,8 +157,7 @@ def test_download(
         path = server.folder / "zips" / remote.name
         return Remote(remote.name, f"{server.url}/zips/{remote.name}", md5_of(path, progress=False))
 
-    monkeypatch.setattr(module, "PHOTOS", {split: local(remote) for split, remote in module.PHOTOS.items()})
-    monkeypatch.setattr(module, "ANNOTATIONS", local(module.ANNOTATIONS))
+    monkeypatch.setattr(module, "PARTS", tuple(map(local, module.PARTS)))
     with pytest.raises(InputError, match=r"annotations_trainval2014\.zip is needed: give it with `--coco`"):
         main(["prepare", "coco", f"--out={tmp_path / 'out'}"])
     assert main(["prepare", "coco", f"--out={tmp_path / 'out'}", "--download"]) == 0

@@ -307,7 +307,7 @@ def test_a_full_disk_is_a_sentence(
 
 def test_an_unwritable_target_is_a_sentence(archives: SimpleNamespace, obtaining: Obtaining, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(InputError, match=r"cannot write .*out/\.lock .*; choose a folder"):
+    with pytest.raises(InputError, match=r"cannot write .*out/\.lock: .*; choose a folder"):
         prepare_voc(tmp_path / "out", obtaining, archives.voc)
 
 

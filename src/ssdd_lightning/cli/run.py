@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         The exit status, 0.
     """
     from ssdd_lightning.pipeline.config import parse_settings
-    from ssdd_lightning.pipeline.run import RunOptions, plan_experiment, run_experiment
+    from ssdd_lightning.pipeline.photos import GivenData
+    from ssdd_lightning.pipeline.run import Chosen, RunOptions, plan_experiment, run_experiment
 
     given = dict(vars(args))
     settings, dry_run = parse_settings(given.pop("set")), given.pop("dry_run")
@@ -68,7 +69,9 @@ def run(args: argparse.Namespace) -> int:
         given |= _own_photos(args)
     given.pop("images")
     given |= {key: tuple(given[key]) for key in ("baselines", "keep", "configs")}
-    options = RunOptions(**given, settings=settings)
+    data = GivenData(*(given.pop(name) for name in ("root", "labels", "truth")))
+    chosen = Chosen(*(given.pop(name) for name in ("first", "last", "keep")))
+    options = RunOptions(**given, data=data, settings=settings, chosen=chosen)
     if dry_run:
         for name, state in plan_experiment(options):
             print(f"{name}: {state}")

@@ -1,7 +1,7 @@
 """The photos of a run: a devkit in VOC's layout, or a plain folder of one's own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,43 +58,48 @@ class Photos:
         return [name for name in names if not self.own or mask_path(truth, name).is_file()]
 
 
-def find_photos(
-    data: Mapping[str, Any],
-    dataset: str,
-    root: Path | None = None,
-    labels: Path | None = None,
-    truth: str | None = None,
-) -> Photos:
+@dataclass(frozen=True)
+class GivenData:
+    """Where a user says that photos, labels and ground truth lie; None goes by the YAML.
+
+    Args:
+        root: Folder that holds a devkit.
+        labels: File of image-level labels; without one in the YAML either, the devkit's annotations count.
+        truth: Ground truth, for scoring only: a folder in the devkit, or the path of one beside photos of one's own.
+    """
+
+    root: Path | None = None
+    labels: Path | None = None
+    truth: str | None = None
+
+
+def find_photos(data: Mapping[str, Any], dataset: str, given: GivenData = GivenData()) -> Photos:
     """Find the photos of a run.
 
     Args:
-        data: The section `data` of an experiment; what it says counts where an option below is None.
+        data: The section `data` of an experiment; what it says counts where nothing is given.
         dataset: voc, coco or folder.
-        root: Folder that holds a devkit.
-        labels: File of image-level labels.
-        truth: Ground truth: a folder in the devkit, or the path of one beside photos of one's own.
+        given: What the user says.
 
     Raises:
         InputError: A devkit is given for photos of one's own, nothing says where those lie, or there is no such folder.
     """
-    given = {"root": root, "labels": labels, "truth": truth}
     if dataset in DEVKITS:
-        given["truth"] = truth = truth or str(data.get("truth") or TRUTH)
-        given["root"] = root = root or Path(data.get("root") or ".")
-        devkit = Devkit(root, labels, truth)
+        truth = given.truth or str(data.get("truth") or TRUTH)
+        devkit = Devkit(given.root or Path(data.get("root") or "."), given.labels, truth)
         devkit.folder  # noqa: B018 - an InputError if there is none
-        return Photos(devkit, _settings(given), dataset)
-    if root is not None:
+        return Photos(devkit, _settings(asdict(devkit)), dataset)
+    if given.root is not None:
         raise InputError("--root: this experiment is of photos of your own; give --images and --labels.")
-    own = labels or data.get("labels")
+    own = given.labels or data.get("labels")
     if not data.get("images") or not own:
         raise InputError(
             "expected --images and --labels for photos of your own, or --config with the data.yaml of `ssdd prepare "
             "folder`."
         )
-    masks = truth or data.get("truth")
+    masks = given.truth or data.get("truth")
     location = PhotoFolder(Path(data["images"]), Path(own), None if masks is None else Path(masks))
-    return Photos(location, _settings(given), dataset)
+    return Photos(location, _settings(asdict(given)), dataset)
 
 
 def split_of(data: Mapping[str, Any], dataset: str, phase: str) -> str:

@@ -14,7 +14,7 @@ from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, parse_value
 from ssdd_lightning.pipeline.experiments import experiment_folder
-from ssdd_lightning.pipeline.photos import find_photos
+from ssdd_lightning.pipeline.photos import GivenData, find_photos
 from ssdd_lightning.pipeline.results import Scores, results_table, write_picture
 from ssdd_lightning.pipeline.status import Status
 from ssdd_lightning.pipeline.steps import Command, CRFStep, StageStep, Step
@@ -55,16 +55,29 @@ PHOTO_SETTINGS = ("root", "images", "labels", "class_names", "truth")
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Steps of a run, by name.
+
+    Args:
+        first: The one to begin at; those before it are left as they are. None means the first of all.
+        last: The one to end with.
+        keep: Those whose products stay although something changed.
+    """
+
+    first: str | None = None
+    last: str | None = None
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """What to run, on what, and where.
 
     Args:
         experiment: Folder with classification.yaml, static.yaml, baseline.yaml and dynamic.yaml, or the name of an
             experiment of the package.
-        root: Folder that holds the devkit; None goes by the YAML.
         out: Folder for everything the run writes; None means the experiment's name below `runs`.
-        labels: File of image-level labels; None takes the devkit's annotations, or goes by the YAML.
-        truth: Ground truth, for scoring only: a folder in the devkit, or the path of one beside photos of one's own.
+        data: Where photos, labels and ground truth lie, as far as the YAML should not say it.
         configs: More YAML files for every stage, such as the data.yaml of `ssdd prepare folder`.
         seed_split: Split of a devkit on which seed masks are scored.
         baselines: Masks to train plain segmentation networks on, of `BASELINES`.
@@ -73,16 +86,12 @@ class RunOptions:
         classifier_weights: Weights the classifier starts from, "null" for none; None goes by the YAML.
         pictures: How many images to draw.
         settings: Settings of every stage, {"trainer.max_epochs": 1}.
-        keep: Names of steps whose products stay although something changed.
-        first: Name of the step to begin at; those before it are left as they are.
-        last: Name of the step to end with.
+        chosen: Which steps.
     """
 
     experiment: Path
-    root: Path | None = None
     out: Path | None = None
-    labels: Path | None = None
-    truth: str | None = None
+    data: GivenData = GivenData()
     configs: tuple[Path, ...] = ()
     seed_split: str = "train"
     baselines: tuple[str, ...] = ("seeds",)
@@ -91,9 +100,7 @@ class RunOptions:
     classifier_weights: str | None = None
     pictures: int = 12
     settings: Mapping[str, Any] = field(default_factory=dict)
-    keep: tuple[str, ...] = ()
-    first: str | None = None
-    last: str | None = None
+    chosen: Chosen = Chosen()
 
 
 def default_out(experiment: Path, out: Path | None) -> Path:
@@ -114,7 +121,7 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
     results = pipeline.refined / "results.json"
     with locked(pipeline.out):
         before = pipeline.ledger()
-        if pipeline.whole and not options.keep and before.finished:
+        if pipeline.whole and not options.chosen.keep and before.finished:
             rows: list[dict[str, Any]] = json.loads(results.read_text())
             print(f"run: finished in {pipeline.out}, nothing to do.\n{results_table(rows)}")
             print(f"{pipeline.refined / 'pictures'} holds the pictures.")
@@ -127,7 +134,7 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
                 status.begin(step.name)
                 earlier = step.entry.read_bytes() if step.made else b""
                 try:
-                    step.run(keep=step.name in options.keep)
+                    step.run(keep=step.name in options.chosen.keep)
                 except Interrupted as stop:
                     raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
                 changed |= {step.name} if step.entry.read_bytes() != earlier else set()
@@ -171,7 +178,7 @@ def plan_experiment(options: RunOptions) -> list[tuple[str, str]]:
         earlier = [name for name in step.needs if name in changed]
         if step not in pipeline.chosen:
             state = "left as it is"
-        elif step.name in options.keep and step.made:
+        elif step.name in options.chosen.keep and step.made:
             state = "kept"
         elif earlier:
             state = f"{'made again' if step.made else 'made'}, because {earlier[0]} is {changed[earlier[0]]}"
@@ -201,17 +208,18 @@ class Pipeline:
         out = self.out = default_out(self.experiment, options.out)
         config = self.content("static")
         self.dataset = str(config.get("dataset") or "voc")
-        self.photos = find_photos(config["data"], self.dataset, options.root, options.labels, options.truth)
+        self.photos = find_photos(config["data"], self.dataset, options.data)
         self.refined = out if options.knowledge == "cam" else out / f"from_{options.knowledge}"
         self.knowledge, self.advice = (out / folder for folder in SOURCES[options.knowledge])
         self.seeds = self.refined / SEEDS
         names = [step.name for step in self.steps]
-        asked = [("--keep", name) for name in options.keep]
-        asked += [(flag, name) for flag, name in (("--from", options.first), ("--until", options.last)) if name]
+        chosen = options.chosen
+        asked = [("--keep", name) for name in chosen.keep]
+        asked += [(flag, name) for flag, name in (("--from", chosen.first), ("--until", chosen.last)) if name]
         for flag, name in asked:
             if name not in names:
                 raise InputError(f"{flag}: expected the name of a step ({', '.join(names)}), found {name!r}.")
-        begin, end = names.index(options.first or names[0]), names.index(options.last or names[-1])
+        begin, end = names.index(chosen.first or names[0]), names.index(chosen.last or names[-1])
         if begin > end:
             raise InputError(f"--from {names[begin]} comes after --until {names[end]}; expected steps in their order.")
         self.chosen = self.steps[begin : end + 1]
