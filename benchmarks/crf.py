@@ -46,6 +46,7 @@ def main() -> None:
         "machine": machine(len(photos)),
         "agreement": agreement(photos),
         "speed": speed(photos[:: max(len(photos) // options.timed, 1)]),
+        "drop-in": drop_in(photos[:: max(len(photos) // options.timed, 1)]),
         "cores": cores(photos),
         "growth": growth(photos[0]),
         "memory": memory(photos[0]),
@@ -164,6 +165,51 @@ def speed(photos: list[Path]) -> list[Row]:
 def peer(*batch: Any) -> Tensor:
     """The same by pydensecrf."""
     return dense_crf(*batch, backend="pydensecrf")
+
+
+def drop_in(photos: list[Path]) -> list[Row]:
+    """The calls of PSA's crf_inference to pydensecrf and to our drop-in, in turns: processor time of one core."""
+    import pydensecrf.densecrf as their_crf
+    import pydensecrf.utils as their_utils
+
+    from ssdd_lightning.crf.pydensecrf import densecrf, utils
+
+    def called(
+        crf_module: Any, utils_module: Any, image: np.ndarray, shares: np.ndarray, iterations: int
+    ) -> np.ndarray:
+        """One call, as the field writes it."""
+        labels, height, width = shares.shape
+        crf = crf_module.DenseCRF2D(width, height, labels)
+        crf.setUnaryEnergy(np.ascontiguousarray(utils_module.unary_from_softmax(shares)))
+        crf.addPairwiseGaussian(sxy=3, compat=3)
+        crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.copy(image), compat=10)
+        return np.array(crf.inference(iterations)).reshape(labels, height, width)
+
+    def seconds(*call: Any) -> tuple[float, np.ndarray]:
+        """Processor time and result."""
+        start = time.process_time()
+        result = called(*call)
+        return time.process_time() - start, result
+
+    rows = []
+    for size, classes, iterations in [((112, 112), *p) for p in SMALL[::3]] + [((375, 500), *p) for p in LARGE]:
+        ours, theirs, worst = [], [], 0.0
+        for i, path in enumerate(tqdm(photos, f"drop-in {size} {classes} {iterations}", leave=False)):
+            image, shares = photo(path, size).permute(1, 2, 0).numpy(), scores(classes, *size, i).numpy()
+            called(densecrf, utils, image, shares, 0)
+            pairs = []
+            for _ in range(3):
+                pairs.append(
+                    [seconds(*m, image, shares, iterations) for m in ((densecrf, utils), (their_crf, their_utils))]
+                )
+            ours.append(min(pair[0][0] for pair in pairs))
+            theirs.append(min(pair[1][0] for pair in pairs))
+            worst = max(worst, float(np.abs(pairs[0][0][1] - pairs[0][1][1]).max()))
+        ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+        row = {"size": name(size), "labels": classes, "iterations": iterations, "photos": len(photos)}
+        medians = {"ms": 1e3 * statistics.median(ours), "pydensecrf ms": 1e3 * statistics.median(theirs)}
+        rows.append({**row, **medians, "times faster": ratio, "max difference": worst})
+    return rows
 
 
 def cores(photos: list[Path]) -> list[Row]:

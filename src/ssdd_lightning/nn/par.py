@@ -15,11 +15,12 @@ class PAR(nn.Module):
         dilations: distances of the neighbours in pixels.
 
     Examples:
-        >>> mapping = PAR(iterations=1, dilations=(1,))
-        >>> image = torch.tensor([0, 0, 255], dtype=torch.uint8).expand(1, 3, 1, 3)
-        >>> foreground = torch.tensor([[[0.0, 0.6, 1.0]]])
-        >>> mapping(image, torch.stack((1 - foreground, foreground), dim=1))[:, 1, 0, 1] < 0.6  # drawn to the left
-        tensor([True])
+        >>> import torch
+        >>> mapping = PAR(iterations=3, dilations=(1, 2))
+        >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(1, 3, 1, 6)
+        >>> foreground = torch.tensor([[[0.2, 0.6, 0.1, 0.8, 0.4, 0.9]]])
+        >>> mapping(image, torch.stack((1 - foreground, foreground), dim=1)).argmax(1)
+        tensor([[[0, 0, 0, 1, 1, 1]]])
     """
 
     def __init__(self, iterations: int = 10, dilations: Sequence[int] = DILATIONS) -> None:
