@@ -8,6 +8,7 @@ say so.
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -33,6 +34,7 @@ from ssdd_lightning.storage.masks import read_image
 SMALL = [(classes, iterations) for classes in (2, 3, 5, 21) for iterations in (3, 10)]
 LARGE = [(3, 10), (21, 10)]
 NOT_MEASURED = "not measured"
+DROP_IN = "ssdd_lightning.crf.pydensecrf"
 
 
 def main() -> None:
@@ -168,40 +170,13 @@ def peer(*batch: Any) -> Tensor:
 
 
 def drop_in(photos: list[Path]) -> list[Row]:
-    """The calls of PSA's crf_inference to pydensecrf and to our drop-in, in turns: processor time of one core."""
-    import pydensecrf.densecrf as their_crf
-    import pydensecrf.utils as their_utils
-
-    from ssdd_lightning.crf.pydensecrf import densecrf, utils
-
-    def called(
-        crf_module: Any, utils_module: Any, image: np.ndarray, shares: np.ndarray, iterations: int
-    ) -> np.ndarray:
-        """One call, as the field writes it."""
-        labels, height, width = shares.shape
-        crf = crf_module.DenseCRF2D(width, height, labels)
-        crf.setUnaryEnergy(np.ascontiguousarray(utils_module.unary_from_softmax(shares)))
-        crf.addPairwiseGaussian(sxy=3, compat=3)
-        crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.copy(image), compat=10)
-        return np.array(crf.inference(iterations)).reshape(labels, height, width)
-
-    def seconds(*call: Any) -> tuple[float, np.ndarray]:
-        """Processor time and result."""
-        start = time.process_time()
-        result = called(*call)
-        return time.process_time() - start, result
-
+    """The calls of PSA's crf_inference to our drop-in and to pydensecrf, in turns: processor time on one core."""
     rows = []
     for size, classes, iterations in [((112, 112), *p) for p in SMALL[::3]] + [((375, 500), *p) for p in LARGE]:
         ours, theirs, worst = [], [], 0.0
         for i, path in enumerate(tqdm(photos, f"drop-in {size} {classes} {iterations}", leave=False)):
-            image, shares = photo(path, size).permute(1, 2, 0).numpy(), scores(classes, *size, i).numpy()
-            called(densecrf, utils, image, shares, 0)
-            pairs = []
-            for _ in range(3):
-                pairs.append(
-                    [seconds(*m, image, shares, iterations) for m in ((densecrf, utils), (their_crf, their_utils))]
-                )
+            call = photo(path, size).permute(1, 2, 0).numpy(), scores(classes, *size, i).numpy(), iterations
+            pairs = [[as_psa(package, *call) for package in (DROP_IN, "pydensecrf")] for _ in range(3)]
             ours.append(min(pair[0][0] for pair in pairs))
             theirs.append(min(pair[1][0] for pair in pairs))
             worst = max(worst, float(np.abs(pairs[0][0][1] - pairs[0][1][1]).max()))
@@ -210,6 +185,19 @@ def drop_in(photos: list[Path]) -> list[Row]:
         medians = {"ms": 1e3 * statistics.median(ours), "pydensecrf ms": 1e3 * statistics.median(theirs)}
         rows.append({**row, **medians, "times faster": ratio, "max difference": worst})
     return rows
+
+
+def as_psa(package: str, image: np.ndarray, shares: np.ndarray, iterations: int) -> tuple[float, np.ndarray]:
+    """Processor time and result of the calls."""
+    dcrf, utils = (importlib.import_module(f"{package}.{part}") for part in ("densecrf", "utils"))
+    labels, height, width = shares.shape
+    start = time.process_time()
+    crf = dcrf.DenseCRF2D(width, height, labels)
+    crf.setUnaryEnergy(np.ascontiguousarray(utils.unary_from_softmax(shares)))
+    crf.addPairwiseGaussian(sxy=3, compat=3)
+    crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.ascontiguousarray(image), compat=10)
+    result = np.array(crf.inference(iterations)).reshape(labels, height, width)
+    return time.process_time() - start, result
 
 
 def cores(photos: list[Path]) -> list[Row]:
