@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,17 +70,19 @@ def field(tiny_devkit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         if name not in (voc / "ImageSets" / "Segmentation" / "trainaug.txt").read_text().split():
             continue
         scores = np.stack([np.roll(truth == index, 4, axis=1) * 0.6 + 0.2 for index in (0, *shown)]).astype(np.float32)
-        np.save(tmp_path / "psa/out_aff" / f"{name}.npy", dict(zip((0, *shown), scores, strict=True)))
+        save(tmp_path / "psa/out_aff" / f"{name}.npy", dict(zip((0, *shown), scores, strict=True)))
         keys = torch.tensor(shown) - 1
-        np.save(tmp_path / "irn/result/cam" / f"{name}.npy", {"keys": keys, "high_res": scores[1:]})
-        np.save(
-            tmp_path / "clip_es/output" / f"{name}.npy", {"keys": keys.numpy(), "attn_highres": scores[1:, :, ::-1]}
-        )
+        save(tmp_path / "irn/result/cam" / f"{name}.npy", {"keys": keys, "high_res": scores[1:]})
+        save(tmp_path / "clip_es/output" / f"{name}.npy", {"keys": keys.numpy(), "attn_highres": scores[1:, :, ::-1]})
         write_mask(tmp_path / "weclip/pseudo_labels" / f"{name}.png", np.roll(truth, 3, axis=0))
         write_map(map_path(tmp_path / "masks_k", name), [0, *shown], scores)
-    np.save(tmp_path / "cls_labels.npy", labels)
+    save(tmp_path / "cls_labels.npy", labels)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def save(path: Path, content: Any) -> None:
+    np.save(path, content)
 
 
 def run(text: str) -> None:

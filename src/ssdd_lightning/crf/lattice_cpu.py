@@ -111,9 +111,9 @@ def _normalised(
         return weights, weights
     density = _filtered_ones(points, weights, neighbours, axes) + np.float32(1e-20)
     if normalization == Normalization.NORMALIZE_SYMMETRIC:
-        weights *= (1 / np.sqrt(density))[:, None]
+        weights *= (np.float32(1) / np.sqrt(density))[:, None]
         return weights, weights
-    divided = weights * (1 / density)[:, None]
+    divided: Floats = weights * (np.float32(1) / density)[:, None]
     return (divided, weights) if normalization == Normalization.NORMALIZE_BEFORE else (weights, divided)
 
 

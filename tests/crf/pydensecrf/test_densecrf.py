@@ -195,7 +195,7 @@ def test_is_near_mean_field_with_dense_kernels(normalization: str, kind: str, it
         "after": ours.NORMALIZE_AFTER,
     }[normalization]
     symmetric = np.array([[-2, 0.5, 0.0], [0.5, -1, 0.25], [0.0, 0.25, -1.5]])
-    compat = {"potts": 2.0, "diagonal": np.diag(symmetric), "matrix": symmetric}[kind]
+    compat: Any = {"potts": 2.0, "diagonal": np.diag(symmetric), "matrix": symmetric}[kind]
     weights = {"potts": -2 * np.eye(3), "diagonal": np.diag(np.diag(symmetric)), "matrix": symmetric}[kind]
     crf = ours.DenseCRF2D(WIDTH, HEIGHT, 3)
     crf.setUnaryEnergy(unary)

@@ -6,7 +6,6 @@ Where pydensecrf takes C-ordered float32 only, any array of numbers will do. Res
 import math
 from collections.abc import Sequence
 from enum import IntEnum
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -259,7 +258,8 @@ def _chosen(normalization: int, kernel: int) -> Normalization:
 
 
 def _widths(given: float | Sequence[float], number: int, name: str) -> tuple[float, ...]:
-    widths = (given,) * number if isinstance(given, Real) else tuple(map(float, given))
+    values = np.asarray(given, np.float64)
+    widths: tuple[float, ...] = tuple(values.tolist()) if values.ndim == 1 else (float(values),) * number
     if len(widths) != number or not all(0 < width < math.inf for width in widths):
         raise InputError(f"{name} must be one or {number} finite numbers above 0; found {given!r}.")
     return widths
@@ -274,4 +274,5 @@ def _compatibility(compat: Compatibility, labels: int) -> float | Floats:
         raise InputError(
             f"compat must be a number, {labels} numbers or {labels} x {labels} numbers; found shape {values.shape}."
         )
-    return np.diag(values) if values.ndim == 1 else (values + values.T) / 2
+    pairs: Floats = np.diag(values) if values.ndim == 1 else (values + values.T) / np.float32(2)
+    return pairs
