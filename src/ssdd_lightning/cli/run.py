@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed_split NAME": "split on which seed masks are scored",
         "--retrain": "at the end, train a fresh network on the dynamic model's masks of the training images",
         "--knowledge NAME": "what to refine: activation maps, or their random walk, which needs affinity.yaml",
-        "--advice crf|par|DIR": "what to refine it with: its dense CRF, its pixel-adaptive refinement (also in the dynamic "
-        "stage's steps), or a folder of other masks or score maps",
+        "--advice crf|par|DIR": "what to refine it with: its dense CRF, its pixel-adaptive refinement (also in "
+        "the dynamic stage), or a folder of other masks or score maps",
         "--classifier_weights SOURCE": "weights the classifier starts from (default: the YAML's)",
         "--pictures N": "images to draw",
     }
