@@ -8,6 +8,7 @@ say so.
 """
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -33,6 +34,7 @@ from ssdd_lightning.storage.masks import read_image
 SMALL = [(classes, iterations) for classes in (2, 3, 5, 21) for iterations in (3, 10)]
 LARGE = [(3, 10), (21, 10)]
 NOT_MEASURED = "not measured"
+DROP_IN = "ssdd_lightning.crf.pydensecrf"
 
 
 def main() -> None:
@@ -46,6 +48,7 @@ def main() -> None:
         "machine": machine(len(photos)),
         "agreement": agreement(photos),
         "speed": speed(photos[:: max(len(photos) // options.timed, 1)]),
+        "drop-in": drop_in(photos[:: max(len(photos) // options.timed, 1)]),
         "cores": cores(photos),
         "growth": growth(photos[0]),
         "memory": memory(photos[0]),
@@ -164,6 +167,37 @@ def speed(photos: list[Path]) -> list[Row]:
 def peer(*batch: Any) -> Tensor:
     """The same by pydensecrf."""
     return dense_crf(*batch, backend="pydensecrf")
+
+
+def drop_in(photos: list[Path]) -> list[Row]:
+    """The calls of PSA's crf_inference to our drop-in and to pydensecrf, in turns: processor time on one core."""
+    rows = []
+    for size, classes, iterations in [((112, 112), *p) for p in SMALL[::3]] + [((375, 500), *p) for p in LARGE]:
+        ours, theirs, worst = [], [], 0.0
+        for i, path in enumerate(tqdm(photos, f"drop-in {size} {classes} {iterations}", leave=False)):
+            call = photo(path, size).permute(1, 2, 0).numpy(), scores(classes, *size, i).numpy(), iterations
+            pairs = [[as_psa(package, *call) for package in (DROP_IN, "pydensecrf")] for _ in range(3)]
+            ours.append(min(pair[0][0] for pair in pairs))
+            theirs.append(min(pair[1][0] for pair in pairs))
+            worst = max(worst, float(np.abs(pairs[0][0][1] - pairs[0][1][1]).max()))
+        ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
+        row = {"size": name(size), "labels": classes, "iterations": iterations, "photos": len(photos)}
+        medians = {"ms": 1e3 * statistics.median(ours), "pydensecrf ms": 1e3 * statistics.median(theirs)}
+        rows.append({**row, **medians, "times faster": ratio, "max difference": worst})
+    return rows
+
+
+def as_psa(package: str, image: np.ndarray, shares: np.ndarray, iterations: int) -> tuple[float, np.ndarray]:
+    """Processor time and result of the calls."""
+    dcrf, utils = (importlib.import_module(f"{package}.{part}") for part in ("densecrf", "utils"))
+    labels, height, width = shares.shape
+    start = time.process_time()
+    crf = dcrf.DenseCRF2D(width, height, labels)
+    crf.setUnaryEnergy(np.ascontiguousarray(utils.unary_from_softmax(shares)))
+    crf.addPairwiseGaussian(sxy=3, compat=3)
+    crf.addPairwiseBilateral(sxy=80, srgb=13, rgbim=np.ascontiguousarray(image), compat=10)
+    result = np.array(crf.inference(iterations)).reshape(labels, height, width)
+    return time.process_time() - start, result
 
 
 def cores(photos: list[Path]) -> list[Row]:

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 REFERENCE = {
     "functional": ["functional"],
     "nn": ["nn"],
-    "crf": ["crf"],
+    "crf": ["crf", "crf.pydensecrf.densecrf", "crf.pydensecrf.utils"],
     "data": ["data.voc", "data.coco", "data.folder", "data.splits", "data.augmentation", "data.labels", "data.classes"],
     "stages": ["stages", "stages.values"],
     "metrics": ["metrics.confusion", "metrics.iou", "metrics.boundary", "metrics.background"],

@@ -15,10 +15,13 @@ from PIL import Image
 
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional import pixel_adaptive_refinement
 from ssdd_lightning.nn import ClassificationNetwork
 from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.run import Pipeline, RunOptions
 from ssdd_lightning.storage.lock import locked
+from ssdd_lightning.storage.masks import read_image
+from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
 from tests.helpers.processes import stopped
 from tests.helpers.stages import SMALL_RUN
 
@@ -346,6 +349,50 @@ def test_some_steps_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
         run.go("--until=seeds")
     with pytest.raises(InputError, match="--only goes without --from and --until"):
         run.go("--only=static", "--until=static")
+
+
+def test_the_advice_may_be_pixel_adaptive_refinement(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = plan(run, capsys, "--advice=par")
+    assert "advice" not in found
+    assert found["knowledge"] == "finished"
+    assert found["advice_par"] == "made"
+    assert found["static"] == "made again, because advice_par is made"
+    assert found["dynamic"].startswith("made again, because static")
+    run.go("--advice=par", "--only=advice_par")
+    name = run.names()[0]
+    _, scores = read_map(map_path(run.out / "knowledge", name))
+    image = torch.from_numpy(read_image(run.devkit / "JPEGImages" / f"{name}.jpg")).permute(2, 0, 1)
+    expected = pixel_adaptive_refinement(image[None], torch.from_numpy(scores)[None])[0].numpy()
+    _, refined = read_map(map_path(run.out / "advice_par", name))
+    assert np.abs(refined - expected).max() < 0.005
+    rows = {row["what"]: row["seconds"] for row in json.loads((run.out / "results.json").read_text())}
+    assert rows["advice A"] is not None
+    fit = next(step for step in pipeline_of(run, advice="par").steps if step.name == "dynamic")
+    assert fit.settings()["model"]["init_args"]["refinement"]["advice"] == "par"
+    run.edit("dynamic", refinement={"warm_up": 0.5})
+    fit = next(step for step in pipeline_of(run, advice="par").steps if step.name == "dynamic")
+    assert fit.settings()["model"]["init_args"]["refinement"] == {"warm_up": 0.5, "advice": "par"}
+
+
+def test_the_advice_may_be_a_folder(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    given = run.folder / "given"
+    shutil.copytree(run.out / "advice", given)
+    shutil.rmtree(run.out / "advice")
+    found = plan(run, capsys, f"--advice={given}")
+    assert not {"advice", str(given)} & set(found)
+    assert found["static"] == "finished", "the bytes of the advice are those that it was fitted on"
+    run.go(f"--advice={given}")
+    rows = {row["what"]: row["seconds"] for row in json.loads((run.out / "results.json").read_text())}
+    assert list(rows)[:2] == ["knowledge K", "advice A"]
+    assert rows["advice A"] is None, "nothing says how long somebody else's masks took"
+    assert set(plan(run, capsys, f"--advice={given}").values()) == {"finished"}
+    path = map_path(given, run.names()[0])
+    classes, scores = read_map(path)
+    write_map(path, classes, scores[:, ::-1].copy())
+    found = plan(run, capsys, f"--advice={given}")
+    assert found["static"] == "made again, because data.advice changed"
+    with pytest.raises(InputError, match=r"--advice: expected crf, par or a folder of masks .* found 'psb'"):
+        run.go("--advice=psb")
 
 
 def test_retraining_on_the_masks_of_the_dynamic_model(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

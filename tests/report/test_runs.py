@@ -184,6 +184,19 @@ def test_photos_that_moved_are_asked_for(run: Run) -> None:
     assert found.truth == run.devkit / "SegmentationClass"
 
 
+def test_the_advice_is_what_the_static_stage_learnt_from(run: Run) -> None:
+    run.begin()
+    run.masks("advice_par", "trainaug", 4, "par")
+    run.finish()
+    shutil.rmtree(run.out / "static" / "lightning_logs")
+    run.fit("static", advice="moved/advice_par")
+    found = material(run.out)
+    advice = next(one for one in found.masks if one.title == "advice A")
+    assert advice.folder == run.out / "advice_par"
+    assert advice.seconds is not None
+    assert "par" in [step["command"] for step in found.steps]
+
+
 @pytest.mark.parametrize("given", ["", "from_random_walk"])
 def test_a_run_of_the_random_walk(run: Run, given: str) -> None:
     run.begin()

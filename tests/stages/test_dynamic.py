@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.functional import losses
+from ssdd_lightning.functional import losses, pixel_adaptive_refinement
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
 from ssdd_lightning.stages.values import LabelRefinement, Losses, SubBranch
 from tests.helpers.steps import Build, Reached, Step
@@ -199,6 +199,18 @@ def test_advice_is_the_crf_of_knowledge(build: Build, batch: dict[str, Any]) -> 
     assert knowledge[0, 8, 8] == 1
     assert knowledge.sum() == 1
     assert not advice.any()
+
+
+def test_advice_may_be_pixel_adaptive_refinement(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    module = build(DynamicRefinementModule, refinement=LabelRefinement(advice="par"))
+    labels = torch.tensor([[True, True, False, False]])
+    logits = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    image = torch.randint(0, 256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    _, advice = module.knowledge_and_advice(logits, image, labels)
+    absent = logits.masked_fill(~labels[:, :, None, None], -torch.inf)
+    expected = pixel_adaptive_refinement(image, absent.softmax(1), labels)
+    assert torch.equal(advice, expected[:, :2].argmax(1))
+    assert step(module, batch)[0].isfinite()
 
 
 @pytest.mark.parametrize("alpha", [0.25, 0.5])

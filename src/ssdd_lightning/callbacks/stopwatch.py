@@ -1,4 +1,4 @@
-"""How long the steps of a training wait for data and spend in the dense CRF."""
+"""How long the steps of a training wait for data and spend in the dense CRF, or in PAR in its place."""
 
 import time
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from ssdd_lightning.crf import DenseCRF
+from ssdd_lightning.nn.par import PAR
 
 
 class Stopwatch:
@@ -28,15 +29,15 @@ class Stopwatch:
         self._pairs.clear()
 
     def attach(self, module: nn.Module) -> None:
-        """Measure every dense CRF of a module."""
+        """Measure every mapping function of a module."""
         self.detach()
         for part in module.modules():
-            if isinstance(part, DenseCRF):
+            if isinstance(part, DenseCRF | PAR):
                 self._handles.append(part.register_forward_pre_hook(self._crf_begins))
                 self._handles.append(part.register_forward_hook(self._crf_ends))
 
     def detach(self) -> None:
-        """Measure no CRF any more."""
+        """Measure nothing any more."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -1,6 +1,7 @@
 """`ssdd crf`: refine a folder of score maps with the dense CRF."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 from ssdd_lightning.cli.options import add_options
 from ssdd_lightning.crf.settings import PRESETS, CRFOptions
@@ -15,23 +16,40 @@ WIDTHS = {
 """Options that replace a value of the preset."""
 
 
+FOLDERS = {
+    "--images DIR": "folder of photos <name>.jpg",
+    "--maps DIR": "folder of score maps <name>.map.png",
+    "--out DIR": "folder to write",
+}
+WORK = {
+    "--background_alpha X": "first make the background score (1 - largest class score) ** X (default: keep it)",
+    "--write WHAT": "what to write: score maps, masks or both",
+    "--num_workers N": "processes or threads (default: all cores)",
+    "--device DEVICE": "cpu, cuda, cuda:1, ...",
+}
+"""Options of every mapping function of score maps, before and after its own."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `ssdd crf`."""
     options = {
-        "--images DIR": "folder of photos <name>.jpg",
-        "--maps DIR": "folder of score maps <name>.map.png",
-        "--out DIR": "folder to write",
         "--preset NAME": "published widths and weights",
         **{f"--{option} X": f"{text} (default: the preset's)" for option, text in WIDTHS.items()},
         "--iterations N": "mean-field iterations",
-        "--background_alpha X": "first make the background score (1 - largest class score) ** X (default: keep it)",
-        "--write WHAT": "what to write: score maps, masks or both",
-        "--num_workers N": "processes or threads (default: all cores)",
-        "--device DEVICE": "cpu, cuda, cuda:1, ...",
     }
-    choices = {"preset": sorted(PRESETS), "write": ("maps", "masks", "both")}
-    defaults = {"preset": "psa", "iterations": 10, "write": "maps", "device": "cpu"}
-    add_options(parser, options, ("images", "maps", "out"), choices, **defaults)
+    add_mapping(parser, options, {"preset": sorted(PRESETS)}, preset="psa")
+
+
+def add_mapping(
+    parser: argparse.ArgumentParser,
+    options: Mapping[str, str],
+    choices: Mapping[str, Sequence[str]] | None = None,
+    **defaults: object,
+) -> None:
+    """Declare the options of a mapping function of score maps: those of all, and its own; see `add_options`."""
+    shared = {"iterations": 10, "write": "maps", "device": "cpu"}
+    chosen = {**(choices or {}), "write": ("maps", "masks", "both")}
+    add_options(parser, {**FOLDERS, **options, **WORK}, ("images", "maps", "out"), chosen, **shared, **defaults)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ FILE_COMMANDS = {
     "run": ("ssdd_lightning.cli.run", "run all stages of an experiment folder in order; an interrupted run continues"),
     "segment": ("ssdd_lightning.cli.segment", "segment any photos with a checkpoint, without a dataset"),
     "crf": ("ssdd_lightning.cli.crf", "refine a folder of score maps with the dense CRF"),
+    "par": ("ssdd_lightning.cli.par", "refine a folder of score maps with pixel-adaptive refinement"),
     "merge": ("ssdd_lightning.cli.merge", "merge two folders of masks with their difference maps"),
     "sweep": ("ssdd_lightning.cli.sweep", "score that merge for a grid of biases"),
     "evaluate": ("ssdd_lightning.cli.evaluate", "score a folder of masks against the ground truth"),

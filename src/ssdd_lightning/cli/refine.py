@@ -11,7 +11,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options = {
         "--images DIR": "folder of photos (.jpg, .jpeg, .bmp, .png)",
         "--knowledge DIR": "folder of masks <name>.png or score maps <name>.map.png",
-        "--advice DIR|crf": "second folder of masks or score maps, or crf for the CRF of the knowledge",
+        "--advice crf|par|DIR": "the knowledge's dense CRF or pixel-adaptive refinement, or a folder of other masks or "
+        "score maps",
         "--out DIR": "folder for everything that is written",
         "--labels FILE": "image-level labels (.csv, .json, .npy) (default: the classes that each knowledge mask shows)",
         CLASSES: "file of class names, or their number (default: by the labels or masks)",
@@ -40,14 +41,15 @@ def run(args: argparse.Namespace) -> int:
         The exit status, 0.
     """
     from ssdd_lightning.evaluation.table import scores_table
+    from ssdd_lightning.pipeline.advice import MAPPINGS
     from ssdd_lightning.pipeline.config import parse_settings
-    from ssdd_lightning.pipeline.refine import CRF, RefineOptions, refine
+    from ssdd_lightning.pipeline.refine import RefineOptions, refine
     from ssdd_lightning.pipeline.refine_options import Recipe
 
     given = vars(args)
     given["settings"] = parse_settings(given.pop("set"))
     recipe = Recipe(**{name: given.pop(name) for name in Recipe.__dataclass_fields__})
-    given["advice"] = given["advice"] if given["advice"] == CRF else Path(given["advice"])
+    given["advice"] = given["advice"] if given["advice"] in MAPPINGS else Path(given["advice"])
     card = refine(RefineOptions(**given, recipe=recipe))
     if card is not None:
         print(scores_table(card, "refined"))

@@ -33,10 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed_split NAME": "split on which seed masks are scored",
         "--retrain": "at the end, train a fresh network on the dynamic model's masks of the training images",
         "--knowledge NAME": "what to refine: activation maps, or their random walk, which needs affinity.yaml",
+        "--advice crf|par|DIR": "what to refine it with: its dense CRF, its pixel-adaptive refinement (also in "
+        "the dynamic stage), or a folder of other masks or score maps",
         "--classifier_weights SOURCE": "weights the classifier starts from (default: the YAML's)",
         "--pictures N": "images to draw",
     }
-    add_options(parser, options, (), {"knowledge": sorted(SOURCES)}, seed_split="train", knowledge="cam", pictures=12)
+    defaults = {"seed_split": "train", "knowledge": "cam", "advice": "crf", "pictures": 12}
+    add_options(parser, options, (), {"knowledge": sorted(SOURCES)}, **defaults)
     text = "masks to train plain segmentation networks on (default: seeds)"
     parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=["seeds"], help=text)
     add_repeated(parser, "--set", "KEY=VALUE", "an option for every stage, such as trainer.max_epochs=1")

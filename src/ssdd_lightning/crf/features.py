@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from ssdd_lightning.errors import InputError
 
+Pair = tuple[float, float]
+Triple = tuple[float, float, float]
 _MARGIN = 3  # rounding, the way back to the plane, and the neighbours move a coordinate by one unit each
 
 
@@ -41,39 +43,83 @@ class Features:
         Raises:
             InputError: So many points do not fit in 64 bits.
         """
-        reach = [float(table[-1]) for table in (self.columns, self.rows, *self.palette)]
-        low, strides, apart = [], [], 1
-        for i in range(len(reach)):
-            smallest = math.floor(-i * reach[i - 1] / self.corners) - _MARGIN
-            largest = math.ceil(sum(reach[i:]) / self.corners) + _MARGIN
-            low.append(smallest)
-            strides.append(apart)
-            apart *= largest - smallest + 1
-        if apart * images * self.corners**self.corners >= 2**63:
-            raise InputError(
-                f"the CRF's widths are too small for {images} image(s) of {len(self.columns)} x "
-                f"{len(self.rows)} pixels; use larger widths."
-            )
-        return np.array(low, np.int64), np.array(strides, np.int64), apart
+        reach = np.array([table[-1] for table in (self.columns, self.rows, *self.palette)])
+        return packing(np.zeros_like(reach), reach, images)
+
+    def values(self, colours: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Features of an image's pixels, row by row.
+
+        Args:
+            colours: (d-2) x P, levels of the colour channels.
+
+        Returns:
+            d x P.
+        """
+        height, width = len(self.rows), len(self.columns)
+        colour = [table[channel] for table, channel in zip(self.palette, colours, strict=True)]
+        return np.stack([np.tile(self.columns, height), np.repeat(self.rows, width), *colour])
 
 
-def spatial_features(height: int, width: int, sxy: float) -> Features:
-    """Features of the smoothness kernel: position."""
-    return _features(height, width, sxy, 0, 1.0)
+def packing(
+    lowest: npt.NDArray[np.float32], highest: npt.NDArray[np.float32], images: int = 1
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """How the points that features can reach are packed.
+
+    Args:
+        lowest: d, smallest of each scaled feature, at most 0: the padding of pydensecrf is 0.
+        highest: d, largest, at least 0.
+        images: How many images share the numbers.
+
+    Returns:
+        Smallest q and stride of each of the first d coordinates, and how far two images' sums are apart.
+
+    Raises:
+        InputError: So many points do not fit in 64 bits.
+    """
+    corners = len(highest) + 1
+    low, strides, apart = [], [], 1
+    for i in range(corners - 1):
+        own = (i * float(lowest[i - 1]), i * float(highest[i - 1])) if i else (0.0, 0.0)
+        smallest = math.floor((sum(map(float, lowest[i:])) - own[1]) / corners) - _MARGIN
+        largest = math.ceil((sum(map(float, highest[i:])) - own[0]) / corners) + _MARGIN
+        low.append(smallest)
+        strides.append(apart)
+        apart *= largest - smallest + 1
+    if apart * images * corners**corners >= 2**63:
+        reach = ", ".join(f"{float(value):.3g}" for value in highest - lowest)
+        raise InputError(
+            f"the CRF's widths are too small: the {corners - 1} features of {images} image(s) reach {reach} on the "
+            "lattice's scale, and its points do not fit in 64 bits; use larger widths or fewer features."
+        )
+    return np.array(low, np.int64), np.array(strides, np.int64), apart
 
 
-def bilateral_features(height: int, width: int, sxy: float, srgb: float) -> Features:
-    """Features of the appearance kernel: position and colour."""
-    return _features(height, width, sxy, 3, srgb)
+def scaled(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Features on the lattice's scale; d x P, any d."""
+    return features * np.array(_scales(len(features)), np.float32)[:, None]
 
 
-def _features(height: int, width: int, sxy: float, channels: int, srgb: float) -> Features:
-    dimensions = 2 + channels
-    spread = np.float32(math.sqrt(2 / 3) * (dimensions + 1))
-    scales = [np.float32(float(spread) / math.sqrt((i + 1) * (i + 2))) for i in range(dimensions)]
-    levels = np.arange(256, dtype=np.float32) / np.float32(srgb)
+def spatial_features(height: int, width: int, sxy: Pair) -> Features:
+    """Features of the smoothness kernel: position, its widths along x and y in pixels."""
+    return _features(height, width, sxy, ())
+
+
+def bilateral_features(height: int, width: int, sxy: Pair, srgb: Triple) -> Features:
+    """Features of the appearance kernel: position and colour, its widths in grey values."""
+    return _features(height, width, sxy, srgb)
+
+
+def _features(height: int, width: int, sxy: Pair, srgb: tuple[float, ...]) -> Features:
+    across, down, *colour = _scales(2 + len(srgb))
+    levels = np.arange(256, dtype=np.float32)
+    palette = [levels / np.float32(own) * scale for own, scale in zip(srgb, colour, strict=True)]
     return Features(
-        np.arange(width, dtype=np.float32) / np.float32(sxy) * scales[0],
-        np.arange(height, dtype=np.float32) / np.float32(sxy) * scales[1],
-        np.array([levels * scale for scale in scales[2:]], np.float32).reshape(channels, 256),
+        np.arange(width, dtype=np.float32) / np.float32(sxy[0]) * across,
+        np.arange(height, dtype=np.float32) / np.float32(sxy[1]) * down,
+        np.array(palette, np.float32).reshape(len(srgb), 256),
     )
+
+
+def _scales(dimensions: int) -> list[np.float32]:
+    spread = np.float32(math.sqrt(2 / 3) * (dimensions + 1))
+    return [np.float32(float(spread) / math.sqrt((i + 1) * (i + 2))) for i in range(dimensions)]

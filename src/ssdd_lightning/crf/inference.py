@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssdd_lightning.crf.lattice import refine_lattice
-from ssdd_lightning.crf.pydensecrf import refine_pydensecrf
+from ssdd_lightning.crf.pydensecrf_backend import refine_pydensecrf
 from ssdd_lightning.crf.settings import CRFOptions, CRFSettings
 from ssdd_lightning.errors import InputError
 

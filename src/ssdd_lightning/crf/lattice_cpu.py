@@ -6,11 +6,13 @@ finds its simplex, and only a new simplex looks up its d+1 points.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
 
-from ssdd_lightning.crf.features import Features, bilateral_features, spatial_features
+from ssdd_lightning.crf.cache import BoundedCache
+from ssdd_lightning.crf.features import Pair, Triple, bilateral_features, packing, scaled, spatial_features
 from ssdd_lightning.crf.jit import compiled, inlined
 from ssdd_lightning.crf.simplex import LANES, enclose, point_keys, simplex_key
 
@@ -22,83 +24,119 @@ _u = np.uint64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
+class Normalization(IntEnum):
+    """Where a filtered value is divided by the filtered ones, under the names and numbers of pydensecrf."""
+
+    NO_NORMALIZATION = 0
+    NORMALIZE_BEFORE = 1
+    NORMALIZE_AFTER = 2
+    NORMALIZE_SYMMETRIC = 3
+
+
 @dataclass(frozen=True)
 class CPULattice:
     """The lattice under P pixels, d+1 points around each.
 
     Args:
         points: P x (d+1), number of each point, 0..M-1.
-        weights: P x (d+1), barycentric weights times the pixel's symmetric normalisation.
+        splat_weights: P x (d+1), barycentric weights times the part of the normalisation before the blur.
+        slice_weights: P x (d+1), the same with the part after it; symmetric: the same array.
         neighbours: (d+1) x M x 2, both neighbours along each axis; M where there is none.
     """
 
     points: Indices
-    weights: Floats
+    splat_weights: Floats
+    slice_weights: Floats
     neighbours: Indices
 
     @property
     def nbytes(self) -> int:
         """Memory held."""
-        return self.points.nbytes + self.weights.nbytes + self.neighbours.nbytes
+        parts = (self.points, self.splat_weights, self.slice_weights, self.neighbours)
+        return sum({id(part): part.nbytes for part in parts}.values())
 
 
-def spatial_lattice(height: int, width: int, sxy: float) -> CPULattice:
-    """Lattice of the smoothness kernel; depends on the image's size alone."""
-    return _lattice(np.zeros((0, height * width), np.uint8), spatial_features(height, width, sxy))
+_spatial_lattices: BoundedCache[CPULattice] = BoundedCache(64 * 2**20)
 
 
-def bilateral_lattice(image: npt.NDArray[np.uint8], sxy: float, srgb: float) -> CPULattice:
+def spatial_lattice(
+    height: int, width: int, sxy: Pair, normalization: Normalization = Normalization.NORMALIZE_SYMMETRIC
+) -> CPULattice:
+    """Lattice of the smoothness kernel; depends on the image's size alone, so it is kept."""
+
+    def make() -> CPULattice:
+        features = spatial_features(height, width, sxy)
+        low, strides, _ = features.packing()
+        return _lattice(features.values(np.zeros((0, height * width), np.uint8)), low, strides, normalization)
+
+    return _spatial_lattices.get((height, width, sxy, normalization), make)
+
+
+def bilateral_lattice(
+    image: npt.NDArray[np.uint8],
+    sxy: Pair,
+    srgb: Triple,
+    normalization: Normalization = Normalization.NORMALIZE_SYMMETRIC,
+) -> CPULattice:
     """Lattice of the appearance kernel of a 3 x H x W image."""
     _, height, width = image.shape
-    return _lattice(image.reshape(3, -1), bilateral_features(height, width, sxy, srgb))
-
-
-def _lattice(colours: npt.NDArray[np.uint8], features: Features) -> CPULattice:
+    features = bilateral_features(height, width, sxy, srgb)
     low, strides, _ = features.packing()
-    axes, zeros = (0,) * features.corners, (np.float32(0),) * LANES
-    tables = (features.columns, features.rows, features.palette)
-    simplices, weights = _enclose_all(colours, *tables, low, strides, axes, zeros)
+    return _lattice(features.values(image.reshape(3, -1)), low, strides, normalization)
+
+
+def point_lattice(features: Floats, normalization: Normalization) -> CPULattice:
+    """Lattice of any features: d x P, each already divided by its width."""
+    values = scaled(features)
+    low, strides, _ = packing(values.min(1).clip(max=0), values.max(1).clip(min=0))
+    return _lattice(values, low, strides, normalization)
+
+
+def _lattice(values: Floats, low: Keys, strides: Keys, normalization: Normalization) -> CPULattice:
+    """Lattice of scaled features, d x P."""
+    axes, zeros = (0,) * (len(values) + 1), (np.float32(0),) * LANES
+    simplices, weights = _enclose_all(values, low, strides, axes, zeros)
     simplex_of, distinct, _, _ = _numbered(simplices)
-    point_of, keys, slots, values = _numbered(_point_keys(distinct, strides, axes))
-    neighbours = _link(keys, slots, values, strides, axes)
+    point_of, keys, slots, numbers = _numbered(_point_keys(distinct, strides, axes))
+    neighbours = _link(keys, slots, numbers, strides, axes)
     points = _around(simplex_of, point_of, len(weights), axes)
-    _normalise(points, weights, neighbours, axes)
-    return CPULattice(points, weights, neighbours)
+    return CPULattice(points, *_normalised(points, weights, neighbours, axes, normalization), neighbours)
+
+
+def _normalised(
+    points: Indices, weights: Floats, neighbours: Indices, axes: tuple[int, ...], normalization: Normalization
+) -> tuple[Floats, Floats]:
+    """The weights before and after the blur."""
+    if normalization == Normalization.NO_NORMALIZATION:
+        return weights, weights
+    density = _filtered_ones(points, weights, neighbours, axes) + np.float32(1e-20)
+    if normalization == Normalization.NORMALIZE_SYMMETRIC:
+        weights *= (np.float32(1) / np.sqrt(density))[:, None]
+        return weights, weights
+    divided: Floats = weights * (np.float32(1) / density)[:, None]
+    return (divided, weights) if normalization == Normalization.NORMALIZE_BEFORE else (weights, divided)
 
 
 @compiled
 def _enclose_all(
-    colours: npt.NDArray[np.uint8],
-    columns: Floats,
-    rows: Floats,
-    palette: Floats,
-    low: Keys,
-    strides: Keys,
-    axes: tuple[int, ...],
-    zeros: tuple[np.float32, ...],
+    values: Floats, low: Keys, strides: Keys, axes: tuple[int, ...], zeros: tuple[np.float32, ...]
 ) -> tuple[Keys, Floats]:
     """Every pixel's simplex as a key, and its barycentric weights.
 
     Pydensecrf pads to four pixels with zero features, and the points around them conduct the blur: the keys
     go on to that length, the weights do not.
     """
-    corners, pixels, lanes = len(axes), colours.shape[1], len(zeros)
+    corners, pixels, lanes = len(axes), values.shape[1], len(zeros)
     keys = np.empty(pixels + -pixels % 4, np.int64)
     weights = np.empty((pixels, corners), np.float32)
     features, elevated = np.zeros(corners * lanes, np.float32), np.zeros(corners * lanes, np.float32)
     nearest, rank = np.zeros(corners * lanes, np.float32), np.zeros(corners * lanes, np.float32)
-    parts, x, y = np.zeros(corners * lanes, np.float32), 0, 0
+    parts = np.zeros(corners * lanes, np.float32)
     for start in range(0, len(keys), lanes):
-        for lane in range(lanes):
-            inside = start + lane < pixels
-            features[lane] = columns[x] if inside else np.float32(0)
-            features[lanes + lane] = rows[y] if inside else np.float32(0)
-            for channel in range(corners - 3):
-                level = palette[channel, colours[channel, start + lane]] if inside else np.float32(0)
-                features[(2 + channel) * lanes + lane] = level
-            x += 1
-            if x == len(columns):
-                x, y = 0, min(y + 1, len(rows) - 1)
+        for axis in range(corners - 1):
+            for lane in range(lanes):
+                inside = start + lane < pixels
+                features[axis * lanes + lane] = values[axis, start + lane] if inside else np.float32(0)
         enclose(features, elevated, nearest, rank, parts, axes, zeros)
         for lane in range(min(lanes, len(keys) - start)):
             keys[start + lane] = simplex_key(nearest, rank, lane, low, strides, axes, zeros)
@@ -203,8 +241,8 @@ def _around(simplex_of: Indices, point_of: Indices, pixels: int, axes: tuple[int
 
 
 @compiled
-def _normalise(points: Indices, weights: Floats, neighbours: Indices, axes: tuple[int, ...]) -> None:
-    """Multiply the weights by 1/sqrt of the filtered ones."""
+def _filtered_ones(points: Indices, weights: Floats, neighbours: Indices, axes: tuple[int, ...]) -> Floats:
+    """What the plain filter makes of ones; P."""
     pixels, corners, size = len(points), len(axes), neighbours.shape[1]
     grid, blurred = np.zeros(size + 1, np.float32), np.zeros(size + 1, np.float32)
     for pixel in range(pixels):
@@ -216,10 +254,9 @@ def _normalise(points: Indices, weights: Floats, neighbours: Indices, axes: tupl
             blurred[point] = grid[point] + np.float32(0.5) * around
         grid, blurred = blurred, grid
     scale = np.float32(1 / (1 + 2.0 ** (1 - corners)))
+    density = np.zeros(pixels, np.float32)
     for pixel in range(pixels):
-        total = np.float32(0)
         for corner in range(corners):
-            total += weights[pixel, corner] * grid[points[pixel, corner]]
-        norm = np.float32(1) / np.sqrt(total * scale + np.float32(1e-20))
-        for corner in range(corners):
-            weights[pixel, corner] *= norm
+            density[pixel] += weights[pixel, corner] * grid[points[pixel, corner]]
+        density[pixel] *= scale
+    return density

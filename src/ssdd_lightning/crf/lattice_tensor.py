@@ -78,13 +78,14 @@ def _cached_spatial_lattice(height: int, width: int, sxy: float, device: torch.d
 
 
 def _spatial_lattice(height: int, width: int, sxy: float, device: torch.device) -> Lattice:
-    features = spatial_features(height, width, sxy)
+    features = spatial_features(height, width, (sxy, sxy))
     return _build([_pixel_features(features, height, width, None, device)], features)
 
 
 def _bilateral_lattice(images: list[Tensor], settings: CRFSettings) -> Lattice:
     height, width = (max(image.shape[axis] for image in images) for axis in (1, 2))
-    features = bilateral_features(height, width, settings.bilateral_sxy, settings.bilateral_srgb)
+    sxy, srgb = settings.bilateral_sxy, settings.bilateral_srgb
+    features = bilateral_features(height, width, (sxy, sxy), (srgb, srgb, srgb))
     pixels = [_pixel_features(features, i.shape[1], i.shape[2], i, i.device) for i in images]
     return _build(pixels, features)
 

@@ -10,6 +10,7 @@ from ssdd_lightning.functional.affinity import (
 )
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
 from ssdd_lightning.functional.losses import difference_loss, difference_losses, segmentation_loss
+from ssdd_lightning.functional.par import pixel_adaptive_refinement
 from ssdd_lightning.functional.random_walk import random_walk
 from ssdd_lightning.functional.refinement import (
     MergeBiases,
@@ -38,6 +39,7 @@ __all__ = [
     "normalize_cam",
     "pair_affinity",
     "pair_labels",
+    "pixel_adaptive_refinement",
     "present_argmax",
     "random_walk",
     "segmentation_loss",

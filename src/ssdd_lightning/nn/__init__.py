@@ -4,10 +4,12 @@ from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.ddnet import DDNet
+from ssdd_lightning.nn.par import PAR
 from ssdd_lightning.nn.segmentation import SegmentationNetwork, SegmentationOutput
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput
 
 __all__ = [
+    "PAR",
     "SSDD",
     "AffinityNet",
     "Backbone",

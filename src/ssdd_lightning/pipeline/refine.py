@@ -17,8 +17,8 @@ from ssdd_lightning.data.labels import Labels, read_label_file, table_of_labels
 from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.evaluation.folder import evaluate_folders
 from ssdd_lightning.evaluation.scorecard import Scorecard
+from ssdd_lightning.pipeline.advice import MAPPINGS, make_advice
 from ssdd_lightning.pipeline.config import StageConfig
-from ssdd_lightning.pipeline.crf_advice import make_advice
 from ssdd_lightning.pipeline.lightning import build_stage, run_stage
 from ssdd_lightning.pipeline.pairs import complete_names, guide_names, shown_labels
 from ssdd_lightning.pipeline.refine_options import Recipe, default_crop, stage_config
@@ -30,8 +30,6 @@ from ssdd_lightning.storage.score_maps import mask_path
 from ssdd_lightning.storage.threads import with_bar
 from ssdd_lightning.weights.backbone import load_backbone_weights
 
-CRF = "crf"
-
 
 @dataclass(frozen=True)
 class RefineOptions:
@@ -40,7 +38,8 @@ class RefineOptions:
     Args:
         images: Folder of photos.
         knowledge: Folder of masks `<name>.png` or maps `<name>.map.png`.
-        advice: A folder like `knowledge`, from another source, or "crf": the dense CRF of the knowledge.
+        advice: A folder like `knowledge`, from another source, or the mapping function that makes it of the knowledge,
+            of `MAPPINGS`.
         out: Folder for everything that is written.
         labels: File of image-level labels; None takes the classes that each knowledge mask shows.
         classes: File of class names or their number; None takes them from the labels, see `table_of_labels`.
@@ -65,9 +64,9 @@ class RefineOptions:
 def refine(options: RefineOptions) -> Scorecard | None:
     """Train a static stage on knowledge and advice, then merge them.
 
-    Writes `refined/<name>.png` (merged masks), `refined/d_knowledge` and `refined/d_advice` (difference maps), for
-    "crf" also `advice`, and with truth `scores.json`, all under `out`. A second call continues where the first one
-    stopped, and redoes what depends on changed inputs; see `ssdd_lightning.storage.ledger`.
+    Writes `refined/<name>.png` (merged masks), `refined/d_knowledge` and `refined/d_advice` (difference maps), with a
+    mapping function also `advice`, and with truth `scores.json`, all under `out`. A second call continues where the
+    first one stopped, and redoes what depends on changed inputs; see `ssdd_lightning.storage.ledger`.
 
     Returns:
         Scores of the merged masks beside knowledge, advice and oracle; None without truth.
@@ -84,7 +83,7 @@ def refine(options: RefineOptions) -> Scorecard | None:
         job.check_network()
         if options.truth is not None:
             job.check_truth(options.truth)
-        if options.advice == CRF:
+        if options.advice in MAPPINGS:
             job.make_advice()
         job.check()
         run_stage("fit", job.config)
@@ -104,7 +103,7 @@ class _Refinement:
     def __init__(self, options: RefineOptions) -> None:
         self.options = options
         self.out = options.out
-        self.advice = options.out / "advice" if options.advice == CRF else Path(options.advice)
+        self.advice = options.out / "advice" if options.advice in MAPPINGS else Path(options.advice)
         self.refined = options.out / "refined"
         self.checkpoint = options.out / "static" / "checkpoints" / "last.ckpt"
         self.images = find_images(options.images)
@@ -152,9 +151,10 @@ class _Refinement:
         write_text(self.out / "classes.json", json.dumps(dict(enumerate(self.table.names))))
 
     def make_advice(self) -> None:
-        """Make the advice: the dense CRF of the knowledge."""
+        """Make the advice of the knowledge."""
         options = self.options
-        make_advice(options.images, options.knowledge, self.labels, self.advice, _device(options.device))
+        device = _device(options.device)
+        make_advice(str(options.advice), options.images, options.knowledge, self.labels, self.advice, device)
 
     def check(self) -> None:
         """Read everything once, so that no bad file stops the training halfway."""
@@ -225,7 +225,7 @@ class _Refinement:
         """The dataset's classes, and the labels of the images that are complete."""
         options = self.options
         parts: dict[str, Any] = {"image": self.images, "knowledge": guide_names(options.knowledge, "knowledge")}
-        if options.advice != CRF:
+        if options.advice not in MAPPINGS:
             parts["advice"] = guide_names(self.advice, "advice")
         guides = [part for part in parts if part != "image"]
         if options.labels is None:

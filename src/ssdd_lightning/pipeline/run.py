@@ -17,7 +17,7 @@ from ssdd_lightning.pipeline.experiments import experiment_folder
 from ssdd_lightning.pipeline.photos import GivenData, find_photos
 from ssdd_lightning.pipeline.results import Scores, results_table, write_picture
 from ssdd_lightning.pipeline.status import Status
-from ssdd_lightning.pipeline.steps import Command, CRFStep, StageStep, Step
+from ssdd_lightning.pipeline.steps import Command, CRFStep, PARStep, StageStep, Step
 from ssdd_lightning.pipeline.whole import run_ledger, sources_of
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.ledger import Ledger
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SEEDS = "static/predictions"
 SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
 """What can be refined: activation maps or their random walk; where a run keeps them and their CRF."""
+PAR = "par"
+ADVICES = ("crf", PAR)
+"""Mapping functions that can make the advice; anything else is a folder of masks or score maps."""
 GUIDES = ("data.knowledge", "data.advice", "data.maps")
 """Settings that name the folder of an earlier step."""
 STARTS = ("model.init_args.backbone_weights", "model.init_args.static_checkpoint")
@@ -83,6 +86,7 @@ class RunOptions:
         baselines: Masks to train plain segmentation networks on, of `BASELINES`.
         retrain: Also train a fresh network on the masks that the dynamic model makes of the training images.
         knowledge: What is refined, of `SOURCES`.
+        advice: What makes the advice of it, of `ADVICES`, here and in the dynamic stage; or a folder that holds it.
         classifier_weights: Weights the classifier starts from, "null" for none; None goes by the YAML.
         pictures: How many images to draw.
         settings: Settings of every stage, {"trainer.max_epochs": 1}.
@@ -97,6 +101,7 @@ class RunOptions:
     baselines: tuple[str, ...] = ("seeds",)
     retrain: bool = False
     knowledge: str = "cam"
+    advice: str = "crf"
     classifier_weights: str | None = None
     pictures: int = 12
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -210,7 +215,13 @@ class Pipeline:
         self.dataset = str(config.get("dataset") or "voc")
         self.photos = find_photos(config["data"], self.dataset, options.data)
         self.refined = out if options.knowledge == "cam" else out / f"from_{options.knowledge}"
-        self.knowledge, self.advice = (out / folder for folder in SOURCES[options.knowledge])
+        self.knowledge, by_crf = (out / folder for folder in SOURCES[options.knowledge])
+        by_par = out / f"{by_crf.name.removesuffix('_crf')}_{PAR}"
+        self.advice = {"crf": by_crf, PAR: by_par}.get(options.advice, Path(options.advice))
+        if options.advice not in ADVICES and not self.advice.is_dir():
+            raise InputError(
+                f"--advice: expected {', '.join(ADVICES)} or a folder of masks or score maps, found {options.advice!r}."
+            )
         self.seeds = self.refined / SEEDS
         names = [step.name for step in self.steps]
         chosen = options.chosen
@@ -245,15 +256,19 @@ class Pipeline:
         steps: list[Step] = [
             self.fit("classification", out, start),
             self.predict("classification", out, cam),
-            self.crf(cam, cam_crf),
         ]
-        if self.options.knowledge == "random_walk":
+        walks = self.options.knowledge == "random_walk"
+        if walks or self.options.advice == "crf":
+            steps += [self.crf(cam, cam_crf)]
+        if walks:
             walked, walked_crf = (out / folder for folder in SOURCES["random_walk"])
             low, high = out / "affinity" / "low", out / "affinity" / "high"
             guides = {"data.knowledge": str(low), "data.advice": str(high), "data.maps": str(cam)}
             steps += [self.crf(cam, low, 4.0), self.crf(cam, high, 32.0)]
             steps += [self.fit("affinity", out, guides), self.predict("affinity", out, walked, guides)]
-            steps += [self.crf(walked, walked_crf)]
+            steps += [self.crf(walked, walked_crf)] if self.options.advice == "crf" else []
+        if self.options.advice == PAR:
+            steps += [self.par(self.knowledge, self.advice)]
         guides = {"data.knowledge": str(self.knowledge), "data.advice": str(self.advice)}
         steps += [self.fit("static", refined, guides), self.predict("static", refined, self.seeds, guides)]
         masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.seeds}
@@ -261,7 +276,9 @@ class Pipeline:
             name = f"baseline_{source}"
             steps += [self.fit("baseline", refined, {"data.knowledge": str(masks[source])}, name)]
             steps += self.test("baseline", refined, name)
-        steps += [self.fit("dynamic", refined, {"data.knowledge": str(self.seeds)}), *self.test("dynamic", refined)]
+        in_training = {"model.init_args.refinement.advice": PAR} if self.options.advice == PAR else {}
+        guides = {"data.knowledge": str(self.seeds), **in_training}
+        steps += [self.fit("dynamic", refined, guides), *self.test("dynamic", refined)]
         if self.options.retrain or self.photos.truth is None:
             everything = {"data.splits.predict": None} if self.photos.own else {}
             made = refined / "dynamic" / "masks"
@@ -302,6 +319,10 @@ class Pipeline:
         chosen = self.content("static")["model"].get("init_args", {}).get("crf") or {}
         images = self.photos.images
         return CRFStep(self._name(out), out, (self._name(maps),), images, maps, chosen, background_alpha)
+
+    def par(self, maps: Path, out: Path) -> Step:
+        """Pass score maps through pixel-adaptive refinement at image size."""
+        return PARStep(self._name(out), out, (self._name(maps),), self.photos.images, maps)
 
     def _step(self, command: Command, stage: str, root: Path, folder: Path, settings: Mapping[str, Any]) -> Step:
         options = self.options
@@ -377,7 +398,9 @@ class Pipeline:
         """
         if self.photos.truth is None:
             return []
-        refined = {self.advice: self.knowledge, self.out / SOURCES["cam"][1]: self.out / SOURCES["cam"][0]}
+        cam, cam_crf = (self.out / folder for folder in SOURCES["cam"])
+        last = self.advice if self.options.advice in ADVICES else self.knowledge
+        refined = {cam_crf: (cam, cam_crf), last: (self.knowledge, self.advice)}
         scores = Scores(self.photos.truth, dict(enumerate(self.table.names)))
         tested = step.folder.parent
         if step.command == "test":
@@ -393,12 +416,13 @@ class Pipeline:
         if step.folder == self.seeds:
             card, took = scores.card(self.seeds, names), self._seconds(self.refined / "static") + step.seconds
             return [scores.row("static refinement m_D0", shown, card, took)]
-        maps = refined[step.folder]
-        card = scores.card(maps, names, step.folder)
-        own = step.folder == self.advice
+        maps, advice = refined[step.folder]
+        card = scores.card(maps, names, advice)
+        own = advice == self.advice
         rows = [scores.row("knowledge K" if own else "activation maps", shown, card, self._seconds(maps))]
         what = "advice A" if own else "CRF of activation maps"
-        rows += [scores.row(what, shown, card.companions["advice"], step.seconds)]
+        took_advice = step.seconds if step.folder == advice else None
+        rows += [scores.row(what, shown, card.companions["advice"], took_advice)]
         rows += [scores.row("oracle merge of K and A", shown, card.companions["oracle"], None)] if own else []
         return rows
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 
@@ -15,6 +15,9 @@ from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.ledger import Ledger
+
+if TYPE_CHECKING:
+    from ssdd_lightning.folders.maps import MapsJob
 
 Command = Literal["fit", "predict", "test"]
 
@@ -130,8 +133,8 @@ class StageStep(Step):
 
 
 @dataclass(frozen=True)
-class CRFStep(Step):
-    """A folder of score maps through the dense CRF.
+class MapsStep(Step):
+    """A folder of score maps through a mapping function.
 
     Args:
         name: See `Step`.
@@ -139,32 +142,62 @@ class CRFStep(Step):
         needs: See `Step`.
         images: Folder of photos.
         maps: Folder of score maps.
-        crf: Preset, and values that override it.
-        background_alpha: Recompute the background's scores with this power; None keeps them.
     """
 
     images: Path
     maps: Path
-    crf: Mapping[str, Any]
-    background_alpha: float | None = None
-    command: ClassVar[str] = "crf"
 
     def run(self, keep: bool = False) -> None:
         """Refine the folder."""
-        self._job().run(keep=keep)
+        self.job().run(keep=keep)
 
     def ledger(self) -> Ledger:
         """See `Step`."""
-        return self._job().ledger()
+        return self.job().ledger()
+
+    @abstractmethod
+    def job(self) -> "MapsJob":
+        """The work to do; building it loads torch."""
+
+
+@dataclass(frozen=True)
+class CRFStep(MapsStep):
+    """A folder of score maps through the dense CRF.
+
+    Args:
+        crf: Preset, and values that override it; the other arguments are those of `MapsStep`.
+        background_alpha: Recompute the background's scores with this power; None keeps them.
+    """
+
+    crf: Mapping[str, Any]
+    background_alpha: float | None = None
+    command: ClassVar[str] = "crf"
 
     def settings(self) -> dict[str, Any]:
         """See `Step`."""
         return {"crf": dict(self.crf), "background_alpha": self.background_alpha}
 
-    def _job(self) -> Any:  # noqa: ANN401 - imported late: it loads torch
+    def job(self) -> "MapsJob":
+        """See `MapsStep`."""
         from ssdd_lightning.crf.settings import CRFOptions
         from ssdd_lightning.folders.crf import CRFJob
 
-        return CRFJob(
-            self.images, self.maps, self.folder, CRFOptions(**self.crf), background_alpha=self.background_alpha
-        )
+        crf = CRFOptions(**self.crf)
+        return CRFJob(self.images, self.maps, self.folder, crf=crf, background_alpha=self.background_alpha)
+
+
+@dataclass(frozen=True)
+class PARStep(MapsStep):
+    """A folder of score maps through pixel-adaptive refinement; arguments as those of `MapsStep`."""
+
+    command: ClassVar[str] = "par"
+
+    def settings(self) -> dict[str, Any]:
+        """See `Step`."""
+        return {}
+
+    def job(self) -> "MapsJob":
+        """See `MapsStep`."""
+        from ssdd_lightning.folders.par import PARJob
+
+        return PARJob(self.images, self.maps, self.folder)

@@ -12,6 +12,7 @@ from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 from ssdd_lightning.storage.ledger import WRITTEN, Item, Ledger, Recipe
 from ssdd_lightning.storage.score_maps import SUFFIX
 
+GUIDES = ("knowledge", "advice", "maps")
 PHASES = tuple(field.name for field in fields(Splits))
 
 
@@ -52,6 +53,7 @@ def sources_of(steps: Iterable[Step], photos: Photos) -> list[Path]:
     """
     steps = list(steps)
     made = {step.folder / "checkpoints" for step in steps}
+    folders = {step.folder for step in steps}
     found: list[Path] = []
     seen: set[tuple[str, ...]] = set()
     for step in steps:
@@ -60,6 +62,8 @@ def sources_of(steps: Iterable[Step], photos: Photos) -> list[Path]:
         named = [data.get("labels"), arguments.get("backbone_weights"), arguments.get("static_checkpoint")]
         paths = [Path(value) for value in named if isinstance(value, str)]
         found += [path for path in paths if path.parent not in made]
+        given = {Path(data[guide]) for guide in GUIDES if data.get(guide)} - folders
+        found += [path for folder in sorted(given) for path in sorted(folder.glob("*.png"))]
         for split in [photos.split(data, phase) for phase in PHASES] if "data" in content else []:
             key = (split, str(data.get("truth")), str(data.get("class_names")))
             found += photos.files(data, split) if key not in seen else []

@@ -12,7 +12,7 @@ from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import VOC_CLASSES, class_table
 from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.pipeline.photos import Photos, find_photos, split_of
-from ssdd_lightning.pipeline.run import BASELINES, MODELS, RETRAIN, SEEDS, SOURCES, split_title
+from ssdd_lightning.pipeline.run import ADVICES, BASELINES, MODELS, RETRAIN, SEEDS, SOURCES, split_title
 from ssdd_lightning.report.curves import Curve, read_curves
 from ssdd_lightning.report.material import (
     ADVICE,
@@ -26,7 +26,7 @@ from ssdd_lightning.report.material import (
 )
 from ssdd_lightning.storage.ledger import read_entry
 
-COMMANDS = ("fit", "predict", "crf", "test")
+COMMANDS = ("fit", "predict", *ADVICES, "test")
 """Commands whose entries in the ledger are the steps of a run."""
 _DEEPEST = 4
 _FROM = "from_"
@@ -109,19 +109,20 @@ class _Run:
 
     def _run_masks(self) -> list[Masks]:
         """The rows of `ssdd run`'s table, in its order."""
-        knowledge, advice = (self.home / name for name in SOURCES[self.source])
+        knowledge, by_crf = (self.home / name for name in SOURCES[self.source])
+        advice = self.chosen_advice or by_crf
         seeds = self.refined_home / SEEDS
         listed = self.split_names(self.seed_split)
         split = split_title(self.seed_split)
         rows = [
             Masks(KNOWLEDGE, "knowledge K", knowledge, split, listed, self.seconds(knowledge, "predict")),
-            Masks(ADVICE, "advice A", advice, split, listed, self.seconds(advice, "crf")),
+            Masks(ADVICE, "advice A", advice, split, listed, self._mapped(advice)),
             Masks(REFINED, "static refinement m_D0", seeds, split, listed, self._trained(seeds, seeds.parent)),
         ]
         if self.source != "cam":
             maps, refined = (self.home / name for name in SOURCES["cam"])
             rows.append(Masks("maps", "activation maps", maps, split, listed, self.seconds(maps, "predict")))
-            rows.append(Masks("crf", "CRF of activation maps", refined, split, listed, self.seconds(refined, "crf")))
+            rows.append(Masks("crf", "CRF of activation maps", refined, split, listed, self._mapped(refined)))
         keys = [*(f"baseline_{name}" for name in reversed(BASELINES)), "dynamic", RETRAIN]
         for key in keys:
             home, split = self.refined_home / key, self.test_split
@@ -138,7 +139,7 @@ class _Run:
         knowledge, refined = self.data.get("knowledge"), self.folder / "refined"
         advice = self.options.advice or Path(str(self.data.get("advice")))
         rows = [] if knowledge is None else [Masks(KNOWLEDGE, "knowledge K", self.options.knowledge or Path(knowledge))]
-        rows.append(Masks(ADVICE, "advice A", advice, seconds=self.seconds(advice, "crf")))
+        rows.append(Masks(ADVICE, "advice A", advice, seconds=self._mapped(advice)))
         rows.append(Masks(REFINED, "refined", refined, seconds=self._trained(refined, self.folder / "static")))
         return rows
 
@@ -146,6 +147,21 @@ class _Run:
         """How long a step took; None where the ledger does not know."""
         entry = self.entries.get(folder / f"{command}.json")
         return None if entry is None else float(entry["seconds"])
+
+    def _mapped(self, folder: Path) -> float | None:
+        """How long the mapping function took that filled a folder last."""
+        made = [path for path in self.entries if path.parent == folder and path.stem in ADVICES]
+        return self.seconds(folder, made[-1].stem) if made else None
+
+    @cached_property
+    def chosen_advice(self) -> Path | None:
+        """The advice that the static stage learnt from; None where nothing says it or it is gone."""
+        static = self.refined_home / "static"
+        configs = _files(static, ("config.yaml",)) if static.is_dir() else ()
+        newest = max(configs, key=lambda path: path.stat().st_mtime_ns, default=None)
+        named = (_yaml(newest).get("data") or {}).get("advice") if newest else None
+        places = [] if named is None else [self.home / Path(named).name, Path(named)]  # the run may have moved
+        return next((place for place in places if place.is_dir()), None)
 
     def _trained(self, product: Path, home: Path) -> float | None:
         """How long the training took, and what it wrote."""
@@ -195,11 +211,8 @@ class _Run:
         """The newest configuration of a stage that names its data; empty if there is none."""
         names = ("config.yaml", "static.yaml", *(f"{command}.yaml" for command in COMMANDS))
         for path in sorted(_files(self.home, names), key=lambda path: path.stat().st_mtime_ns, reverse=True):
-            try:
-                content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, yaml.YAMLError, RecursionError):
-                continue
-            if isinstance(content, dict) and isinstance(content.get("data"), dict):
+            content = _yaml(path)
+            if isinstance(content.get("data"), dict):
                 return content
         return {}
 
@@ -322,6 +335,15 @@ def _files(folder: Path, names: tuple[str, ...], depth: int = _DEEPEST) -> Itera
             yield path
         if depth > 1 and path.suffix == "" and path.is_dir() and not _is_foreign(path):
             yield from _files(path, names, depth - 1)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    """The sections of a configuration; empty if it cannot be read."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _is_foreign(folder: Path) -> bool:

@@ -13,6 +13,7 @@ from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples, class_counts, present_argmax
 from ssdd_lightning.metrics.difference import Detection, Watched
+from ssdd_lightning.nn.par import PAR
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
@@ -116,7 +117,8 @@ class DynamicRefinementModule(SegmentationStage):
         if refinement.second_dd_bias is not None:
             self.ssdd2.biases = replace(self.ssdd2.biases, dd_bias=refinement.second_dd_bias)
         self.refinement = refinement
-        self.crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf))
+        dense_crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf))
+        self.mapping: nn.Module = PAR() if refinement.advice == "par" else dense_crf
         self.sub_branch = sub_branch
         self.losses = losses
 
@@ -188,7 +190,7 @@ class DynamicRefinementModule(SegmentationStage):
 
     @torch.no_grad()
     def knowledge_and_advice(self, logits: Tensor, image: Tensor, image_labels: Tensor) -> tuple[Tensor, Tensor]:
-        """K1, the network's own opinion, and A1, what the dense CRF makes of it.
+        """K1, the network's own opinion, and A1, what the mapping function makes of it.
 
         Args:
             logits: B x C x H x W float, main branch at the masks' size.
@@ -200,7 +202,7 @@ class DynamicRefinementModule(SegmentationStage):
         """
         present = logits.float().masked_fill(~image_labels[:, :, None, None], float("-inf"))
         small = F.interpolate(image.float(), logits.shape[-2:], mode="bilinear", align_corners=False, antialias=True)
-        advice = self.crf(small.round().to(torch.uint8), present.softmax(1), image_labels)
+        advice = self.mapping(small.round().to(torch.uint8), present.softmax(1), image_labels)
         return present.argmax(1), present_argmax(advice, image_labels)
 
     def segmentation_loss(self, logits: Tensor, mask: Tensor) -> Tensor:

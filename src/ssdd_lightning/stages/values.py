@@ -119,6 +119,8 @@ class LabelRefinement:
 
     Args:
         crf_iterations: Mean-field iterations of the CRF that makes A1 of K1.
+        advice: What makes A1 of K1: "crf", the dense CRF (paper), or "par", pixel-adaptive refinement with its authors'
+            ten iterations.
         second_dd_bias: b_dd of the second SSDD module, which merges D1 into m_D0; None is that of the first one, as in
             the paper. Early in training D1 is worse than the seeds, and a lean towards it makes D2 worse than both.
         prior: How much of the log of the classes' shares in the batch's m_D0 is added to the logits before K1, A1 and
@@ -133,6 +135,7 @@ class LabelRefinement:
     """
 
     crf_iterations: int = 3
+    advice: Literal["crf", "par"] = "crf"
     second_dd_bias: float | None = None
     prior: float = 0.0
     warm_up: float = 0.0

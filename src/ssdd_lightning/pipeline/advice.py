@@ -1,4 +1,4 @@
-"""Advice from knowledge alone: a dense CRF of score maps, or of masks that are softened first."""
+"""Advice from knowledge alone: a mapping function of score maps, or of masks that are softened first."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,8 @@ from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError, check_size
 from ssdd_lightning.folders.crf import CRFJob
+from ssdd_lightning.folders.maps import MapsJob
+from ssdd_lightning.folders.par import PARJob
 from ssdd_lightning.storage.images import find_images, image_size
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask
@@ -21,14 +23,21 @@ CONFIDENCE = 0.7
 """Probability that a hard mask's own label gets; the image's other classes share the rest."""
 
 
-def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out: Path, device: str) -> None:
-    """Refine every knowledge mask or map with a dense CRF (preset psa, 10 iterations); finished images are skipped.
+MAPPINGS: dict[str, type[MapsJob]] = {"crf": CRFJob, "par": PARJob}
+"""Mapping functions by name: dense CRF (preset psa) and pixel-adaptive refinement, 10 iterations each."""
+
+
+def make_advice(
+    mapping: str, images: Path, knowledge: Path, labels: Mapping[str, Labels], out: Path, device: str
+) -> None:
+    """Refine every knowledge mask or map with a mapping function; finished images are skipped.
 
     Args:
+        mapping: One of `MAPPINGS`.
         images: Folder of photos.
         knowledge: Folder of masks or maps.
         labels: Image name -> dataset indices of its foreground classes; only these and background take part.
-        out: Folder for the score maps. The CRF's inputs stay beside it until all images are done.
+        out: Folder for the score maps. The inputs of the mapping function stay beside it until all images are done.
         device: Where the CRF runs.
 
     Raises:
@@ -40,7 +49,7 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
         name: Item((photos[name], source), (map_path(out, name),), str(labels[name]))
         for name, source in sources.items()
     }
-    ledger = Ledger(out, "advice", Recipe({"confidence": CONFIDENCE}), items)
+    ledger = Ledger(out, "advice", Recipe({"confidence": CONFIDENCE, "mapping": mapping}), items)
 
     def write(name: str) -> None:
         """Write one image's maps."""
@@ -51,11 +60,11 @@ def make_advice(images: Path, knowledge: Path, labels: Mapping[str, Labels], out
         write_map(target, [0, *labels[name]], scores)
 
     def make(pending: list[str]) -> Iterator[str]:
-        """Write the unaries of all images; the CRF's own ledger then decides which of them to refine."""
+        """Write the unaries of all images; the mapping's own ledger then decides which of them to refine."""
         shutil.rmtree(unary, ignore_errors=True)
-        for _ in with_bar(write, labels, "CRF unary"):
+        for _ in with_bar(write, labels, "unary"):
             pass
-        CRFJob(images, unary, out, device=device).run()
+        MAPPINGS[mapping](images, unary, out, device=device).run()
         yield from pending
         shutil.rmtree(unary)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.crf_advice import make_advice, unary_of
+from ssdd_lightning.pipeline.advice import MAPPINGS, make_advice, unary_of
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
 
@@ -28,7 +28,8 @@ def test_maps_keep_the_labelled_channels(tmp_path: Path) -> None:
         unary_of(path, (3, 8))
 
 
-def test_the_crf_snaps_to_the_edges_of_the_photo(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_the_mapping_snaps_to_the_edges_of_the_photo(tmp_path: Path, mapping: str) -> None:
     photo = np.zeros((32, 48, 3), np.uint8)
     photo[:, 20:] = 230
     mask = np.zeros((32, 48), int)
@@ -37,7 +38,7 @@ def test_the_crf_snaps_to_the_edges_of_the_photo(tmp_path: Path) -> None:
     Image.fromarray(photo).save(tmp_path / "photos" / "my cat.png")
     write_mask(tmp_path / "K" / "my cat.png", mask)
     write_mask(tmp_path / "K" / "not asked for.png", mask)
-    make_advice(tmp_path / "photos", tmp_path / "K", {"my cat": (8,)}, tmp_path / "A", "cpu")
+    make_advice(mapping, tmp_path / "photos", tmp_path / "K", {"my cat": (8,)}, tmp_path / "A", "cpu")
     assert [path.name for path in (tmp_path / "A").glob("*.png")] == ["my cat.map.png"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["A", "K", "photos"]
     classes, scores = read_map(map_path(tmp_path / "A", "my cat"))
@@ -50,4 +51,4 @@ def test_a_mask_of_another_size_than_its_photo_is_named(tmp_path: Path) -> None:
     Image.new("RGB", (48, 32)).save(tmp_path / "photos" / "x.png")
     write_mask(tmp_path / "K" / "x.png", np.zeros((32, 40), int))
     with pytest.raises(InputError, match=r"K/x\.png is 40 x 32 pixels, its image .*photos/x\.png is 48 x 32"):
-        make_advice(tmp_path / "photos", tmp_path / "K", {"x": (8,)}, tmp_path / "A", "cpu")
+        make_advice("crf", tmp_path / "photos", tmp_path / "K", {"x": (8,)}, tmp_path / "A", "cpu")
