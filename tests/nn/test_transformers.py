@@ -266,7 +266,7 @@ def test_attention_equals_the_one_written_out(name: str, blocks: int) -> None:
     x = noise(2, 3, encoder.patch * 3, encoder.patch * 2).double()
     tokens, attention = encoder.attend(x, blocks)
     expected = attention_by_hand(encoder.model, x, blocks)
-    torch.testing.assert_close(attention.double(), expected, rtol=1e-5, atol=1e-7)  # it is float32
+    torch.testing.assert_close(attention, expected, rtol=1e-10, atol=1e-12)
     assert (attention - attention.mean()).abs().max() > 1e-3
     torch.testing.assert_close(tokens, encoder(x)[-1])
     assert all(block.attn.fused_attn for block in encoder.model.blocks), "fused again"

@@ -102,7 +102,7 @@ class PlainTransformer(nn.Module):
         with _watched(self.attention_layers(blocks)) as seen:
             tokens = self.tokens(image)
         start = self.model.num_prefix_tokens
-        among = torch.stack([attention.float().mean(1) for attention in seen]).mean(0)[:, start:, start:]
+        among = torch.stack(seen).mean(0)[:, start:, start:]
         return tokens, among / among.sum(-1, keepdim=True)
 
     def attention_layers(self, blocks: int) -> list[Any]:
@@ -247,10 +247,12 @@ def _hiera_positions(model: Any, grid: list[int]) -> Tensor:  # noqa: ANN401
 
 @contextmanager
 def _watched(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
-    """Collect the attention of layers while they run, B x heads x N x N each; fused kernels never hold it."""
+    """Collect the attention of layers while they run, the mean of their heads, B x N x N; fused kernels hold none."""
     seen: list[Tensor] = []
     fused = [layer.fused_attn for layer in layers]
-    hooks = [layer.attn_drop.register_forward_hook(lambda _, given, __: seen.append(given[0])) for layer in layers]
+    hooks = [
+        layer.attn_drop.register_forward_hook(lambda _, given, __: seen.append(given[0].mean(1))) for layer in layers
+    ]
     for layer in layers:
         layer.fused_attn = False
     try:
