@@ -23,6 +23,7 @@ from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 from tests.helpers.files import times
 from tests.helpers.stages import SMALL, TABLE
+from tests.helpers.transformers import cut_down
 
 REPOSITORY = Path(__file__).parents[2]
 EXPERIMENTS = REPOSITORY / "experiments"
@@ -173,6 +174,34 @@ def test_run_with_an_affinity_stage_refines_its_random_walk(
     assert before.items() <= times(out, "*.png").items()
     config = yaml.safe_load((out / "static" / "lightning_logs" / "version_0" / "config.yaml").read_text())
     assert config["data"]["knowledge"] == str(out / "knowledge")
+
+
+@pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "swin_tiny_patch4_window7_224"])
+def test_a_vision_transformer_goes_through_all_stages(
+    backbone: str, datasets: Datasets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The affinity stage too, with AdamW and layer-wise rates; then photos, at several scales, by `ssdd segment`."""
+    cut_down(monkeypatch)
+    experiment, out = tmp_path / "experiment", tmp_path / "out"
+    shutil.copytree(EXPERIMENTS / "quickstart", experiment)
+    shutil.copy(EXPERIMENTS / "voc2012_animals" / "affinity.yaml", experiment)
+    settings = {
+        "model.init_args.network.init_args.backbone": backbone,
+        "model.init_args.optimization.optimizer": "torch.optim.AdamW",
+        "model.init_args.optimization.layer_decay": 0.8,
+        "model.init_args.optimization.weight_decay_exclude_1d": "true",
+    }
+    sets = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    data = datasets[None][0]
+    assert main([*run_words(experiment, data, out), *sets, "--knowledge=random_walk"]) == 0
+    assert len(list((out / "random_walk").glob("*.map.png"))) == 12
+    checkpoint = out / "from_random_walk" / "dynamic" / "checkpoints" / "last.ckpt"
+    names = {group["name"] for group in torch.load(checkpoint)["optimizer_states"][0]["param_groups"]}
+    assert {"backbone_layer0", "backbone_layer0_no_decay", "backbone_layer4", "new", "new_no_decay"} <= names
+    photos = Path(data["data.root"]) / "VOCdevkit" / "VOC2012" / "JPEGImages"
+    scales = ["--scales", "0.7", "1.3", "--flip"]
+    assert main(["segment", str(checkpoint), str(photos), f"--out={tmp_path / 'masks'}", *scales]) == 0
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 16
 
 
 def test_a_random_walk_needs_the_affinity_stage(datasets: Datasets, tmp_path: Path) -> None:

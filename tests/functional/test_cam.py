@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ssdd_lightning.functional import cam_background, normalize_cam, sum_cams
+from ssdd_lightning.functional import cam_background, normalize_cam, propagate_cam, sum_cams
 
 
 def test_normalize_cam_on_a_hand_computed_case() -> None:
@@ -50,3 +50,21 @@ def test_a_larger_exponent_makes_less_background() -> None:
     low, high = cam_background(cam, 4), cam_background(cam, 24)
     assert (high <= low).all()
     assert high.sum() < low.sum()
+
+
+def test_spreading_is_a_weighted_mean_of_all_patches() -> None:
+    generator = torch.Generator().manual_seed(0)
+    cam = torch.rand(2, 3, 2, 4, generator=generator, dtype=torch.float64)
+    attention = torch.rand(2, 8, 8, generator=generator, dtype=torch.float64)
+    attention /= attention.sum(2, keepdim=True)
+    spread = propagate_cam(cam, attention)
+    for image in range(2):
+        for cls in range(3):
+            for patch in range(8):
+                shares = [
+                    (attention[image, patch, other], cam[image, cls, other // 4, other % 4]) for other in range(8)
+                ]
+                expected = sum(share * score for share, score in shares)
+                assert spread[image, cls, patch // 4, patch % 4].item() == pytest.approx(expected.item(), abs=1e-12)
+    assert torch.allclose(propagate_cam(torch.ones_like(cam), attention), torch.ones_like(cam))
+    assert torch.equal(propagate_cam(cam, torch.eye(8, dtype=torch.float64).expand(2, 8, 8)), cam)

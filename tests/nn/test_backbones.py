@@ -216,11 +216,11 @@ def test_unknown_backbone_gets_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("name", "stride", "reason"),
     [
-        ("vit_tiny_patch16_224", 32, "Unsupported model downsampling pattern; choose"),
-        ("swin_tiny_patch4_window7_224", 32, "Input height .* doesn't match model"),
+        ("vit_relpos_small_patch16_224", 32, "Unsupported model downsampling pattern; choose"),
+        ("swinv2_cr_tiny_ns_224", 32, "Input image height .* doesn't match model"),
         ("inception_v3", 32, "features of other sizes"),
         ("nest_tiny", 32, ""),
-        ("pvt_v2_b0", 16, r"output_stride'; try output_stride: 32, or choose a convolutional one such as resnet50"),
+        ("pvt_v2_b0", 16, r"output_stride'; try output_stride: 32, or choose another one such as resnet50 or vit_"),
     ],
 )
 def test_an_encoder_that_does_not_fit_gets_a_sentence(name: str, stride: int, reason: str) -> None:

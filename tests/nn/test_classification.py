@@ -59,3 +59,10 @@ def test_efficientnets_classifier_sees_the_features_of_timms_own() -> None:
     network = ClassificationNetwork(3, "test_efficientnet")
     assert network.classifier.in_channels == network.backbone.model.conv_head.out_channels
     assert {id(p) for p in network.backbone.model.bn2.parameters()} <= {id(p) for p in network.backbone.parameters()}
+
+
+@torch.no_grad()
+def test_logits_may_be_the_maximum_of_the_linear_maps() -> None:
+    network = ClassificationNetwork(5, "resnet18", pooling="max").eval()
+    linear = torch.einsum("bchw,kc->bkhw", network.backbone(image())[-1], network.classifier.weight.flatten(1))
+    torch.testing.assert_close(network(image()), linear.flatten(2).max(2).values, rtol=1e-4, atol=1e-5)

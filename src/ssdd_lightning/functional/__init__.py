@@ -8,7 +8,7 @@ from ssdd_lightning.functional.affinity import (
     pair_affinity,
     pair_labels,
 )
-from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
+from ssdd_lightning.functional.cam import cam_background, normalize_cam, propagate_cam, sum_cams
 from ssdd_lightning.functional.losses import difference_loss, difference_losses, segmentation_loss
 from ssdd_lightning.functional.par import pixel_adaptive_refinement
 from ssdd_lightning.functional.random_walk import random_walk
@@ -41,6 +41,7 @@ __all__ = [
     "pair_labels",
     "pixel_adaptive_refinement",
     "present_argmax",
+    "propagate_cam",
     "random_walk",
     "segmentation_loss",
     "ssdd_merge",

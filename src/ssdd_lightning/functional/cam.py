@@ -62,3 +62,25 @@ def cam_background(cam: Tensor, alpha: float) -> Tensor:
         tensor([[[[1.0000, 0.2500, 0.0000]]]])
     """
     return (1 - cam.amax(1, keepdim=True)).clamp(0, 1) ** alpha
+
+
+def propagate_cam(cam: Tensor, attention: Tensor) -> Tensor:
+    """Spread activation maps between the patches of a transformer along its attention.
+
+    Each patch gets the mean of all patches' scores, weighted by how much it attends to them: the patch-level pairwise
+    affinity of MCTformer (Xu et al., CVPR 2022), with rows that sum to one.
+
+    Args:
+        cam: B x (C-1) x h x w float >= 0, foreground classes only.
+        attention: B x hw x hw float, rows that sum to one, patches in row-major order.
+
+    Returns:
+        B x (C-1) x h x w float.
+
+    Examples:
+        >>> cam = torch.tensor([[[[4.0, 0.0]]]])
+        >>> attention = torch.tensor([[[0.5, 0.5], [0.25, 0.75]]])
+        >>> propagate_cam(cam, attention)
+        tensor([[[[2., 1.]]]])
+    """
+    return (cam.flatten(2) @ attention.to(cam.dtype).transpose(1, 2)).reshape(cam.shape)

@@ -8,10 +8,11 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.nn.layers import resize_up
 from ssdd_lightning.nn.resnet38 import ResNet38
+from ssdd_lightning.nn.transformers import TRANSFORMERS, PlainTransformer, SimplePyramid, transformer
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TRIAL = 128, 160
@@ -25,9 +26,10 @@ class Backbone(nn.Module):
     wrong mean or standard deviation cannot happen.
 
     Args:
-        name: "resnet38" (the paper's) or timm's name, for example `tf_efficientnet_lite0` or `resnet50`.
+        name: "resnet38" (the paper's) or timm's name, for example `tf_efficientnet_lite0`, `resnet50`,
+            `vit_base_patch14_dinov2.lvd142m` or `swin_tiny_patch4_window7_224`.
         output_stride: 8, 16 or 32; the last stages are dilated so that the deepest features have this stride.
-            resnet38 has 8.
+            resnet38 has 8. Swin and Hiera have 32, and their deeper features are resized.
         freeze_norm: keep batch normalisation in eval mode with a frozen affine part, as the authors do; false is
             for an encoder that starts from nothing.
         frozen_layers: names of the encoder's layers that are not trained, batch normalisation included; the authors
@@ -37,6 +39,9 @@ class Backbone(nn.Module):
         conv_head: pass the deepest features through the layers that stand before the pooling of timm's own classifier
             (`conv_head` and `bn2` of the EfficientNet family, MobileNetV2 included; other encoders have none). A linear
             classifier needs them: the last block of these networks ends without an activation.
+        pyramid: give the features of a plain vision transformer the promised strides by a learnt pyramid, as decoders
+            need it (`ssdd_lightning.nn.transformers.SimplePyramid`). Without it they are tokens of four depths on the
+            grid of the patches, e_l alone resized to stride 4. Other encoders have their own strides.
 
     Raises:
         InputError: for a name that timm does not know, an encoder that does not yield these features of images of any
@@ -44,7 +49,7 @@ class Backbone(nn.Module):
 
     Attributes:
         channels: channels of each feature map, the shallowest (stride 2) first; 0 there if the encoder begins at
-            stride 4, as ConvNeXt and PVT do.
+            stride 4, as ConvNeXt, PVT and transformers do.
 
     Examples:
         >>> backbone = Backbone("test_efficientnet").eval()  # timm's smallest encoder
@@ -53,7 +58,7 @@ class Backbone(nn.Module):
         [(16, 32, 48), (24, 16, 24), (32, 8, 12), (48, 4, 6), (64, 4, 6)]
     """
 
-    encoder: Any  # ResNet38 or smp's encoder
+    encoder: Any  # ResNet38, a transformer or smp's encoder
     mean: Tensor
     std: Tensor
 
@@ -65,6 +70,7 @@ class Backbone(nn.Module):
         frozen_layers: Sequence[str] = (),
         checkpointing: bool = False,
         conv_head: bool = False,
+        pyramid: bool = False,
     ) -> None:
         super().__init__()
         _check(name, output_stride)
@@ -72,7 +78,10 @@ class Backbone(nn.Module):
         self.output_stride = output_stride
         self.freeze_norm = freeze_norm
         self.encoder = ResNet38() if name == "resnet38" else _timm_encoder(name, output_stride)
-        self.channels = list(self.encoder.channels if name == "resnet38" else self.encoder.out_channels[1:])
+        plain = isinstance(self.encoder, PlainTransformer)
+        self.pyramid = SimplePyramid(self.encoder.channels[-1], output_stride) if pyramid and plain else None
+        source: Any = self.pyramid or self.encoder
+        self.channels = list(source.channels if hasattr(source, "channels") else source.out_channels[1:])
         self.conv_head = conv_head and self._add_conv_head()
         mean, std = _constants(name)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255, persistent=False)
@@ -86,14 +95,15 @@ class Backbone(nn.Module):
 
     @property
     def model(self) -> Any:  # noqa: ANN401 - a module, with timm's method for checkpointing
-        """The network whose names the weights carry: ResNet38 itself, or timm's inside smp's encoder."""
+        """The network whose names the weights carry: ResNet38 itself, or timm's inside its encoder."""
         return self.encoder if self.name == "resnet38" else self.encoder.model
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Compute the features.
 
-        Sides that are no multiple of the output stride are resized (bilinearly) up to the next one: decoders with
-        skip connections need it, and everything made from the features is resized to the image or the masks anyway.
+        Sides that are no multiple of the output stride (or of whole patches, or of 32 in Swin and Hiera) are resized,
+        bilinearly, up to the next one: decoders with skip connections need it, and everything made from the features
+        is resized to the image or the masks anyway.
 
         Args:
             image: B x 3 x H x W uint8 RGB, or float of the same range (0 to 255).
@@ -102,15 +112,49 @@ class Backbone(nn.Module):
             Five feature maps B x channels[i] x h x w, of stride 2, 4, ... up to the output stride. The first that has
             channels is e_l; the last three are what PSA calls conv4, conv5 and conv6 (for resnet38 exactly those).
         """
-        normalized = (image.float() - self.mean) / self.std
-        size = [-(-side // self.output_stride) * self.output_stride for side in image.shape[-2:]]
-        if size != list(image.shape[-2:]):
-            normalized = F.interpolate(normalized, size, mode="bilinear", align_corners=False)
+        normalized = self._normalized(image)
+        if self.pyramid is not None:
+            size = [-(-side // self.output_stride) * self.output_stride for side in image.shape[-2:]]
+            maps: list[Tensor] = self.pyramid(self.encoder.tokens(normalized), size)
+            return maps
+        if isinstance(self.encoder, TRANSFORMERS):
+            return self.encoder(normalized)
         # smp's encoders return the image in front
-        features = list(self.encoder(normalized.contiguous(memory_format=torch.channels_last))[-5:])
+        features = list(self.encoder(resize_up(normalized, self.output_stride))[-5:])
         if self.conv_head:
             features[-1] = self.model.bn2(self.model.conv_head(features[-1]))
         return features
+
+    def attend(self, image: Tensor, blocks: int) -> tuple[Tensor, Tensor]:
+        """Compute the deepest features and the attention between their positions, of plain vision transformers.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB, or float of the same range.
+            blocks: how many of the last blocks are averaged.
+
+        Returns:
+            Features B x D x h x w float on the grid of the patches, and attention B x hw x hw float whose rows sum to
+            one.
+        """
+        result: tuple[Tensor, Tensor] = self.encoder.attend(self._normalized(image), blocks)
+        return result
+
+    def check_attention(self, blocks: int) -> None:
+        """Complain now if `attend` could not average so many blocks.
+
+        Raises:
+            InputError: the backbone is no plain vision transformer, or has fewer blocks.
+        """
+        if not isinstance(self.encoder, PlainTransformer):
+            raise InputError(
+                f"attention_blocks: the backbone {self.name} has no attention between all positions; expected a plain "
+                "vision transformer such as vit_base_patch14_dinov2.lvd142m, or attention_blocks: 0."
+            )
+        self.encoder.attention_layers(blocks)
+
+    def _normalized(self, image: Tensor) -> Tensor:
+        normalized = (image.float() - self.mean) / self.std
+        return normalized.contiguous(memory_format=torch.channels_last)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Switch the mode; frozen layers and frozen normalisation stay in eval mode."""
@@ -125,7 +169,9 @@ class Backbone(nn.Module):
 
     def _add_conv_head(self) -> bool:
         """Give timm's feature extractor the layers it leaves out; false if there are none before the pooling."""
-        classifier = None if self.name == "resnet38" else timm.create_model(self.name)
+        if isinstance(self.encoder, (ResNet38, *TRANSFORMERS)):
+            return False
+        classifier = timm.create_model(self.name)
         if not isinstance(classifier, timm.models.EfficientNet):
             return False
         self.model.conv_head, self.model.bn2 = classifier.conv_head, classifier.bn2
@@ -151,21 +197,26 @@ class Backbone(nn.Module):
 
 
 def _timm_encoder(name: str, output_stride: int) -> nn.Module:
-    """Smp's wrapper of a timm model, tried on a small image: some fail to be built, others only when they run."""
-    sizes = [tuple(side // min(2**level, output_stride) for side in _TRIAL) for level in range(1, 6)]
+    """A transformer, or smp's wrapper of another timm model, tried: some fail to be built, others when they run."""
     try:
-        encoder = smp.encoders.get_encoder(f"tu-{name}", depth=5, weights=None, output_stride=output_stride)
-        with torch.no_grad():
-            features = encoder.eval()(torch.zeros(1, 3, *_TRIAL))[1:]
-        if [tuple(level.shape[2:]) for level in features] != sizes:
-            raise ValueError("features of other sizes")
+        return transformer(name, output_stride) or _smp_encoder(name, output_stride)
     except Exception as error:  # timm's models refuse what they cannot do in many ways
         reason = str(error).partition("\n")[0].rstrip(".") or "it fails without a word"
         raise InputError(
             f"the backbone {name} cannot be used with output stride {output_stride}: expected an encoder that yields "
             f"features of stride 2 (or 4) to {output_stride} of images of any size, found: {reason}; "
-            f"{'try output_stride: 32, or ' if output_stride < 32 else ''}choose a convolutional one such as resnet50."
+            f"{'try output_stride: 32, or ' if output_stride < 32 else ''}choose another one such as resnet50 or "
+            "vit_base_patch14_dinov2."
         ) from error
+
+
+def _smp_encoder(name: str, output_stride: int) -> nn.Module:
+    sizes = [tuple(side // min(2**level, output_stride) for side in _TRIAL) for level in range(1, 6)]
+    encoder = smp.encoders.get_encoder(f"tu-{name}", depth=5, weights=None, output_stride=output_stride)
+    with torch.no_grad():
+        features = encoder.eval()(torch.zeros(1, 3, *_TRIAL))[1:]
+    if [tuple(level.shape[2:]) for level in features] != sizes:
+        raise ValueError("features of other sizes")
     return encoder
 
 

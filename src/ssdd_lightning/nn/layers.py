@@ -65,3 +65,11 @@ class MaskEmbedding(nn.Module):
         num_classes = self.weight.shape[1]
         table = F.pad(self.weight.flatten(1).T, (0, 0, 0, 1))
         return F.embedding(mask.clamp(max=num_classes), table).permute(0, 3, 1, 2)
+
+
+def resize_up(image: Tensor, multiple: int) -> Tensor:
+    """Resize an image B x C x H x W float, bilinearly, so that both sides are the next multiple of a number."""
+    size = [-(-side // multiple) * multiple for side in image.shape[-2:]]
+    if size == list(image.shape[-2:]):
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False)

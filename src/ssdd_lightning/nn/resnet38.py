@@ -66,6 +66,10 @@ class ResNet38(nn.Module):
         """Switch activation checkpointing (timm's name for it)."""
         self.checkpointing = enable
 
+    def group_matcher(self, coarse: bool = True) -> dict[str, str]:
+        """Say which parameters are of which stage (timm's name for it); the last norm belongs to the last stage."""
+        return {"stem": "^conv1a", "blocks": r"^bn?(\d)"}
+
     def _run(self, block: "ResidualBlock", x: Tensor) -> tuple[Tensor, Tensor]:
         if not (self.checkpointing and self.training):
             output: tuple[Tensor, Tensor] = block(x)

@@ -78,7 +78,8 @@ class SegmentationNetwork(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         conv_head = head == "largefov"  # smp's decoders want the encoder's own features
-        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing, conv_head)
+        pyramid = head not in ("largefov", "deeplabv3")  # which read the deepest features alone
+        self.backbone = Backbone(backbone, output_stride, freeze_norm, frozen_layers, checkpointing, conv_head, pyramid)
         self._head_options = (head, head_channels, dilation, decoder_options or {})
         self.head = self.new_head()
 
@@ -101,7 +102,9 @@ class SegmentationNetwork(nn.Module):
         head, channels, dilation, options = self._head_options
         if head == "largefov":
             return LargeFOVHead(self.backbone.channels, self.num_classes, channels, dilation)
-        return DecoderHead(self.backbone.name, self.num_classes, head, self.backbone.output_stride, options)
+        if self.backbone.name == "resnet38":
+            raise InputError(f"the backbone resnet38 has the head 'largefov' only, found {head!r}.")
+        return DecoderHead(self.backbone.channels, self.num_classes, head, self.backbone.output_stride, options)
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """Segment.
@@ -145,7 +148,7 @@ class DecoderHead(nn.Module):
     """A decoder of segmentation-models-pytorch; its output is e_h.
 
     Args:
-        backbone: timm's name of the encoder; not resnet38.
+        channels: channels of the backbone's five features, the deepest last.
         num_classes: C, background included.
         architecture: smp's name, for example "fpn", "unet" or "deeplabv3plus".
         output_stride: stride of the backbone's deepest features.
@@ -153,7 +156,7 @@ class DecoderHead(nn.Module):
     """
 
     def __init__(
-        self, backbone: str, num_classes: int, architecture: str, output_stride: int, options: dict[str, Any]
+        self, channels: Sequence[int], num_classes: int, architecture: str, output_stride: int, options: dict[str, Any]
     ) -> None:
         super().__init__()
         if architecture not in _DECODERS:
@@ -161,15 +164,13 @@ class DecoderHead(nn.Module):
                 f"unknown segmentation head {architecture!r}: expected 'largefov' or one of the decoders "
                 f"{', '.join(_DECODERS)}."
             )
-        if backbone == "resnet38":
-            raise InputError(f"the backbone resnet38 has the head 'largefov' only, found {architecture!r}.")
         strided = {"encoder_output_stride": output_stride} if architecture.startswith("deeplab") else {}
         if (output_stride == 32) == bool(strided):
             needed = "8 or 16" if strided else "32"
             raise InputError(f"the decoder {architecture!r} needs output_stride {needed}, found {output_stride}.")
         try:
             model = smp.create_model(
-                architecture, f"tu-{backbone}", encoder_weights=None, classes=num_classes, **strided, **options
+                architecture, _encoder_of(channels), encoder_weights=None, classes=num_classes, **strided, **options
             )
         except (TypeError, ValueError) as error:
             raise InputError(f"smp's {architecture!r} does not take decoder_options {options}: {error}.") from error
@@ -184,3 +185,23 @@ class DecoderHead(nn.Module):
         image = features[0].new_empty(batch, 0, 2 * height, 2 * width)
         high = self.decoder([image, *features])
         return high, self.classifier(high)
+
+
+class _Channels(nn.Module):
+    """What smp's models ask their encoder for, and no more: the decoder is built for its channels."""
+
+    def __init__(self, channels: Sequence[int], depth: int, output_stride: int) -> None:
+        super().__init__()
+        self.out_channels = [3, *channels][: depth + 1]
+        self.output_stride = output_stride
+
+    def set_in_channels(self, in_channels: int, pretrained: bool) -> None: ...
+
+    def make_dilated(self, output_stride: int) -> None: ...
+
+
+def _encoder_of(channels: Sequence[int]) -> str:
+    """Enter an encoder of these channels into smp's list, as it asks of new ones, and return its name."""
+    name = f"channels {'-'.join(map(str, channels))}"
+    smp.encoders.encoders[name] = {"encoder": _Channels, "params": {"channels": channels}, "pretrained_settings": {}}
+    return name

@@ -19,6 +19,7 @@ from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
+from ssdd_lightning.stages.groups import parameter_groups
 from ssdd_lightning.stages.hyperparameters import plain_hyperparameters
 from ssdd_lightning.stages.values import Optimization
 from ssdd_lightning.storage.safe_torch import check_finite
@@ -263,22 +264,8 @@ class Stage(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Group what is trained: backbone and new layers, with `double_bias_rate` also their biases."""
-        backbone = {id(p) for p in self.network.backbone.parameters()}
-        groups: dict[str, dict[str, Any]] = {}
-        rates = self.optimization
-        for name, parameter in self.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            old, double = id(parameter) in backbone, rates.double_bias_rate and name.endswith("bias")
-            group = f"{'backbone' if old else 'new'}{'_bias' if double else ''}"
-            options = {
-                "name": group,
-                "lr": (rates.learning_rate if old else rates.new_learning_rate) * (2 if double else 1),
-                **({"weight_decay": 0.0} if double else {}),
-            }
-            groups.setdefault(group, {"params": [], **options})["params"].append(parameter)
-        return list(groups.values())
+        """Group what is trained, see `ssdd_lightning.stages.groups`."""
+        return parameter_groups(self, self.network.backbone, self.optimization)
 
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")

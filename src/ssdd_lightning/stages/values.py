@@ -27,6 +27,14 @@ class Optimization:
             reaches 0) or "poly" (PSA: power 0.9), both updated at each step; or any scheduler of torch, by
             class_path, updated once per epoch.
         double_bias_rate: Biases learn at twice the rate and without weight decay, as in PSA's code.
+        layer_decay: Each layer of the backbone learns at this share of the rate of the next deeper one (BEiT, ICLR
+            2022); the deepest at `learning_rate`. Layers are the blocks of a plain transformer or Hiera, the stages of
+            other backbones. 1 is the same rate for all.
+        weight_decay_exclude_1d: Normalisation, biases, position embeddings and tokens learn without weight decay, as
+            in timm.
+
+    Raises:
+        InputError: The share is not above 0 and up to 1.
     """
 
     learning_rate: float = 1e-3
@@ -36,6 +44,12 @@ class Optimization:
     optimizer: OptimizerCallable | None = None
     lr_scheduler: Literal["cosine", "poly"] | LRSchedulerCallable = "cosine"
     double_bias_rate: bool = False
+    layer_decay: float = 1.0
+    weight_decay_exclude_1d: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.layer_decay <= 1:
+            raise InputError(f"optimization.layer_decay: expected a share above 0, up to 1, found {self.layer_decay}.")
 
     def optimizer_of(self, groups: list[dict[str, Any]]) -> Optimizer:
         """Build the optimizer.

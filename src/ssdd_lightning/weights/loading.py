@@ -40,7 +40,7 @@ class LoadReport:
 
 
 def load_weights(
-    module: nn.Module, path: Path | str, part: str = "network.", required: str = "backbone."
+    module: nn.Module, path: Path | str, part: str = "network.", required: str = "backbone.encoder."
 ) -> LoadReport:
     """Load a file of weights into a network, heads included.
 
