@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ssdd_lightning.cli.mistakes import check_stage
 from ssdd_lightning.cli.options import add_options, add_repeated
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.experiments import experiment_folder, packaged_experiments
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         The exit status, 0.
     """
     from ssdd_lightning.pipeline.config import parse_settings
-    from ssdd_lightning.pipeline.run import RunOptions, plan_experiment, run_experiment
+    from ssdd_lightning.pipeline.run import Pipeline, RunOptions, plan_experiment, run_experiment
+    from ssdd_lightning.pipeline.steps import StageStep
 
     given = dict(vars(args))
     settings, dry_run = parse_settings(given.pop("set")), given.pop("dry_run")
@@ -69,6 +71,10 @@ def run(args: argparse.Namespace) -> int:
     given.pop("images")
     given |= {key: tuple(given[key]) for key in ("baselines", "keep", "configs")}
     options = RunOptions(**given, settings=settings)
+    for step in Pipeline(options).steps:
+        if isinstance(step, StageStep):
+            content = step.config.content()
+            check_stage(content, str(content.get("dataset") or "voc"), [step.command, *step.config.words()])
     if dry_run:
         for name, state in plan_experiment(options):
             print(f"{name}: {state}")

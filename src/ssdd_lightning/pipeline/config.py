@@ -96,6 +96,14 @@ def parse_value(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
     return yaml.load(text, Loader=_Loader)
 
 
+def plain_value(text: str) -> Any:  # noqa: ANN401
+    """Parse a value as YAML does; a text that is no YAML is itself."""
+    try:
+        return _plain(parse_value(text))
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+        return text
+
+
 def parse_settings(options: Sequence[str]) -> dict[str, Any]:
     """Read `KEY=VALUE` as settings.
 
