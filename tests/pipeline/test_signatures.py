@@ -1,5 +1,5 @@
 import inspect
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,8 @@ def test_what_is_not_there(path: str) -> None:
 def test_a_class_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     code = "from ssdd_lightning import SegmentationModule\nfrom other import Base\n"
-    code += "class Mine(SegmentationModule):\n    pass\nclass Theirs(Base):\n    pass\nclass Any:\n    def __init__(self, **o): 0\n"
+    code += "class Mine(SegmentationModule):\n    pass\nclass Theirs(Base):\n    pass\n"
+    code += "class Any:\n    def __init__(self, **o): 0\n"
     (tmp_path / "my_stage_of_tests.py").write_text(code)
     mine = find_class("my_stage_of_tests.Mine")
     assert "mask_stride" in mine.arguments

@@ -3,7 +3,6 @@
 import logging
 import re
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -33,7 +32,9 @@ from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, with_contents
 from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.pipeline.provenance import told_config
+from ssdd_lightning.pipeline.quiet import quiet
 from ssdd_lightning.pipeline.renamed import words_with_new_names
+from ssdd_lightning.pipeline.status import LiveStream
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.storage.ledger import Ledger
@@ -166,16 +167,18 @@ class SSDDCommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Show tqdm's bar on a terminal, as all other commands do, and a line an epoch elsewhere.
 
-        A bar of the user's choice, or none, stays. Lightning takes rich's wherever rich is installed.
+        A bar of the user's choice, or none, stays. Lightning takes rich's wherever rich is installed. Below the live
+        table of a run there is room for one line.
         """
         config = self.config[self.subcommand] if self.subcommand else self.config
         given = config.trainer.get("callbacks") or []
         chosen = [str(entry.get("class_path", "")) for entry in (given if isinstance(given, list) else [given])]
         wanted = config.trainer.get("enable_progress_bar")
         if wanted is not False and not any("ProgressBar" in c for c in chosen):
-            bar = bool(wanted or sys.stderr.isatty())
+            live = isinstance(sys.stderr, LiveStream)
+            bar = not live and bool(wanted or sys.stderr.isatty())
             config.trainer["enable_progress_bar"] = bar
-            shown = TQDMProgressBar() if bar else EpochLines()
+            shown = TQDMProgressBar() if bar else EpochLines(each_batch=live)
             self.trainer_defaults["callbacks"] = [*self.trainer_defaults["callbacks"], shown]
         if self.subcommand == "predict":
             config.trainer.logger = False  # it has nothing to log
@@ -396,16 +399,7 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
     # no abbreviations: a misspelt option could pass for another one
     strict = {"allow_abbrev": False, "exit_on_error": False}
     interruption = Interruption()
-    with warnings.catch_warnings(), own_run():
-        # Lightning calls three functions of jsonargparse that newer versions deprecate. So does SaveRunConfig: only
-        # `skip_none` makes it write nulls, and its new name exists since jsonargparse 4.49.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"\s*skip_none parameter")
-        # torchmetrics: such classes have no weight in the classifier's average precision
-        warnings.filterwarnings("ignore", message="No positive samples found in target")
-        # `Watch` logs the rest of an epoch
-        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
-        warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
+    with quiet(), own_run():
         try:
             return SSDDCommandLine(
                 Stage,
