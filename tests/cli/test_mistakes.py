@@ -33,6 +33,7 @@ STAGE = ["fit", "--config=quickstart/dynamic"]
         (["--cfg", "x.yaml"], "did you mean --config?"),
         (["--config=missing.yaml"], "expected a YAML file at missing.yaml: No such file"),
         (["--config=voc2021/dynamic"], "expected a YAML file at voc2021/dynamic: No such file"),
+        ([STAGE[1], "--ckpt_path=no.ckpt"], "expected a checkpoint at no.ckpt, found no file"),
         (["--trainer.logger", "wandb"], "'wandb' .on the command line.; did you mean WandbLogger?"),
         (["--trainer.precision=fp16"], "'fp16' .on the command line.; did you mean 16-mixed?"),
     ],
@@ -126,7 +127,7 @@ def test_shipped_files_pass(path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["--ckpt_path", "y.ckpt", "--ckpt-path=y", "--trainer.logger=WandbLogger", "--print_config"],
+        ["--ckpt_path", __file__, "--ckpt-path=y", "--trainer.logger=WandbLogger", "--print_config"],
         ["--trainer.precision", "16-mixed", "--data.root", "wandb", "--model=SegmentationModule"],
         ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=x", "--trainer.logger.save_dir=x"],
         ["--model.init_args.ssdd.class_path=my.SSDD", "--model.init_args.ssdd.init_args.anything=3"],

@@ -22,16 +22,22 @@ class EpochLines(Callback):
         """Note the time."""
         self.begun = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:  # noqa: ANN401
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401 - as Lightning has it
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
         """Say how far the epoch is."""
-        step = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        self._say(trainer, f"{_epoch(trainer)}, step", step, trainer.num_training_batches)
+        self._say(trainer, f"{_epoch(trainer)}, step", batch_idx + 1, trainer.num_training_batches)
 
     def on_validation_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Any,  # noqa: ANN401 - as Lightning has it
+        outputs: Any,  # noqa: ANN401
         batch: Any,  # noqa: ANN401
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import ssdd_lightning
 from ssdd_lightning.data.choice import data_module_path
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, config_files, plain_value
+from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, config_files, find_checkpoint, plain_value
 from ssdd_lightning.pipeline.config_errors import place_of
 from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.pipeline.signatures import SECTIONS, Argument, ClassSource, find_class
@@ -64,7 +64,7 @@ CLASS_KEYS = ("class_path", "init_args", "dict_kwargs", "help")
 
 
 def check_stage_words(words: Sequence[str]) -> None:
-    """Answer a missing configuration, options that do not exist, and values that cannot be right.
+    """Answer a missing configuration or checkpoint, options that do not exist, and values that cannot be right.
 
     Args:
         words: fit, validate, test or predict, and its options.
@@ -85,7 +85,10 @@ def check_stage_words(words: Sequence[str]) -> None:
         if "." not in name and name.replace("-", "_") not in (*NAMES, *OPTIONS):
             raise InputError(f"`ssdd {command}` has no option {name!r} (on the command line); {_remedy(name, command)}")
     config = StageConfig(tuple(config_files(words)), {k: v for k, v in given.items() if k.partition(".")[0] in NAMES})
-    check_stage(config.content(), chosen_dataset(words), words)
+    content = config.content()
+    check_stage(content, chosen_dataset(words), words)
+    folders = (content.get("checkpoint") or {}).get("dirpath"), (content.get("trainer") or {}).get("default_root_dir")
+    find_checkpoint(command, given.get("ckpt_path"), *folders)
 
 
 def check_stage(content: Mapping[str, Any], dataset: str, words: Sequence[str]) -> None:

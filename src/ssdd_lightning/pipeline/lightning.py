@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -29,7 +28,13 @@ from ssdd_lightning.callbacks.watch import Watch
 from ssdd_lightning.data.choice import OPTION, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError, Interrupted
-from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, with_contents
+from ssdd_lightning.pipeline.config import (
+    StageConfig,
+    checkpoint_folder,
+    chosen_dataset,
+    find_checkpoint,
+    with_contents,
+)
 from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.pipeline.provenance import told_config
 from ssdd_lightning.pipeline.quiet import quiet
@@ -88,7 +93,7 @@ class SSDDCommandLine(LightningCLI):
             }
         )
         parser.add_lightning_class_args(PredictionWriter, "output")
-        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=checkpoint_folder)
 
     keep = False
     """Whether what there is counts as finished, although what it was made from changed."""
@@ -109,12 +114,10 @@ class SSDDCommandLine(LightningCLI):
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
-        if checkpoint == "last" or (subcommand in ("validate", "test", "predict") and checkpoint is None):
-            checkpoint = self.config[subcommand].ckpt_path = _last_checkpoint(self.config[subcommand])
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            raise InputError(
-                f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct the path."
-            )
+        if subcommand:
+            config = self.config[subcommand]
+            folder, root = config.checkpoint.dirpath, config.trainer.default_root_dir
+            checkpoint = config.ckpt_path = find_checkpoint(subcommand, checkpoint, folder, root)
         if checkpoint is not None:
             content = _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
             rank_zero_info(describe_checkpoint(Path(checkpoint), content))
@@ -300,21 +303,6 @@ def _rank() -> int:
     return int(getattr(rank_zero_only, "rank", None) or 0)
 
 
-def _last_checkpoint(config: Namespace) -> str:
-    """The last checkpoint of the run that these options describe."""
-    path = Path(config.checkpoint.dirpath or _checkpoint_folder(config.trainer.default_root_dir)) / "last.ckpt"
-    if not path.is_file():
-        raise InputError(
-            f"expected the checkpoint of a trained stage, found none at {path}; run `ssdd fit` first, or name one with "
-            "--ckpt_path."
-        )
-    return str(path)
-
-
-def _checkpoint_folder(root: str | Path | None) -> str:
-    return str(Path(root or ".") / "checkpoints")
-
-
 @dataclass(frozen=True)
 class StageCall:
     """A stage command, given as values instead of command-line words.
@@ -387,7 +375,7 @@ def stage_ledger(command: Literal["fit", "test", "predict"], config: StageConfig
     """
     line = build_stage(config)
     root = line.trainer.default_root_dir
-    return line.ledger(command, None if command == "fit" else Path(_checkpoint_folder(root)) / f"{LAST}.ckpt")
+    return line.ledger(command, None if command == "fit" else Path(checkpoint_folder(root)) / f"{LAST}.ckpt")
 
 
 def _data_of(config: StageConfig) -> type[WeakDataModule]:

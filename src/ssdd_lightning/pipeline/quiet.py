@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 LOGGERS = ("pytorch_lightning", "lightning_fabric")
 NEVER = ("💡", "Restoring states from the checkpoint", "Loaded model weights from the checkpoint")
@@ -27,7 +28,8 @@ class _Chatter(logging.Filter):
         return not again and not text.startswith(NEVER)
 
 
-_chatter = _Chatter()
+_chatters: WeakKeyDictionary[logging.Handler, _Chatter] = WeakKeyDictionary()
+"""What each handler left out, and wrote once."""
 
 
 @contextmanager
@@ -35,14 +37,14 @@ def quiet() -> Iterator[None]:
     """Leave such lines and warnings out."""
     handlers = [handler for name in LOGGERS for handler in logging.getLogger(name).handlers]
     for handler in handlers:
-        handler.addFilter(_chatter)
+        handler.addFilter(_chatters.setdefault(handler, _Chatter()))
     try:
         with warnings.catch_warnings():
             _ignore()
             yield
     finally:
         for handler in handlers:
-            handler.removeFilter(_chatter)
+            handler.removeFilter(_chatters[handler])
 
 
 def _ignore() -> None:
