@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--advice DIR": "the same of another origin (default: the run's)",
         "--split FILE": "list of the images to show and to score (default: those that the run scores, or all)",
         "--classes FILE": "class names, one per line, or a JSON object (default: the run's, or PASCAL VOC's)",
-        "--figure FILE": "instead of the page, one PNG: a few photos with K, d_K, A, d_A, refined, prediction and truth",
+        "--figure FILE": "instead of the page, a PNG: a few photos with K, d_K, A, d_A, refined, prediction and truth",
         "--photos NAME ...": "photos of the figure (default: 4, drawn by chance)",
         "--out DIR": "folder to write (default: report in the folder of the run)",
     }

@@ -244,7 +244,7 @@ def _plain_types(node: ast.expr, module: Module) -> list[type | str | int | None
 
 def _value(node: ast.AST, module: Module) -> Any:  # noqa: ANN401
     try:
-        return ast.literal_eval(node)  # type: ignore[arg-type]
+        return ast.literal_eval(node)
     except ValueError:
         pass
     if isinstance(node, ast.Name):

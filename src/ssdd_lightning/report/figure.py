@@ -73,8 +73,9 @@ def _predicted(material: Material, names: Sequence[str]) -> Path | None:
     checkpoint = models[0] / "checkpoints" / "last.ckpt" if models else None
     if not names or checkpoint is None or not checkpoint.is_file():
         return None
+    from ssdd_lightning.folders.device import find_device
     from ssdd_lightning.folders.segment import SegmentJob
-    from ssdd_lightning.folders.segment_checkpoint import find_device, load_stage
+    from ssdd_lightning.folders.segment_checkpoint import load_stage
 
     stage, classes = load_stage(checkpoint, find_device("auto"))
     job = SegmentJob(stage, classes, models[0] / "figure")
