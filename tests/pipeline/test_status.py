@@ -2,6 +2,7 @@ import fcntl
 import io
 import os
 import re
+import select
 import struct
 import sys
 import termios
@@ -49,8 +50,12 @@ def terminal() -> Iterator[int]:
 
 
 def written(terminal: int) -> str:
+    """Everything up to now; a terminal hands it over in pieces."""
     sys.stdout.flush()
-    return os.read(terminal, 1 << 20).decode()
+    parts = []
+    while select.select([terminal], [], [], 0.5)[0]:
+        parts.append(os.read(terminal, 1 << 16))
+    return b"".join(parts).decode()
 
 
 def test_one_line_for_each_step_without_a_terminal(step: CRFStep, capsys: pytest.CaptureFixture[str]) -> None:
