@@ -33,6 +33,12 @@ GENERATED = [
     *(f"reference/{page}.md" for page in REFERENCE),
     *(f"notebooks/{path.stem}.md" for path in NOTEBOOKS),
 ]
+PHOTOS = "<!-- photos -->"
+"""Where a page shows docs/images/photos.png, which is in no repository: `ssdd report RUN --figure` makes it."""
+PHOTOS_SHOWN = (
+    "[![Photos with K, d_K, A, d_A, refined mask, prediction and truth](images/photos.png)](images/photos.png)\n\n"
+    "*The same on photos, made by `ssdd report RUN --figure docs/images/photos.png`.*"
+)
 _BAR = re.compile(r"\|[█▉▊▋▌▍▎▏ ]*\| *\d+/")  # of tqdm
 _state = {"execute": True}
 
@@ -52,8 +58,9 @@ def on_files(files: Any, config: Any) -> Any:  # noqa: ANN401
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:  # noqa: ANN401
-    """Let links to the repository's notebooks lead to their pages."""
+    """Let links to the repository's notebooks lead to their pages, and show a figure of photos where one was made."""
     up = "../" * page.file.src_uri.count("/")
+    markdown = markdown.replace(PHOTOS, PHOTOS_SHOWN if (REPOSITORY / "docs/images/photos.png").is_file() else "")
     return re.sub(r"\]\((?:\.\./)+notebooks/(\w+)\.ipynb\)", rf"]({up}notebooks/\1.md)", markdown)
 
 

@@ -13,9 +13,12 @@ from ssdd_lightning.callbacks import panels
 from ssdd_lightning.callbacks.panels import panel
 from ssdd_lightning.callbacks.pictures import RefinementPictures
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.lightning import run_command
 from tests.helpers import tiny
 from tests.helpers.processes import python
+from tests.helpers.stages import write_stage
 from tests.helpers.wandb_runs import offline_runs
+from tests.helpers.weights import equal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -158,3 +161,28 @@ def test_impossible_options(options: dict[str, Any]) -> None:
 def test_wandb_waits_until_a_logger_asks_for_it() -> None:
     code = "import sys, ssdd_lightning.callbacks.pictures; print('wandb' in sys.modules)"
     assert python(code).strip() == "False"
+
+
+@pytest.mark.parametrize("stage", ["StaticRefinementModule", "DynamicRefinementModule", "SegmentationModule"])
+def test_photos_with_their_ground_truth_are_shown_and_nothing_is_learnt_from_them(
+    stage: str, tiny_devkit: Path, tmp_path: Path, drawn: list[Any]
+) -> None:
+    masks = tiny_devkit / "VOCdevkit" / "VOC2012" / "SegmentationClass"
+    data = {"root": tiny_devkit, "knowledge": masks, "advice": masks, "augmentation": {"crop_size": 32}}
+    weights = []
+    for name, callbacks in (("with", [{"class_path": "ssdd_lightning.callbacks.RefinementPictures"}]), ("without", [])):
+        trainer = {"callbacks": callbacks, "logger": False, "limit_val_batches": 0}
+        path = write_stage(tmp_path / f"{name}.yaml", stage, tmp_path / name, data, trainer=trainer)
+        model = run_command(["fit", f"--config={path}", "--trainer.max_epochs=2"]).model
+        assert model.training
+        weights.append(model.state_dict())
+    assert equal(*weights)
+    (first, names), (second, _) = drawn
+    assert len(first) == 8
+    assert names[8] == "cat"
+    for row, again in zip(first, second, strict=True):
+        np.testing.assert_array_equal(row["image"], again["image"], "the same photos in each epoch")
+        small = row["truth"] if row["knowledge"].shape == row["truth"].shape else row["truth"][2::4, 2::4]
+        np.testing.assert_array_equal(small, row["knowledge"], "knowledge is the ground truth here")
+        refined = {"advice", "refined", "d_knowledge", "d_advice"} if stage != "SegmentationModule" else set()
+        assert set(row) == {"image", "knowledge", "prediction", "truth", *refined}

@@ -13,7 +13,7 @@ from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
-from ssdd_lightning.data.layout import Devkit
+from ssdd_lightning.data.layout import Devkit, PhotoFolder
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import write_mask
@@ -164,3 +164,23 @@ def test_missing_maps_are_named_and_counted(root: Path) -> None:
     ):
         data.setup("predict")
     data.setup("fit")
+
+
+def test_photos_to_look_at_are_whole_the_same_ones_and_those_with_ground_truth_first(root: Path) -> None:
+    for number in range(5):
+        write_mask(root / "knowledge" / f"a{number}.png", np.full((48, 64), 80))
+    data = Own(root, {"knowledge": root / "knowledge"})
+    data.location = PhotoFolder(root, root / "labels.json")
+    data.setup("fit")
+    assert len(data.to_look_at(9)) == 5
+    assert all("mask" not in sample for sample in data.to_look_at(5)), "this data has no ground truth"
+    write_mask(root / "truth" / "a4.png", np.full((48, 64), 80))
+    data.location = PhotoFolder(root, root / "labels.json", root / "truth")
+    first, second = data.to_look_at(2)
+    assert first["name"] == "a4"
+    assert first["mask"].unique().tolist() == [80]
+    assert "mask" not in second
+    assert first["image"].shape == (3, 48, 64)
+    assert first["knowledge"].shape == first["valid"].shape == (48, 64)
+    assert [record.name for record in data.to_look_at(2).records] == [first["name"], second["name"]]
+    assert all(record.mask is None for record in data.datasets["train"].records)

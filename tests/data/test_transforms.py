@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ssdd_lightning.data.augmentation import Augmentation
-from ssdd_lightning.data.transforms import PAD_COLOUR, PlainTransform, TrainTransform
+from ssdd_lightning.data.transforms import PAD_COLOUR, PlainTransform, SmallTransform, TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import VOC_PALETTE
 from tests.helpers.processes import python
@@ -177,3 +177,16 @@ def test_importing_never_asks_the_network() -> None:
         "import ssdd_lightning.data.transforms"
     )
     python(code)
+
+
+def test_a_large_photo_is_made_small_to_be_looked_at() -> None:
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 40:] = 200
+    mask = np.where(np.arange(80) < 40, 1, 255).astype(np.uint8)[None].repeat(40, 0)
+    present = np.array([0, 1], np.uint8)
+    view = SmallTransform(20)(image, {"knowledge": mask}, present)
+    assert {key: array.shape[:2] for key, array in view.items()} == dict.fromkeys(view, (10, 20))
+    assert (view["knowledge"] == np.where(np.arange(20) < 10, 1, 255)).all()
+    assert view["valid"].all()
+    np.testing.assert_array_equal(view["image"][:, [0, -1], 0], [[0, 200]] * 10)
+    assert SmallTransform(80)(image, {}, present)["image"].shape == image.shape

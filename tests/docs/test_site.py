@@ -132,3 +132,19 @@ def test_notebook_pages_show_pictures_once_and_no_progress_bars(hooks: ModuleTyp
     text, picture = hooks._shown(outputs)
     assert text["text"] == "a table\na line\n"
     assert list(picture["data"]) == ["image/png"]
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_figure_of_photos_is_shown_where_it_was_made(
+    made: bool, hooks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    if made:
+        (tmp_path / "docs" / "images" / "photos.png").touch()
+    monkeypatch.setattr(hooks, "REPOSITORY", tmp_path)
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    text = hooks.on_page_markdown((DOCS / "index.md").read_text(), page)
+    assert ("(images/photos.png)" in text) is made
+    assert hooks.PHOTOS not in text

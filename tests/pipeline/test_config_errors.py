@@ -1,13 +1,17 @@
-"""Mistakes in options and YAML files, through the real command line: one sentence with place and remedy."""
+"""What the parser says of mistakes in options and YAML files: one sentence with place and remedy.
+
+The command `ssdd` finds most of them earlier, see tests/cli/test_mistakes.py.
+"""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from ssdd_lightning.cli.main import entry_point, main
+from ssdd_lightning.cli.main import entry_point
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.config_errors import config_sentence
+from ssdd_lightning.pipeline.lightning import run_command
 
 STATIC = {
     "seed_everything": 0,
@@ -39,9 +43,9 @@ def config(tmp_path: Path) -> Path:
 
 
 def complaint(*words: object) -> str:
-    """What `ssdd WORDS` says; one line."""
+    """What the parser says of the words; one line."""
     with pytest.raises(InputError) as error:
-        main([str(word) for word in words])
+        run_command([str(word) for word in words])
     sentence = str(error.value)
     assert "\n" not in sentence
     return sentence
@@ -183,7 +187,7 @@ def test_the_process_prints_one_line_and_exits_with_2(
     assert stop.value.code == 2
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.startswith("ssdd: error: StaticRefinementModule has no option 'lerning_rate'")
+    assert shown.err.startswith("ssdd: error: `ssdd fit` has no option 'model.init_args.lerning_rate' (on the command ")
     assert shown.err.count("\n") == 1
 
 

@@ -121,9 +121,9 @@ def test_masks_are_overlays_with_names(runs: dict[str, list[OfflineRun]]) -> Non
     run = runs["dynamic"][0]
     train = next(row for row in run.history if "pictures/train/captions" in row)
     assert train["pictures/train/captions"][:3] == ["image", "d_K", "d_A"]
-    assert sorted(train["pictures/train/all_masks"][0]) == ["advice", "knowledge", "refined"]
+    assert sorted(train["pictures/train/all_masks"][0]) == ["advice", "knowledge", "prediction", "refined", "truth"]
     val = next(row for row in run.history if "pictures/val/captions" in row)
-    assert sorted(val["pictures/val/all_masks"][0]) == ["refined", "truth"]
+    assert sorted(val["pictures/val/all_masks"][0]) == ["prediction", "truth"]
     labels = run.config["_wandb"]["mask/class_labels"]["pictures/val_wandb_delimeter_truth"]["value"]
     assert labels["8"] == "cat"
     media = [run.folder / "files" / part["path"] for part in val["pictures/val/all_masks"][0].values()]

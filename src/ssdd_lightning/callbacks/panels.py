@@ -22,6 +22,7 @@ TITLES = {
     "advice": "advice A",
     "d_advice": "d_A",
     "refined": "refined",
+    "prediction": "prediction",
     "truth": "ground truth",
 }
 """What a row may hold, in the order of the columns, and the columns' headings."""
@@ -43,8 +44,8 @@ def panel(rows: Sequence[Row], class_names: Mapping[int, str] | None = None, wid
 
     Args:
         rows: Each a dictionary with `image`, H x W x 3 uint8 RGB, and any of `knowledge`, `advice`,
-            `refined`, `truth`, h x w masks of class indices with 255 = ignore, and `d_knowledge`, `d_advice`,
-            h x w floats in [0, 1]. Sizes may differ; everything is scaled to its image.
+            `refined`, `prediction`, `truth`, h x w masks of class indices with 255 = ignore, and `d_knowledge`,
+            `d_advice`, h x w floats in [0, 1]. Sizes may differ; everything is scaled to its image.
         class_names: Names for the legend by class index; a class without a name is shown by its number.
         width: Width of a column in pixels. Tall images are made narrower, so that no row exceeds 1.25 widths.
 

@@ -1,14 +1,16 @@
 """Pictures of the refinement during training, for W&B, TensorBoard or files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from ssdd_lightning.callbacks.indices import dataset_indices, to_dataset
 from ssdd_lightning.callbacks.panels import (
@@ -23,16 +25,25 @@ from ssdd_lightning.callbacks.panels import (
     write_panel,
 )
 from ssdd_lightning.constants import IGNORE
+from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from ssdd_lightning.stages.base import Stage
+
+Shown = Mapping[str, Tensor]
+"""What a stage shows of a batch."""
 
 
 class RefinementPictures(Callback):
-    """Shows image, K, d_K, A, d_A, the refined mask and, in validation, the ground truth.
+    """Shows photo, K, d_K, A, d_A, refined mask, prediction and ground truth.
 
-    After the last batch of a training epoch and after each validation it asks the stage for `pictures()`:
-    None, or the last batch's tensors in a dictionary with `image`, B x 3 x H x W uint8, and any of
-    `knowledge`, `advice`, `refined`, `truth`, B x h x w long network indices or 255, and `d_knowledge`,
-    `d_advice`, B x h x w floats in [0, 1]. Weights & Biases receives each photo with its masks as overlays to be
+    At the end of a training epoch it shows some training photos, whole and always the same ones, with their ground
+    truth if there is any (`WeakDataModule.to_look_at`, `Stage.look`); nothing is learnt from them. After a validation
+    it shows that one's last batch (`Stage.pictures`), and so it does in training for stages and data that are not
+    this package's: None, or tensors in a dictionary with `image`, B x 3 x H x W uint8, and any of `knowledge`,
+    `advice`, `refined`, `prediction`, `truth`, B x h x w long network indices or 255, and `d_knowledge`, `d_advice`,
+    B x h x w floats in [0, 1]. Weights & Biases receives each photo with its masks as overlays to be
     switched on and off, and its difference maps after it; TensorBoard one tall picture. Both call it `pictures/train`
     or `pictures/val`. For any other logger, and without one, the tall picture becomes a file,
     `pictures/epoch_003_train.png` in the first logger's own folder.
@@ -64,21 +75,46 @@ class RefinementPictures(Callback):
         batch_idx: int,
     ) -> None:
         """Show the epoch's last batch now: validation comes before the end of the training epoch."""
-        if trainer.is_last_batch:
-            self._show(trainer, pl_module, "train")
+        if trainer.is_last_batch and _looks(trainer, pl_module) is None:
+            self._show(trainer, "train", pl_module.pictures)  # type: ignore[arg-type]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show some training photos."""
+        looks = _looks(trainer, pl_module)
+        if looks is not None:
+            self._show(trainer, "train", lambda: self._look(trainer, *looks))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the last batch of the validation."""
-        self._show(trainer, pl_module, "val")
+        self._show(trainer, "val", pl_module.pictures)  # type: ignore[arg-type]
 
-    def _show(self, trainer: Trainer, pl_module: LightningModule, phase: str) -> None:
+    def _show(self, trainer: Trainer, phase: str, shown: Callable[[], Shown | list[Shown] | None]) -> None:
         if trainer.sanity_checking or trainer.current_epoch % self.every_n_epochs:
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"  # every process must ask for it
-        tensors = pl_module.pictures() if trainer.is_global_zero else None  # type: ignore[operator]
-        if tensors:
+        if not trainer.is_global_zero:
+            return
+        found = shown() or []
+        batches = found if isinstance(found, list) else [found]
+        rows = [row for tensors in batches for row in self._rows(tensors, trainer)]
+        if rows:
             name = f"epoch_{trainer.current_epoch:03}_{phase}.png"
-            send_rows(trainer, f"pictures/{phase}", self._rows(tensors, trainer), folder / name)
+            send_rows(trainer, f"pictures/{phase}", rows, folder / name)
+
+    def _look(self, trainer: Trainer, stage: "Stage", data: WeakDataModule) -> list[Shown]:
+        """What the stage makes of some training photos, beside their ground truth."""
+        shown = []
+        modes = {module: module.training for module in stage.modules()}
+        stage.eval()
+        with torch.no_grad(), trainer.precision_plugin.forward_context():
+            for sample in data.to_look_at(self.num_images):  # type: ignore[attr-defined]
+                batch = trainer.strategy.batch_to_device(default_collate([sample]), stage.device)
+                tensors = stage.look(batch)
+                if tensors:
+                    shown.append({**tensors, **({"truth": batch["mask"]} if "mask" in batch else {})})
+        for module, training in modes.items():
+            module.training = training
+        return shown
 
     def _rows(self, tensors: Mapping[str, Tensor], trainer: Trainer) -> list[dict[str, npt.NDArray[Any]]]:
         """Split the batch into images on the CPU, masks by the dataset's class indices."""
@@ -95,6 +131,12 @@ class RefinementPictures(Callback):
                 columns[key] = values.float().numpy() if key in DIFFERENCES else to_dataset(values.numpy(), indices)
         count = len(columns["image"])
         return [{key: values[index] for key, values in columns.items()} for index in range(count)]
+
+
+def _looks(trainer: Trainer, stage: Any) -> "tuple[Stage, WeakDataModule] | None":  # noqa: ANN401
+    """Stage and data, if both are such that whole photos can be shown."""
+    data = getattr(trainer, "datamodule", None)
+    return (stage, data) if callable(getattr(stage, "look", None)) and isinstance(data, WeakDataModule) else None
 
 
 def send_rows(trainer: Trainer, key: str, rows: Sequence[Row], path: Path) -> None:

@@ -21,6 +21,7 @@ class Stopwatch:
         self._handles: list[RemovableHandle] = []
         self._mark = time.perf_counter()
         self._begun: Any = None
+        self._stepping = False
         self._pairs: list[tuple[Any, Any]] = []
         self._reset()
 
@@ -48,12 +49,14 @@ class Stopwatch:
 
     def begin(self) -> None:
         """A step has its data."""
+        self._stepping = True
         now = time.perf_counter()
         self.data += now - self._mark
         self._mark = now
 
     def end(self) -> None:
-        """A step is done."""
+        """A step is done; a CRF that runs before the next one is not counted."""
+        self._stepping = False
         now = time.perf_counter()
         self.step += now - self._mark
         self._mark = now
@@ -74,6 +77,8 @@ class Stopwatch:
 
     def _crf_ends(self, module: nn.Module, arguments: tuple[Any, ...], result: object) -> None:
         end = _now(arguments[0])
+        if not self._stepping:
+            return
         if isinstance(end, float):
             self.crf += end - self._begun
         else:

@@ -4,12 +4,14 @@ import argparse
 import difflib
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from ssdd_lightning.cli.mistakes import check_stage_words
 from ssdd_lightning.errors import InputError, Interrupted
@@ -90,6 +92,22 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
+class CommandParser(argparse.ArgumentParser):
+    """Says in one sentence what is wrong with the words of a command, and what was probably meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise an InputError in place of a page of usage.
+
+        Raises:
+            InputError: Always.
+        """
+        unknown = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        close = difflib.get_close_matches(unknown[1], flags, n=1) if unknown else []
+        remedy = f"did you mean {close[0]}?" if close else f"`{self.prog} --help` lists what there is."
+        raise InputError(f"`{self.prog}`: {message}; {remedy}")
+
+
 def command_parser(command: str) -> argparse.ArgumentParser:
     """Build the parser of a command that works on files.
 
@@ -97,14 +115,15 @@ def command_parser(command: str) -> argparse.ArgumentParser:
         command: One of `FILE_COMMANDS`.
     """
     module, text = FILE_COMMANDS[command]
-    parser = argparse.ArgumentParser(prog=f"ssdd {command}", description=text, allow_abbrev=False)
+    parser = CommandParser(prog=f"ssdd {command}", description=text, allow_abbrev=False)
     importlib.import_module(module).add_arguments(parser)
     return parser
 
 
 def _unknown_command(word: str) -> str:
     known = [*STAGE_COMMANDS, *FILE_COMMANDS]
-    meant = OTHER_NAMES.get(word) or next(iter(difflib.get_close_matches(word, known, n=1)), None)
+    close = next(iter(difflib.get_close_matches(word, [*known, *OTHER_NAMES], n=1)), None)
+    meant = OTHER_NAMES.get(str(close), close)
     remedy = f"did you mean `ssdd {meant}`?" if meant else f"expected one of {', '.join(known)}; see `ssdd --help`."
     return f"unknown command {word!r}: {remedy}"
 

@@ -1,13 +1,20 @@
-"""Likely mistakes in the options of a stage command, answered before torch is loaded, which takes seconds."""
+"""Likely mistakes in the options of a stage, answered before torch is loaded, which takes seconds."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import ssdd_lightning
+from ssdd_lightning.data.choice import data_module_path
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, config_files, find_checkpoint, plain_value
+from ssdd_lightning.pipeline.config_errors import place_of
+from ssdd_lightning.pipeline.renamed import words_with_new_names
+from ssdd_lightning.pipeline.signatures import SECTIONS, Argument, ClassSource, find_class
 
-SECTIONS = ("data", "model", "trainer", "checkpoint", "output")
-"""Options of these have a dot and a name behind it."""
+NAMES = ("data", "model", *SECTIONS)
+"""Sections; their options have a dot and a name behind it."""
 OPTIONS = (
     *("help", "config", "print_config", "seed_everything", "dataset", "ckpt_path", "weights_only", "verbose"),
     *("return_predictions", "help_all"),
@@ -15,6 +22,7 @@ OPTIONS = (
 """Options without a section."""
 MEANT = {
     **dict.fromkeys(("lr", "learning_rate"), "model.init_args.optimization.learning_rate"),
+    **dict.fromkeys(("optimizer", "optim"), "model.init_args.optimization.optimizer"),
     **dict.fromkeys(("epochs", "num_epochs", "max_epochs"), "trainer.max_epochs"),
     **dict.fromkeys(("steps", "max_steps"), "trainer.max_steps"),
     **dict.fromkeys(("gpus", "devices", "num_gpus"), "trainer.devices"),
@@ -24,6 +32,7 @@ MEANT = {
     **dict.fromkeys(("root", "data_root", "devkit"), "data.root"),
     **dict.fromkeys(("out", "output_dir", "out_dir", "work_dir"), "trainer.default_root_dir"),
     **dict.fromkeys(("ckpt", "resume", "resume_from", "resume_from_checkpoint", "weights"), "ckpt_path"),
+    **dict.fromkeys(("cfg", "conf", "yaml"), "config"),
     "precision": "trainer.precision",
     "amp": "trainer.precision",
     "logger": "trainer.logger",
@@ -48,10 +57,14 @@ VALUES = {
     "trainer.strategy": {"DDP": "ddp", "dp": "ddp"},
 }
 """Values that other tools use, and what they are called here."""
+FEW = 6
+"""So many options are listed in a message; of more it says how to list them."""
+CLASS_KEYS = ("class_path", "init_args", "dict_kwargs", "help")
+"""How a YAML file names a class and its arguments."""
 
 
 def check_stage_words(words: Sequence[str]) -> None:
-    """Answer a missing configuration, an unknown option without a section, and values that other tools use.
+    """Answer a missing configuration or checkpoint, options that do not exist, and values that cannot be right.
 
     Args:
         words: fit, validate, test or predict, and its options.
@@ -67,17 +80,151 @@ def check_stage_words(words: Sequence[str]) -> None:
         )
     if Path(first).suffix in (".yaml", ".yml") and not first.startswith("-"):
         raise InputError(f"{first!r} is no option; did you mean `ssdd {command} --config {first}`?")
-    for number, word in enumerate(words[1:], start=1):
-        name, equals, value = word.partition("=")
-        if not name.startswith("--"):
-            continue
-        name = name[2:]
-        if "." not in name and name.replace("-", "_") not in (*SECTIONS, *OPTIONS):
+    given = _options(words_with_new_names(words))
+    for name in given:
+        if "." not in name and name.replace("-", "_") not in (*NAMES, *OPTIONS):
             raise InputError(f"`ssdd {command}` has no option {name!r} (on the command line); {_remedy(name, command)}")
-        value = value if equals else "".join(words[number + 1 : number + 2])
-        meant = VALUES.get(name, {}).get(value)
-        if meant is not None:
-            raise InputError(f"--{name}: expected a name that Lightning has, found {value!r}; did you mean {meant}?")
+    config = StageConfig(tuple(config_files(words)), {k: v for k, v in given.items() if k.partition(".")[0] in NAMES})
+    content = config.content()
+    check_stage(content, chosen_dataset(words), words)
+    folders = (content.get("checkpoint") or {}).get("dirpath"), (content.get("trainer") or {}).get("default_root_dir")
+    find_checkpoint(command, given.get("ckpt_path"), *folders)
+
+
+def check_stage(content: Mapping[str, Any], dataset: str, words: Sequence[str]) -> None:
+    """Check the options of a stage against the classes that take them, as far as their source tells.
+
+    Args:
+        content: All of its options, nested.
+        dataset: Decides the options of `data`.
+        words: A command with its files and options, to say where a mistake was made.
+
+    Raises:
+        InputError: An option or a class does not exist, or a value is of a wrong kind.
+    """
+    for mistake in _mistakes(content, dataset):
+        raise InputError(mistake.sentence(words))
+
+
+class _Mistake(NamedTuple):
+    text: str
+    """What is wrong; `{command}` is the command's name."""
+    written: str
+    """What to look for, to say where it is."""
+    remedy: str
+
+    def sentence(self, words: Sequence[str]) -> str:
+        """What is wrong, where, and what to write instead."""
+        text, remedy = (part.replace("{command}", f"ssdd {words[0]}") for part in (self.text, self.remedy))
+        return f"{text}{place_of(self.written, words)}; {remedy}"
+
+
+def _options(words: Sequence[str]) -> dict[str, Any]:
+    """Options on a command line, all but those that name configurations."""
+    given: dict[str, Any] = {}
+    for word, following in zip(words[1:], [*words[2:], "--"], strict=True):
+        name, equals, value = word.partition("=")
+        if name.startswith("--") and name != "--config":
+            text = value if equals else following
+            given[name[2:]] = None if not equals and text.startswith("--") else plain_value(text)
+    if isinstance(given.get("model"), str):
+        given["model"] = {"class_path": given["model"]}
+    return given
+
+
+def _mistakes(content: Mapping[str, Any], dataset: str) -> Iterator[_Mistake]:
+    known = [*NAMES, *OPTIONS]
+    yield from (_no_option(name, known) for name in content if name not in known)
+    yield from _in_value(content.get("model"), "model", None)
+    for section, path in {"data": data_module_path(dataset), **SECTIONS}.items():
+        given, cls = content.get(section), find_class(path)
+        if isinstance(given, Mapping) and cls is not None:
+            yield from _in_class(given, section, cls)
+
+
+def _in_class(given: Mapping[str, Any], path: str, cls: ClassSource) -> Iterator[_Mistake]:
+    """Mistakes among the arguments of a class."""
+    for key, value in given.items():
+        name = key.rstrip("+")  # jsonargparse: append to a list
+        argument = cls.arguments.get(name)
+        if argument is not None:
+            yield from _in_value(value, f"{path}.{name}", argument)
+        elif not cls.is_open and name != "help":
+            yield _no_option(f"{path}.{name}", list(_paths(cls, path)))
+
+
+def _in_value(value: Any, path: str, argument: Argument | None) -> Iterator[_Mistake]:  # noqa: ANN401
+    """Mistakes in what an argument is given."""
+    if isinstance(value, str):
+        yield from _in_text(value, path, argument)
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, Mapping):
+            yield from _in_mapping(each, path, argument)
+
+
+def _in_mapping(given: Mapping[str, Any], path: str, argument: Argument | None) -> Iterator[_Mistake]:
+    """Mistakes in a class with its arguments, or in a frozen value."""
+    named = given.get("class_path")
+    if named is None and argument is not None and argument.values_class is not None:
+        yield from _in_class(given, path, argument.values_class)
+        return
+    cls = find_class(str(named)) if named else argument and argument.value
+    ours = path == "model" and str(named).isidentifier()  # a name alone may be any class that jsonargparse knows
+    if named and cls is None and (ours or str(named).startswith(f"{ssdd_lightning.__name__}.")):
+        yield _no_class(str(named))
+    if isinstance(cls, ClassSource):
+        yield from _in_class({k: v for k, v in given.items() if k not in CLASS_KEYS}, path, cls)  # init_args left out
+        yield from _in_class(given.get("init_args") or {}, f"{path}.init_args", cls)
+
+
+def _in_text(value: str, path: str, argument: Argument | None) -> Iterator[_Mistake]:
+    """A text where other words, or only numbers, are taken."""
+    meant = VALUES.get(path, {}).get(value)
+    kinds = None if argument is None else argument.plain_types
+    if meant is not None:
+        yield _Mistake(f"{path}: there is no {value!r}", value, f"did you mean {meant}?")
+    elif kinds is not None and str not in kinds and value not in kinds and not _is_number(value):
+        names = [kind.__name__ if isinstance(kind, type) else str(kind) for kind in kinds if kind is not None]
+        close = difflib.get_close_matches(value, names, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"expected {' or '.join(names)}."
+        yield _Mistake(f"{path} cannot be {value!r}", value, remedy)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _no_option(path: str, known: Sequence[str]) -> _Mistake:
+    """An unknown option; what is like it lies beside it, or deeper inside its section."""
+    section, _, name = path.rpartition(".")
+    beside = {other.rpartition(".")[2]: other for other in known if other.rpartition(".")[0] == section}
+    deeper = {other.rpartition(".")[2]: other for other in reversed(known)}
+    found = (difflib.get_close_matches(name.replace("-", "_"), names, n=1, cutoff=0.7) for names in (beside, deeper))
+    close = next((names[match[0]] for names, match in zip((beside, deeper), found, strict=True) if match), None)
+    few = f"expected one of {', '.join(known)}." if len(known) <= FEW else "`{command} --help` lists what there is."
+    remedy = f"did you mean {close}?" if close else few
+    return _Mistake(f"`{{command}}` has no option {path!r}", name, remedy)
+
+
+def _no_class(path: str) -> _Mistake:
+    package, known = ssdd_lightning.__name__, ssdd_lightning.__all__
+    close = difflib.get_close_matches(path.rpartition(".")[2], known, n=1)
+    remedy = f"did you mean {package}.{close[0]}?" if close else f"{package} has {', '.join(known)}."
+    return _Mistake(f"there is no class {path}", path, remedy)
+
+
+def _paths(cls: ClassSource, path: str) -> Iterator[str]:
+    """Dotted names of a class's options, also those of the values and classes that it takes."""
+    for name, argument in cls.arguments.items():
+        yield f"{path}.{name}"
+        if argument.values_class is not None:
+            yield from _paths(argument.values_class, f"{path}.{name}")
+        elif isinstance(argument.value, ClassSource):
+            yield from _paths(argument.value, f"{path}.{name}.init_args")
 
 
 def _remedy(name: str, command: str) -> str:
@@ -85,4 +232,4 @@ def _remedy(name: str, command: str) -> str:
     close = difflib.get_close_matches(name.replace("-", "_"), known, n=1, cutoff=0.75)
     if close:
         return f"did you mean --{known[close[0]]}?"
-    return f"expected one of a section ({', '.join(f'--{s}.*' for s in SECTIONS)}) or see `ssdd {command} --help`."
+    return f"expected one of a section ({', '.join(f'--{s}.*' for s in NAMES)}) or see `ssdd {command} --help`."

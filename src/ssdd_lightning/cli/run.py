@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ssdd_lightning.cli.mistakes import check_stage
 from ssdd_lightning.cli.options import add_options, add_repeated
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.experiments import experiment_folder, packaged_experiments
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from ssdd_lightning.pipeline.config import parse_settings
     from ssdd_lightning.pipeline.photos import GivenData
-    from ssdd_lightning.pipeline.run import Chosen, RunOptions, plan_experiment, run_experiment
+    from ssdd_lightning.pipeline.run import Chosen, Pipeline, RunOptions, plan_experiment, run_experiment
+    from ssdd_lightning.pipeline.steps import StageStep
 
     given = dict(vars(args))
     settings, dry_run = parse_settings(given.pop("set")), given.pop("dry_run")
@@ -75,6 +77,10 @@ def run(args: argparse.Namespace) -> int:
     data = GivenData(*(given.pop(name) for name in ("root", "labels", "truth")))
     chosen = Chosen(*(given.pop(name) for name in ("first", "last", "keep")))
     options = RunOptions(**given, data=data, settings=settings, chosen=chosen)
+    for step in Pipeline(options).steps:
+        if isinstance(step, StageStep):
+            content = step.config.content()
+            check_stage(content, str(content.get("dataset") or "voc"), [step.command, *step.config.words()])
     if dry_run:
         for name, state in plan_experiment(options):
             print(f"{name}: {state}")

@@ -19,15 +19,20 @@ DEVKITS = {"voc": ("trainaug", "val"), "coco": ("train", "val")}
 OPTION = "--dataset"
 
 
-def data_module_class(name: str) -> "type[WeakDataModule]":
-    """Import a data module by the name of its dataset.
+def data_module_path(name: str) -> str:
+    """Import path of a data module by the name of its dataset.
 
     Raises:
         InputError: There is none of that name.
     """
     if name not in DATASETS:
         raise InputError(f"dataset: expected one of {', '.join(DATASETS)}, found {name!r}.")
-    module, cls = DATASETS[name]
+    return ".".join(DATASETS[name])
+
+
+def data_module_class(name: str) -> "type[WeakDataModule]":
+    """Import a data module by the name of its dataset; see `data_module_path`."""
+    module, _, cls = data_module_path(name).rpartition(".")
     found: type[WeakDataModule] = getattr(importlib.import_module(module), cls)
     return found
 

@@ -1,8 +1,10 @@
 """What the data modules of all datasets share: splits, guides, loaders."""
 
+import random
 import signal
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +19,12 @@ from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.layout import Location, labels_of
 from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
 from ssdd_lightning.data.splits import Splits
-from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
+from ssdd_lightning.data.transforms import PlainTransform, SmallTransform, TrainTransform
 from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.storage.score_maps import map_path, mask_path
 
+LOOK_SIDE = 512
+"""Longest side of photos that are only looked at, in pixels: a whole one may not fit beside a training."""
 Phase = Literal["train", "val", "test", "predict"]
 _PHASES: dict[str | None, tuple[Phase, ...]] = {
     "fit": ("train", "val"),
@@ -111,6 +115,25 @@ class WeakDataModule(LightningDataModule):
             for photo, (name, shown) in zip(photos, labels.items(), strict=True)
         ]
         return records, source
+
+    def to_look_at(self, count: int) -> FolderDataset:
+        """Some training photos, the same ones each time: whole, with their guides and their ground truth.
+
+        Those that have ground truth come first. They are for the eye; training batches hold no ground truth.
+
+        Args:
+            count: How many at most.
+        """
+        records, masks = list(self.datasets["train"].records), self.location.masks
+        random.Random(0).shuffle(records)
+        known = [] if masks is None else records
+        found = (replace(record, mask=mask_path(masks, record.name)) for record in known)  # type: ignore[arg-type]
+        scored = (record for record in found if record.mask is not None and record.mask.is_file())
+        chosen = {record.name: record for record in islice(scored, count)}
+        for record in records[:count]:
+            if len(chosen) < count:
+                chosen.setdefault(record.name, record)
+        return FolderDataset(list(chosen.values()), self.table, SmallTransform(LOOK_SIDE))
 
     def setup(self, stage: str | None = None) -> None:
         """Find all files of the stage's splits and check that they exist.

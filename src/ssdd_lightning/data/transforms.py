@@ -92,6 +92,30 @@ class PlainTransform:
         return {"image": image, "image_raw": image, **masks}
 
 
+class SmallTransform(PlainTransform):
+    """The image and the guides as masks, made smaller if need be: to look at.
+
+    Args:
+        side: Longest side in pixels.
+    """
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def __call__(
+        self, image: npt.NDArray[np.uint8], guides: Mapping[str, Guide], present: npt.NDArray[np.uint8], seed: int = 0
+    ) -> View:
+        """Return what `PlainTransform` does, and `valid`."""
+        view = super().__call__(image, guides, present)
+        view["valid"] = np.ones(image.shape[:2], np.uint8)
+        scale = self.side / max(image.shape[:2])
+        if scale < 1:
+            size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+            methods = {2: cv2.INTER_NEAREST_EXACT, 3: cv2.INTER_AREA}
+            view = {key: cv2.resize(array, size, interpolation=methods[array.ndim]) for key, array in view.items()}
+        return view
+
+
 class _RandomResize(albumentations.DualTransform):
     """Resize to a random longest side: images and maps bilinear (by area when shrinking), masks nearest."""
 

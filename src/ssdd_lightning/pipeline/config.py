@@ -96,6 +96,14 @@ def parse_value(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
     return yaml.load(text, Loader=_Loader)
 
 
+def plain_value(text: str) -> Any:  # noqa: ANN401
+    """Parse a value as YAML does; a text that is no YAML is itself."""
+    try:
+        return _plain(parse_value(text))
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+        return text
+
+
 def parse_settings(options: Sequence[str]) -> dict[str, Any]:
     """Read `KEY=VALUE` as settings.
 
@@ -178,6 +186,40 @@ def chosen_dataset(words: Sequence[str]) -> str:
     """
     named = [read_config(path).get(OPTION.lstrip("-")) for path in config_files(words)]
     return ["voc", *(str(name) for name in named if name), *_values(words, OPTION)][-1]
+
+
+def checkpoint_folder(root: str | Path | None) -> str:
+    """Where a run in this folder keeps its checkpoints."""
+    return str(Path(root or ".") / "checkpoints")
+
+
+def find_checkpoint(
+    command: str, given: str | Path | None, folder: str | Path | None, root: str | Path | None
+) -> str | None:
+    """Find the checkpoint that a stage command starts from; a fit needs none.
+
+    Args:
+        command: fit, validate, test or predict.
+        given: `ckpt_path`; None or "last" is the run's own last one.
+        folder: `checkpoint.dirpath`.
+        root: `trainer.default_root_dir`.
+
+    Raises:
+        InputError: There is none.
+    """
+    if given is None and command == "fit":
+        return None
+    if given is None or given == "last":
+        path = Path(folder or checkpoint_folder(root)) / "last.ckpt"
+        if not path.is_file():
+            raise InputError(
+                f"expected the checkpoint of a trained stage, found none at {path}; run `ssdd fit` first, or name one "
+                "with --ckpt_path."
+            )
+        return str(path)
+    if not Path(given).is_file():
+        raise InputError(f"expected a checkpoint at {given}, found no file; run `ssdd fit` first or correct the path.")
+    return str(given)
 
 
 def _values(words: Sequence[str], *options: str) -> list[str]:

@@ -48,7 +48,7 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     if no_class := _NO_CLASS.search(message):
         return _unknown_class(_until(message, no_class), no_class, words)
     keys = _PARSER_KEY.findall(message)
-    place = _place(keys[-1].rpartition(".")[2], words) if keys else ""
+    place = place_of(keys[-1].rpartition(".")[2], words) if keys else ""
     if keys and (wrong := _WRONG_VALUE.search(message)):
         return f"option {'.'.join(keys)}: expected {wrong['type']}, found {wrong['value']!r}{place}."
     if keys and (base := _NO_SUBCLASS.search(message)):
@@ -91,7 +91,7 @@ def _unknown_option(key: str, owner: type | None, words: Sequence[str], options:
     remedy = f"did you mean {close[0]}?" if close else f"`ssdd {words[0]} --help` lists what there is."
     if owner and not close:
         remedy = f"expected one of {', '.join(known)}."
-    return f"{holder} has no option {key!r}{_place(key.rpartition('.')[2], words)}; {remedy}"
+    return f"{holder} has no option {key!r}{place_of(key.rpartition('.')[2], words)}; {remedy}"
 
 
 def _parameters(owner: type) -> list[str]:
@@ -107,10 +107,10 @@ def _unknown_class(message: str, found: re.Match[str], words: Sequence[str]) -> 
     remedy = f"expected one of {', '.join(classes)}." if classes else "give the import path of a class."
     if close:
         remedy = f"did you mean {found['module']}.{close[0]}?"
-    return f"there is no class {path}{_place(path, words)}; {remedy}"
+    return f"there is no class {path}{place_of(path, words)}; {remedy}"
 
 
-def _place(text: str, words: Sequence[str]) -> str:
+def place_of(text: str, words: Sequence[str]) -> str:
     """Where an option or a value was written: the command line, or a line of a YAML file."""
     pattern = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
     files = config_files(words)

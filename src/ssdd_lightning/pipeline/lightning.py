@@ -3,7 +3,6 @@
 import logging
 import re
 import sys
-import warnings
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 import yaml
-from jsonargparse import Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -30,10 +28,18 @@ from ssdd_lightning.callbacks.watch import Watch
 from ssdd_lightning.data.choice import OPTION, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError, Interrupted
-from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, with_contents
+from ssdd_lightning.pipeline.config import (
+    StageConfig,
+    checkpoint_folder,
+    chosen_dataset,
+    find_checkpoint,
+    with_contents,
+)
 from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.pipeline.provenance import told_config
+from ssdd_lightning.pipeline.quiet import quiet
 from ssdd_lightning.pipeline.renamed import words_with_new_names
+from ssdd_lightning.pipeline.status import LiveStream
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.storage.ledger import Ledger
@@ -87,7 +93,7 @@ class SSDDCommandLine(LightningCLI):
             }
         )
         parser.add_lightning_class_args(PredictionWriter, "output")
-        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=_checkpoint_folder)
+        parser.link_arguments("trainer.default_root_dir", "checkpoint.dirpath", compute_fn=checkpoint_folder)
 
     keep = False
     """Whether what there is counts as finished, although what it was made from changed."""
@@ -108,12 +114,10 @@ class SSDDCommandLine(LightningCLI):
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
-        if checkpoint == "last" or (subcommand in ("validate", "test", "predict") and checkpoint is None):
-            checkpoint = self.config[subcommand].ckpt_path = _last_checkpoint(self.config[subcommand])
-        if checkpoint is not None and not Path(checkpoint).is_file():
-            raise InputError(
-                f"expected a checkpoint at {checkpoint}, found no file; run `ssdd fit` first or correct the path."
-            )
+        if subcommand:
+            config = self.config[subcommand]
+            folder, root = config.checkpoint.dirpath, config.trainer.default_root_dir
+            checkpoint = config.ckpt_path = find_checkpoint(subcommand, checkpoint, folder, root)
         if checkpoint is not None:
             content = _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
             rank_zero_info(describe_checkpoint(Path(checkpoint), content))
@@ -166,16 +170,18 @@ class SSDDCommandLine(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Show tqdm's bar on a terminal, as all other commands do, and a line an epoch elsewhere.
 
-        A bar of the user's choice, or none, stays. Lightning takes rich's wherever rich is installed.
+        A bar of the user's choice, or none, stays. Lightning takes rich's wherever rich is installed. Below the live
+        table of a run there is room for one line.
         """
         config = self.config[self.subcommand] if self.subcommand else self.config
         given = config.trainer.get("callbacks") or []
         chosen = [str(entry.get("class_path", "")) for entry in (given if isinstance(given, list) else [given])]
         wanted = config.trainer.get("enable_progress_bar")
         if wanted is not False and not any("ProgressBar" in c for c in chosen):
-            bar = bool(wanted or sys.stderr.isatty())
+            live = isinstance(sys.stderr, LiveStream)
+            bar = not live and bool(wanted or sys.stderr.isatty())
             config.trainer["enable_progress_bar"] = bar
-            shown = TQDMProgressBar() if bar else EpochLines()
+            shown = TQDMProgressBar() if bar else EpochLines(each_batch=live)
             self.trainer_defaults["callbacks"] = [*self.trainer_defaults["callbacks"], shown]
         if self.subcommand == "predict":
             config.trainer.logger = False  # it has nothing to log
@@ -301,21 +307,6 @@ def _rank() -> int:
     return int(getattr(rank_zero_only, "rank", None) or 0)
 
 
-def _last_checkpoint(config: Namespace) -> str:
-    """The last checkpoint of the run that these options describe."""
-    path = Path(config.checkpoint.dirpath or _checkpoint_folder(config.trainer.default_root_dir)) / "last.ckpt"
-    if not path.is_file():
-        raise InputError(
-            f"expected the checkpoint of a trained stage, found none at {path}; run `ssdd fit` first, or name one with "
-            "--ckpt_path."
-        )
-    return str(path)
-
-
-def _checkpoint_folder(root: str | Path | None) -> str:
-    return str(Path(root or ".") / "checkpoints")
-
-
 @dataclass(frozen=True)
 class StageCall:
     """A stage command, given as values instead of command-line words.
@@ -388,7 +379,7 @@ def stage_ledger(command: Literal["fit", "test", "predict"], config: StageConfig
     """
     line = build_stage(config)
     root = line.trainer.default_root_dir
-    return line.ledger(command, None if command == "fit" else Path(_checkpoint_folder(root)) / f"{LAST}.ckpt")
+    return line.ledger(command, None if command == "fit" else Path(checkpoint_folder(root)) / f"{LAST}.ckpt")
 
 
 def _data_of(config: StageConfig) -> type[WeakDataModule]:
@@ -400,16 +391,7 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
     # no abbreviations: a misspelt option could pass for another one
     strict = {"allow_abbrev": False, "exit_on_error": False}
     interruption = Interruption()
-    with warnings.catch_warnings(), own_run():
-        # Lightning calls three functions of jsonargparse that newer versions deprecate. So does SaveRunConfig: only
-        # `skip_none` makes it write nulls, and its new name exists since jsonargparse 4.49.
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="pytorch_lightning.cli")
-        warnings.filterwarnings("ignore", category=DeprecationWarning, message=r"\s*skip_none parameter")
-        # torchmetrics: such classes have no weight in the classifier's average precision
-        warnings.filterwarnings("ignore", message="No positive samples found in target")
-        # `Watch` logs the rest of an epoch
-        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
-        warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
+    with quiet(), own_run():
         try:
             return SSDDCommandLine(
                 Stage,

@@ -133,22 +133,23 @@ def run_experiment(options: RunOptions) -> list[dict[str, Any]]:
             return rows
         status = Status([step.name for step in pipeline.steps])
         rows, changed, outdated = [], set[str](), list[str]()
-        for step in pipeline.steps:
-            if step in pipeline.chosen:
-                print(f"== {step.command} {step.name}", flush=True)
-                status.begin(step.name)
-                earlier = step.entry.read_bytes() if step.made else b""
-                try:
-                    step.run(keep=step.name in options.chosen.keep)
-                except Interrupted as stop:
-                    raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
-                changed |= {step.name} if step.entry.read_bytes() != earlier else set()
-            elif step.made and changed.intersection(step.needs):
-                changed.add(step.name)
-                outdated.append(step.name)
-            made = pipeline.scores_after(step) if step.made and step.name not in outdated else []
-            rows += made
-            status.end(step, made, shown=step in pipeline.chosen)
+        with status.shown():
+            for step in pipeline.steps:
+                if step in pipeline.chosen:
+                    print(f"== {step.command} {step.name}", flush=True)
+                    status.begin(step)
+                    earlier = step.entry.read_bytes() if step.made else b""
+                    try:
+                        step.run(keep=step.name in options.chosen.keep)
+                    except Interrupted as stop:
+                        raise Interrupted(stop.signum) from None  # how to go on is said by the pipeline's own command
+                    changed |= {step.name} if step.entry.read_bytes() != earlier else set()
+                elif step.made and changed.intersection(step.needs):
+                    changed.add(step.name)
+                    outdated.append(step.name)
+                made = pipeline.scores_after(step) if step.made and step.name not in outdated else []
+                rows += made
+                status.end(step, made, shown=step in pipeline.chosen)
         if outdated:
             print(f"Not scored, because what they were made from changed: {', '.join(outdated)}. Run these steps, too.")
         rows.sort(key=lambda row: ROWS.index(row["what"]))

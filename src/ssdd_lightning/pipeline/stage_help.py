@@ -1,19 +1,15 @@
 """What `ssdd fit --config FILE --help` shows: the options of the stage that the file names, with its values."""
 
-import inspect
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from docstring_parser import parse
-from pytorch_lightning import Trainer
 
-from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
-from ssdd_lightning.data.choice import OPTION, data_module_class
+from ssdd_lightning.data.choice import OPTION, data_module_path
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, config_files
+from ssdd_lightning.pipeline.signatures import SECTIONS, Built, ClassSource, find_class
 
 COMMON = {
     "config": "YAML file of a stage, or EXPERIMENT/STAGE of the package; may be repeated, later ones win",
@@ -61,16 +57,16 @@ def stage_help(words: Sequence[str], purpose: str) -> str:
         if not isinstance(content.get(section) or {}, dict):
             raise InputError(f"{files[-1]}: expected options below {section}, found {content[section]!r}.")
     data, model, trainer = (content.get(section) or {} for section in ("data", "model", "trainer"))
-    module = data_module_class(chosen_dataset(words))
+    module = _found(data_module_path(chosen_dataset(words)))
     groups = {"": [_Option(f"--{name}", content.get(name), text) for name, text in COMMON.items()]}
-    groups[f"--data. ({module.__name__})"] = list(_options(module, "", data))
+    groups[f"--data. ({module.name})"] = list(_options(module, "", data))
     if model.get("class_path"):
         stage = _found(model["class_path"])
-        groups[f"--model.init_args. ({stage.__name__})"] = list(_options(stage, "", model.get("init_args") or {}))
-    own = inspect.signature(Trainer).parameters
-    rows = [_Option(name, trainer.get(name, own[name].default), text) for name, text in TRAINER.items()]
+        groups[f"--model.init_args. ({stage.name})"] = list(_options(stage, "", model.get("init_args") or {}))
+    own = _found(SECTIONS["trainer"]).arguments
+    rows = [_Option(name, trainer.get(name, own[name].value), text) for name, text in TRAINER.items()]
     groups["--trainer. (the most used of Lightning's)"] = rows
-    minutes = inspect.signature(RunCheckpoint).parameters["every_n_minutes"].default
+    minutes = _found(SECTIONS["checkpoint"]).arguments["every_n_minutes"].value
     groups["files"] = [
         _Option("--output.output_dir", None, "folder of what test and predict write; null means the run's own"),
         _Option("--checkpoint.every_n_minutes", minutes, "minutes between two checkpoints"),
@@ -84,33 +80,30 @@ def stage_help(words: Sequence[str], purpose: str) -> str:
     return "\n".join(lines)
 
 
-def _options(built: Any, prefix: str, given: Mapping[str, Any]) -> Iterator[_Option]:  # noqa: ANN401
+def _options(cls: ClassSource, prefix: str, given: Mapping[str, Any]) -> Iterator[_Option]:
     """Arguments of a class, those of the values and named classes inside it too."""
-    documented = parse(inspect.getdoc(built) or "").params
-    texts = {each.arg_name: " ".join((each.description or "").split()) for each in documented}
-    for name, parameter in inspect.signature(built).parameters.items():
-        if name in HIDDEN or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+    texts = {each.arg_name: " ".join((each.description or "").split()) for each in parse(cls.docstring).params}
+    for name, argument in cls.arguments.items():
+        if name in HIDDEN:
             continue
-        path, default = f"{prefix}{name}", None if parameter.default is parameter.empty else parameter.default
+        path, default = f"{prefix}{name}", argument.value
         value = given.get(name, default)
         inside = value if isinstance(value, Mapping) else {}
-        if is_dataclass(default) and not isinstance(default, type):
-            own = {key: getattr(default, key) for key in inspect.signature(type(default)).parameters}
-            yield from _options(type(default), f"{path}.", {**own, **inside})
-        elif "class_path" in inside or inspect.isclass(default):
-            named: Any = _found(inside["class_path"]) if "class_path" in inside else default
-            yield _Option(f"{path}.class_path", named.__name__, texts.get(name, ""))
+        if isinstance(default, Built):
+            yield from _options(default.cls, f"{path}.", {**default.given, **inside})
+        elif "class_path" in inside or isinstance(default, ClassSource):
+            named = _found(inside["class_path"]) if "class_path" in inside else default
+            yield _Option(f"{path}.class_path", named.name, texts.get(name, ""))
             yield from _options(named, f"{path}.init_args.", inside.get("init_args") or {})
         else:
             yield _Option(path, value, texts.get(name, ""))
 
 
-def _found(class_path: str) -> Any:  # noqa: ANN401
-    module, _, name = str(class_path).rpartition(".")
-    try:
-        return getattr(import_module(module or "ssdd_lightning"), name)
-    except (ImportError, AttributeError):
-        raise InputError(f"there is no class {class_path}; expected the import path of one as class_path.") from None
+def _found(class_path: str) -> ClassSource:
+    found = find_class(str(class_path))
+    if found is None:
+        raise InputError(f"there is no class {class_path}; expected the import path of one as class_path.")
+    return found
 
 
 def _line(option: _Option) -> str:

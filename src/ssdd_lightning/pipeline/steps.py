@@ -37,6 +37,11 @@ class Step(ABC):
     needs: tuple[str, ...]
     command: ClassVar[str]
 
+    @property
+    def processes(self) -> int:
+        """1 if it runs in this process, or more if it starts others."""
+        return 1
+
     @abstractmethod
     def run(self, keep: bool = False) -> None:
         """Do what is not finished.
@@ -100,7 +105,7 @@ class StageStep(Step):
         """Run the command: in this process, or in new ones if it takes several."""
         from ssdd_lightning.pipeline.lightning import run_stage
 
-        if self._processes == 1:
+        if self.processes == 1:
             run_stage(self.command, self.config, keep)
             return
         if keep:
@@ -126,8 +131,8 @@ class StageStep(Step):
         return {**content, "trainer": {k: v for k, v in (content.get("trainer") or {}).items() if k != "logger"}}
 
     @property
-    def _processes(self) -> int:
-        """1, or more than 1; Lightning starts the others by repeating the command of the first."""
+    def processes(self) -> int:
+        """See `Step`; Lightning starts the others by repeating the command of the first."""
         trainer = self.config.content().get("trainer", {})
         return 1 if trainer.get("devices", 1) in (1, "1") and trainer.get("num_nodes", 1) in (1, "1") else 2
 

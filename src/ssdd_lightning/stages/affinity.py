@@ -61,14 +61,18 @@ class AffinityModule(Stage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy of the affinities of confident pairs."""
-        knowledge, advice = self.guide(batch, "knowledge"), self.guide(batch, "advice")
-        labels = confident_labels(knowledge, advice)
+        self._pictures = self.look(batch)
+        labels = self._pictures["refined"]
         loss = self.loss(batch["image"], labels)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/confident", (labels != IGNORE)[batch["valid"]].float().mean())
-        shown = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice}
-        self._pictures = {**shown, "refined": labels}
         return loss
+
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """Both masks, and where they agree with confidence."""
+        knowledge, advice = self.guide(batch, "knowledge"), self.guide(batch, "advice")
+        shown = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice}
+        return {**shown, "refined": confident_labels(knowledge, advice)}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The same loss on the pairs of the ground truth."""

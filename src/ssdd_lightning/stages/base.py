@@ -250,6 +250,17 @@ class Stage(LightningModule):
         """Return the last batch's image and masks for the picture callback (keys: see `RefinementPictures`)."""
         return self._pictures
 
+    def look(self, batch: Batch) -> dict[str, Tensor] | None:
+        """What the picture callback shows of training photos; nothing is learnt from it.
+
+        Args:
+            batch: With the guides of training, in evaluation mode and without gradients.
+
+        Returns:
+            As `pictures`; None if there is nothing to show.
+        """
+        return None
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer with its parameter groups and the schedule."""
         optimizer = self.optimization.optimizer_of(self.parameter_groups())

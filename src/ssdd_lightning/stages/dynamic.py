@@ -188,6 +188,12 @@ class DynamicRefinementModule(SegmentationStage):
         self._pictures = {"image": batch["image_raw"], "knowledge": m_d0, "advice": m_d1, **maps_of(second)}
         return loss
 
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """m_D0 as knowledge, D1 as advice, D2 with the second module's difference maps, and what is predicted."""
+        made = self.refine(batch)
+        masks = {"knowledge": made.seeds, "advice": made.first.mask, **maps_of(made.second)}
+        return {"image": batch["image_raw"], **masks, "prediction": made.main.argmax(1)}
+
     @torch.no_grad()
     def knowledge_and_advice(self, logits: Tensor, image: Tensor, image_labels: Tensor) -> tuple[Tensor, Tensor]:
         """K1, the network's own opinion, and A1, what the mapping function makes of it.

@@ -91,7 +91,7 @@ class SegmentationStage(Stage):
         truth = batch["mask"]
         prediction = resize_logits(self.network(batch["image"]).logits.float(), truth.shape[-2:]).argmax(1)
         self.val_iou.update(prediction, truth)
-        self._pictures = {"image": batch["image_raw"], "refined": prediction, "truth": truth}
+        self._pictures = {"image": batch["image_raw"], "prediction": prediction, "truth": truth}
 
     def on_validation_epoch_end(self) -> None:
         """Log the IoU of the classes that occur, and the mean over them."""
@@ -204,6 +204,12 @@ class SegmentationModule(SegmentationStage):
         self.watched = Watched(logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}
         return loss
+
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """The masks that it learns from, and what it predicts."""
+        image = batch["image_raw"]
+        logits = resize_logits(self.network(image).logits, image.shape[-2:])
+        return {"image": image, "knowledge": self.guide(batch, "knowledge"), "prediction": logits.argmax(1)}
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -86,16 +86,21 @@ class StaticRefinementModule(SegmentationStage):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Seed masks m_D0 (Eq. 10) and difference maps at image size."""
-        output = self.network(batch["image_raw"])
-        size = self.mask_size(batch["image_raw"])
-        refined = self.ssdd(output.high, output.low, *self.guides(batch), batch["image_labels"], size)
-        pictures = maps_of(refined)
+        maps = self.look(batch)
         return {
             "name": batch["name"],
-            "mask": list(refined.mask),
-            "d_knowledge": list(pictures["d_knowledge"]),
-            "d_advice": list(pictures["d_advice"]),
+            "mask": list(maps["refined"]),
+            "d_knowledge": list(maps["d_knowledge"]),
+            "d_advice": list(maps["d_advice"]),
         }
+
+    def look(self, batch: Batch) -> dict[str, Tensor]:
+        """K0, A0, m_D0 (Eq. 10) and the difference maps at image size, and what the network predicts."""
+        image, (knowledge, advice) = batch["image_raw"], self.guides(batch)
+        output = self.network(image)
+        refined = self.ssdd(output.high, output.low, knowledge, advice, batch["image_labels"], self.mask_size(image))
+        shown = {"image": image, "knowledge": knowledge, "advice": advice, **maps_of(refined)}
+        return {**shown, "prediction": resize_logits(output.logits, image.shape[-2:]).argmax(1)}
 
 
 def maps_of(refined: SSDDOutput) -> dict[str, Tensor]:
