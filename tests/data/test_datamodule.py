@@ -173,14 +173,16 @@ def test_photos_to_look_at_are_whole_the_same_ones_and_those_with_ground_truth_f
     data.location = PhotoFolder(root, root / "labels.json")
     data.setup("fit")
     assert len(data.to_look_at(9)) == 5
-    assert all("mask" not in sample for sample in data.to_look_at(5)), "this data has no ground truth"
+    looked = data.to_look_at(5)
+    assert all("mask" not in looked[index] for index in range(5)), "this data has no ground truth"
     write_mask(root / "truth" / "a4.png", np.full((48, 64), 80))
     data.location = PhotoFolder(root, root / "labels.json", root / "truth")
-    first, second = data.to_look_at(2)
+    looked = data.to_look_at(2)
+    first, second = looked[0], looked[1]
     assert first["name"] == "a4"
     assert first["mask"].unique().tolist() == [80]
     assert "mask" not in second
     assert first["image"].shape == (3, 48, 64)
     assert first["knowledge"].shape == first["valid"].shape == (48, 64)
-    assert [record.name for record in data.to_look_at(2).records] == [first["name"], second["name"]]
+    assert [record.name for record in looked.records] == [first["name"], second["name"]]
     assert all(record.mask is None for record in data.datasets["train"].records)

@@ -20,7 +20,7 @@ ROWS = [{"what": "knowledge K", "miou": 0.5}, {"what": "advice A", "miou": 0.6}]
 
 
 class Processes(CRFStep):
-    processes = 2  # type: ignore[assignment]
+    processes = 2
 
 
 def step_of(tmp_path: Path, kind: type[CRFStep] = CRFStep) -> CRFStep:

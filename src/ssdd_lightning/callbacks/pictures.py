@@ -103,12 +103,13 @@ class RefinementPictures(Callback):
 
     def _look(self, trainer: Trainer, stage: "Stage", data: WeakDataModule) -> list[Shown]:
         """What the stage makes of some training photos, beside their ground truth."""
-        shown = []
+        shown: list[Shown] = []
+        photos = data.to_look_at(self.num_images)
         modes = {module: module.training for module in stage.modules()}
         stage.eval()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for sample in data.to_look_at(self.num_images):  # type: ignore[attr-defined]
-                batch = trainer.strategy.batch_to_device(default_collate([sample]), stage.device)
+            for index in range(len(photos)):
+                batch = trainer.strategy.batch_to_device(default_collate([photos[index]]), stage.device)
                 tensors = stage.look(batch)
                 if tensors:
                     shown.append({**tensors, **({"truth": batch["mask"]} if "mask" in batch else {})})
