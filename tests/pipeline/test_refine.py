@@ -267,7 +267,7 @@ def test_masks_without_objects_are_no_knowledge(given: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--backbone=vit_tiny_patch16_224"], "the backbone vit_tiny_patch16_224 cannot be used"),
+        (["--backbone=beit_base_patch16_224"], "the backbone beit_base_patch16_224 cannot be used"),
         (["--weights=nowhere.pth"], r"expected a file of weights at nowhere\.pth"),
         (["--set=model.init_args.ssdd.init_args.biases.dd_bia=1"], "did you mean dd_bias"),
         (["--truth=nowhere"], "folder of ground truth masks nowhere does not exist"),
