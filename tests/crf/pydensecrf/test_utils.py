@@ -53,7 +53,7 @@ def test_labels_by_hand() -> None:
 def test_features_by_hand() -> None:
     image = np.arange(12).reshape(2, 2, 3)
     features = ours.create_pairwise_bilateral((1, 2), (1, 2, 4), image, chdim=2)
-    assert np.allclose(features[:2], [[0, 0, 1, 1], [0, 0.5, 0, 0.5]])
+    assert np.allclose(features[:2], np.array([[0, 0, 1, 1], [0, 0.5, 0, 0.5]]))
     assert np.allclose(features[2:, 3], np.array([9, 5, 11 / 4]))
 
 
