@@ -8,18 +8,14 @@ from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.nn import SegmentationOutput
 from ssdd_lightning.stages import SegmentationModule
 from ssdd_lightning.stages.values import Losses, TestProtocol
+from tests.helpers.networks import Segmenter
 from tests.helpers.steps import Build, Step
 
 LEVEL = 12  # a pixel of red 12 * c shows class c
 
 
-class RedNetwork(nn.Module):
+class RedNetwork(Segmenter):
     """Reads the class off the red channel."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.backbone = nn.Conv2d(3, 1, 1)
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         image = image.float()

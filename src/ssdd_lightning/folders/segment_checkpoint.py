@@ -110,7 +110,7 @@ def _classes(stage: SegmentationStage, path: Path, given: str | None) -> ClassTa
                 "of names (JSON of index -> name where indices have gaps) or their number."
             )
         return stage.class_table
-    table, outputs = class_table(given), stage.network.num_classes
+    table, outputs = class_table(given), stage.num_classes
     if table.num_classes != outputs or (stage.class_table is not None and table.indices != stage.class_table.indices):
         known = "" if stage.class_table is None else f" for {stage.class_table.selected_names}"
         raise InputError(

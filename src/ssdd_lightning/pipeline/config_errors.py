@@ -18,6 +18,9 @@ _UNKNOWN = re.compile(
 _WRONG_VALUE = re.compile(r"Expected an? <class '(?P<type>\w+)'>\. Got value: (?P<value>.*)")
 _NO_CLASS = re.compile(r"module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'|No module named '[\w.]+'")
 _NO_SUBCLASS = re.compile(r"Not a valid subclass of (\w+)")
+_OTHER_CLASS = re.compile(
+    r"Expected '(?P<path>[\w.]+)' to be a (?:subclass of|function that returns) <class '(?P<base>\w+)'>"
+)
 _CLASS_PATH = re.compile(r"class_path[= ]'([\w.]+)'")
 _PARSER_KEY = re.compile(r"Parser key \"([\w.]+)\"")
 _CLASS = re.compile(r"(?:class_path[= ]|<class )'([\w.]+\.\w+)'")
@@ -54,6 +57,8 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     if keys and (base := _NO_SUBCLASS.search(message)):
         kind = f"the class_path of a {base[1]}, its arguments in init_args, and nothing else"
         return f"option {'.'.join(keys)}: expected {kind}{place}."
+    if other := _OTHER_CLASS.search(message):
+        return f"expected the class_path of a {other['base']}, found {other['path']}{_place(other['path'], words)}."
     lines = [line.strip() for line in message.splitlines()]
     told = [line.removeprefix("- ") for line in lines if line and not _NOISE.match(line)]
     return " ".join(" ".join(told).split()) + place + "."

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
@@ -13,6 +13,7 @@ from ssdd_lightning.functional.affinity import affinity_loss, confident_labels, 
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.functional.random_walk import random_walk
 from ssdd_lightning.nn.affinity import AffinityNet
+from ssdd_lightning.nn.protocols import AffinityLike, built
 from ssdd_lightning.nn.ssdd import resize_mask
 from ssdd_lightning.stages.base import Batch, Stage
 from ssdd_lightning.stages.values import PSA, Optimization
@@ -31,7 +32,7 @@ class AffinityModule(Stage):
 
     Args:
         num_classes: C, background included; comes from the data, as in every stage, though affinities know no classes.
-        network: the network; called without arguments.
+        network: the network; called without arguments, yields an `AffinityLike`.
         background_alpha: background score (1 - max CAM) ** alpha of the scores that walk.
         beta: exponent of the affinities; a larger one keeps the walk within tighter borders.
         steps: length of the walk.
@@ -44,16 +45,16 @@ class AffinityModule(Stage):
     def __init__(
         self,
         num_classes: int,
-        network: Callable[[], AffinityNet] = AffinityNet,
+        network: Callable[[], nn.Module] = AffinityNet,
         background_alpha: float = 16.0,
         beta: float = 8.0,
         steps: int = 256,
         backbone_weights: str | None = "imagenet",
         optimization: Optimization = PSA,
     ) -> None:
-        super().__init__(network(), backbone_weights, optimization)
+        super().__init__(built(network, AffinityLike), backbone_weights, optimization)
         self.save_hyperparameters()
-        self.network: AffinityNet
+        self.network: AffinityLike
         self.background_alpha = background_alpha
         self.beta = beta
         self.steps = steps
@@ -83,7 +84,7 @@ class AffinityModule(Stage):
     def loss(self, image: Tensor, labels: Tensor) -> Tensor:
         """Loss of the affinities of an image B x 3 x H x W against labels B x H x W long, 255 = unknown."""
         affinity = self.network(image)
-        pairs = pair_labels(resize_mask(labels, affinity.shape[-2:]), self.network.radius)
+        pairs = pair_labels(resize_mask(labels, (affinity.shape[-2], affinity.shape[-1])), self.network.radius)
         return affinity_loss(affinity, pairs)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:

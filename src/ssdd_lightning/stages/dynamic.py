@@ -14,6 +14,7 @@ from ssdd_lightning.functional.losses import difference_losses, segmentation_los
 from ssdd_lightning.functional.refinement import bad_samples, class_counts, present_argmax
 from ssdd_lightning.metrics.difference import Detection, Watched
 from ssdd_lightning.nn.par import PAR
+from ssdd_lightning.nn.protocols import SegmentationLike, built
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
@@ -68,8 +69,8 @@ class DynamicRefinementModule(SegmentationStage):
 
     Args:
         num_classes: C, background included; comes from the data.
-        network: the segmentation network; called with the number of classes. Its head is the main branch; a second
-            head of the same design is the sub branch.
+        network: the segmentation network; called with the number of classes, yields a `SegmentationLike`. Its head is
+            the main branch; a second head of the same design is the sub branch.
         ssdd: the SSDD modules; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks, CRF and DD-Nets work at 1/mask_stride of the input (4 in the paper).
         refinement: how K1, A1 and D2 are made.
@@ -87,7 +88,7 @@ class DynamicRefinementModule(SegmentationStage):
     def __init__(
         self,
         num_classes: int,
-        network: Callable[[int], SegmentationNetwork] = SegmentationNetwork,
+        network: Callable[[int], nn.Module] = SegmentationNetwork,
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
         refinement: LabelRefinement = LabelRefinement(),
@@ -101,7 +102,7 @@ class DynamicRefinementModule(SegmentationStage):
     ) -> None:
         super().__init__(
             num_classes,
-            network(num_classes),
+            built(network, SegmentationLike, num_classes),
             mask_stride,
             testing,
             crf,
@@ -124,7 +125,7 @@ class DynamicRefinementModule(SegmentationStage):
 
     def static_parts(self) -> list[tuple[nn.Module, str]]:
         """Both branches start as the static stage's one, both SSDD modules as its SSDD."""
-        branches = (self.network, "network."), (self.sub_head, "network.head.")
+        branches = (self.get_submodule("network"), "network."), (self.sub_head, "network.head.")
         return [*branches, (self.ssdd1, "ssdd."), (self.ssdd2, "ssdd.")]
 
     def refine(self, batch: Batch) -> Refinement:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
+from torch import nn
 
 INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
 """What builds a stage from plain values: the function by which Lightning builds it from a YAML."""
@@ -15,8 +16,7 @@ INSTANTIATOR = "pytorch_lightning.cli.instantiate_module"
 def plain_hyperparameters(stage: type, given: dict[str, Any]) -> dict[str, Any]:
     """Write a stage's arguments as a YAML has them; a checkpoint may hold nothing else.
 
-    A class becomes its import path, a `functools.partial` of a class its import path and arguments. What cannot be
-    written so, such as a lambda, is left out with a warning; `load_from_checkpoint` then wants it as an argument.
+    A class becomes its import path, a `functools.partial` of a class its import path and arguments.
 
     Args:
         stage: The stage's class.
@@ -28,7 +28,20 @@ def plain_hyperparameters(stage: type, given: dict[str, Any]) -> dict[str, Any]:
     """
     if "_instantiator" in given:
         return given
-    result: dict[str, Any] = {"_instantiator": INSTANTIATOR, "_class_path": _path(stage)}
+    return {"_instantiator": INSTANTIATOR, "_class_path": _path(stage), **plain_arguments(stage, given)}
+
+
+def plain_arguments(stage: type, given: dict[str, Any]) -> dict[str, Any]:
+    """Write arguments as a YAML has them.
+
+    What cannot be written so, such as a lambda or a network that was built already, is left out with a warning;
+    `load_from_checkpoint` then wants it as an argument.
+
+    Args:
+        stage: Whose arguments they are.
+        given: Arguments by name.
+    """
+    result: dict[str, Any] = {}
     for name, value in given.items():
         try:
             result[name] = _plain(value)
@@ -58,6 +71,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
         return {"class_path": _path(value)}
     if callable(value) and "<" not in getattr(value, "__qualname__", "<"):
         return _path(value)
+    if isinstance(value, nn.Module):
+        raise TypeError(f"a {type(value).__name__} that was built already does not say from what")
     raise TypeError(f"{value!r} is neither a plain value nor an importable class")
 
 

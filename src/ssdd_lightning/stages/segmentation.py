@@ -17,6 +17,7 @@ from ssdd_lightning.functional.refinement import present_argmax
 from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.metrics.iou import SegmentationIoU
 from ssdd_lightning.nn.inference import multi_scale_probabilities
+from ssdd_lightning.nn.protocols import SegmentationLike, built, try_segmentation
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch, Stage
@@ -42,7 +43,7 @@ class SegmentationStage(Stage):
     def __init__(
         self,
         num_classes: int,
-        network: SegmentationNetwork,
+        network: nn.Module,
         mask_stride: int,
         testing: TestProtocol,
         crf: CRFOptions,
@@ -51,7 +52,8 @@ class SegmentationStage(Stage):
         static_checkpoint: str | None = None,
     ) -> None:
         super().__init__(network, backbone_weights, optimization)
-        self.network: SegmentationNetwork
+        self.network: SegmentationLike
+        self.num_classes = num_classes
         self.mask_stride = mask_stride
         self.testing = testing
         self.crf_options = crf
@@ -61,7 +63,8 @@ class SegmentationStage(Stage):
         self.test_iou = SegmentationIoU(num_classes)
 
     def on_fit_start(self) -> None:
-        """Load the starting weights before a fit that does not resume from a checkpoint."""
+        """Try the network, and load the starting weights before a fit that does not resume from a checkpoint."""
+        try_segmentation(self.network, self.num_classes)
         if not self.static_checkpoint:
             super().on_fit_start()
         elif not self.trainer.ckpt_path:
@@ -80,7 +83,7 @@ class SegmentationStage(Stage):
 
     def static_parts(self) -> list[tuple[nn.Module, str]]:
         """Modules that start from a static stage, and the prefix of their tensors' names there."""
-        return [(self.network, "network.")]
+        return [(self.get_submodule("network"), "network.")]
 
     def mask_size(self, image: Tensor) -> tuple[int, int]:
         """Size of masks for an image B x 3 x H x W: ceil(H / mask_stride) x ceil(W / mask_stride)."""
@@ -89,7 +92,8 @@ class SegmentationStage(Stage):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """IoU of the plain network at one scale; image-level labels are not used."""
         truth = batch["mask"]
-        prediction = resize_logits(self.network(batch["image"]).logits.float(), truth.shape[-2:]).argmax(1)
+        *_, logits = self.network(batch["image"])
+        prediction = resize_logits(logits.float(), truth.shape[-2:]).argmax(1)
         self.val_iou.update(prediction, truth)
         self._pictures = {"image": batch["image_raw"], "prediction": prediction, "truth": truth}
 
@@ -143,7 +147,7 @@ class SegmentationStage(Stage):
             B x H x W long mask.
         """
         probabilities = multi_scale_probabilities(
-            lambda view: self.network(view).logits, image, self.testing.scales, self.testing.flip
+            lambda view: self.network(view)[-1], image, self.testing.scales, self.testing.flip
         )
         if image_labels is None:
             image_labels = probabilities.new_ones(probabilities.shape[:2], dtype=torch.bool)
@@ -157,7 +161,7 @@ class SegmentationModule(SegmentationStage):
 
     Args:
         num_classes: C, background included; comes from the data.
-        network: the segmentation network; called with the number of classes.
+        network: the segmentation network; called with the number of classes, yields a `SegmentationLike`.
         mask_stride: logits and masks are compared at 1/mask_stride of the input (4 in the paper).
         losses: how L_seg is read (`per_class`); the other fields are for the stages with DD-Nets.
         testing: scales, flip and CRF of `test` and `predict`.
@@ -172,7 +176,7 @@ class SegmentationModule(SegmentationStage):
     def __init__(
         self,
         num_classes: int,
-        network: Callable[[int], SegmentationNetwork] = SegmentationNetwork,
+        network: Callable[[int], nn.Module] = SegmentationNetwork,
         mask_stride: int = 4,
         losses: Losses = Losses(),
         testing: TestProtocol = TestProtocol(),
@@ -183,7 +187,7 @@ class SegmentationModule(SegmentationStage):
     ) -> None:
         super().__init__(
             num_classes,
-            network(num_classes),
+            built(network, SegmentationLike, num_classes),
             mask_stride,
             testing,
             crf,
@@ -198,7 +202,7 @@ class SegmentationModule(SegmentationStage):
         """Cross entropy against the given masks (Eq. 8)."""
         size = self.mask_size(batch["image"])
         mask = resize_mask(self.guide(batch, "knowledge"), size)
-        logits = self.network(batch["image"]).logits
+        *_, logits = self.network(batch["image"])
         loss = segmentation_loss(resize_logits(logits, size), mask, self.losses.per_class)
         self.log("train/loss", loss, prog_bar=True)
         self.watched = Watched(logits=logits)

