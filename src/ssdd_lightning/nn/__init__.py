@@ -1,25 +1,6 @@
-"""Plain torch modules: backbones, networks of classes, masks and affinities, DD-Net and SSDD. No Lightning here."""
+"""Plain torch modules: backbones, networks of classes, masks and affinities, DD-Net, SSDD and PAR. No Lightning here."""
 
-from ssdd_lightning.nn.affinity import AffinityNet
-from ssdd_lightning.nn.backbones import Backbone
-from ssdd_lightning.nn.classification import ClassificationNetwork
-from ssdd_lightning.nn.ddnet import DDNet
-from ssdd_lightning.nn.par import PAR
-from ssdd_lightning.nn.protocols import AffinityLike, ClassificationLike, SegmentationLike
-from ssdd_lightning.nn.segmentation import SegmentationNetwork, SegmentationOutput
-from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput
+from ssdd_lightning._lazy import attach
 
-__all__ = [
-    "PAR",
-    "SSDD",
-    "AffinityLike",
-    "AffinityNet",
-    "Backbone",
-    "ClassificationLike",
-    "ClassificationNetwork",
-    "DDNet",
-    "SSDDOutput",
-    "SegmentationLike",
-    "SegmentationNetwork",
-    "SegmentationOutput",
-]
+# on first use: only the backbones need timm and segmentation-models-pytorch
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

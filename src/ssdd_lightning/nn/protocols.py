@@ -1,7 +1,7 @@
 """What the stages need of a network: any `nn.Module` with these members will do; there is no base class."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,27 @@ from ssdd_lightning.errors import InputError
 
 _TRIAL = 64, 96
 """Height and width of the image on which a network is tried."""
+
+
+class SegmentationOutput(NamedTuple):
+    """What a segmentation network yields.
+
+    Attributes:
+        low: e_l, B x C_l x H/2 x W/2 float, features before the second pooling; of stride 4 with a backbone that
+            begins there.
+        high: e_h, B x C_h x h x w float, features before the last layer of the head.
+        logits: B x C x h x w float.
+
+    Examples:
+        >>> logits = torch.tensor([[[[2.0, 0.0]], [[1.0, 3.0]]]])
+        >>> output = SegmentationOutput(low=torch.zeros(1, 4, 4, 8), high=torch.zeros(1, 8, 1, 2), logits=logits)
+        >>> output.logits.argmax(1)
+        tensor([[[0, 1]]])
+    """
+
+    low: Tensor
+    high: Tensor
+    logits: Tensor
 
 
 class SegmentationLike(Protocol):

@@ -1,7 +1,7 @@
 """Segmentation networks: a backbone, a head, and the three things SSDD needs from them: e_l, e_h and logits."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
@@ -9,31 +9,10 @@ from torch import Tensor, nn
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.nn.layers import ConvNormAct, ReflectionPad
+from ssdd_lightning.nn.protocols import SegmentationOutput
 
 # not smp's pspnet, pan and dpt, which want other features than five strides or have another last layer
 _DECODERS = ("deeplabv3", "deeplabv3plus", "fpn", "linknet", "manet", "segformer", "unet", "unetplusplus", "upernet")
-
-
-class SegmentationOutput(NamedTuple):
-    """What a segmentation network yields.
-
-    Attributes:
-        low: e_l, B x C_l x H/2 x W/2 float, features before the second pooling; of stride 4 with a backbone that
-            begins there.
-        high: e_h, B x C_h x h x w float, features before the last layer of the head.
-        logits: B x C x h x w float.
-
-    Examples:
-        >>> import torch
-        >>> logits = torch.tensor([[[[2.0, 0.0]], [[1.0, 3.0]]]])
-        >>> output = SegmentationOutput(low=torch.zeros(1, 4, 4, 8), high=torch.zeros(1, 8, 1, 2), logits=logits)
-        >>> output.logits.argmax(1)
-        tensor([[[0, 1]]])
-    """
-
-    low: Tensor
-    high: Tensor
-    logits: Tensor
 
 
 class SegmentationNetwork(nn.Module):

@@ -58,7 +58,7 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
         kind = f"the class_path of a {base[1]}, its arguments in init_args, and nothing else"
         return f"option {'.'.join(keys)}: expected {kind}{place}."
     if other := _OTHER_CLASS.search(message):
-        return f"expected the class_path of a {other['base']}, found {other['path']}{_place(other['path'], words)}."
+        return f"expected the class_path of a {other['base']}, found {other['path']}{place_of(other['path'], words)}."
     lines = [line.strip() for line in message.splitlines()]
     told = [line.removeprefix("- ") for line in lines if line and not _NOISE.match(line)]
     return " ".join(" ".join(told).split()) + place + "."

@@ -212,8 +212,9 @@ class SegmentationModule(SegmentationStage):
     def look(self, batch: Batch) -> dict[str, Tensor]:
         """The masks that it learns from, and what it predicts."""
         image = batch["image_raw"]
-        logits = resize_logits(self.network(image).logits, image.shape[-2:])
-        return {"image": image, "knowledge": self.guide(batch, "knowledge"), "prediction": logits.argmax(1)}
+        *_, logits = self.network(image)
+        prediction = resize_logits(logits, image.shape[-2:]).argmax(1)
+        return {"image": image, "knowledge": self.guide(batch, "knowledge"), "prediction": prediction}
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
