@@ -1,4 +1,4 @@
-"""Plain torch modules: backbones, networks of classes, masks and affinities, DD-Net, SSDD and PAR. No Lightning here."""
+"""Plain torch modules: backbones, classifiers, segmentation, affinities, DD-Net, SSDD and PAR. No Lightning here."""
 
 from ssdd_lightning._lazy import attach
 

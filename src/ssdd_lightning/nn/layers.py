@@ -41,8 +41,20 @@ class ReflectionPad(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pad B x C x H x W on all four sides."""
+        if exporting():
+            return self._by_index(x)
         mode = "reflect" if min(x.shape[-2:]) > self.padding else "replicate"
         return F.pad(x, (self.padding,) * 4, mode=mode)
+
+    def _by_index(self, x: Tensor) -> Tensor:
+        """The same for a program whose sizes are not known yet: no branch depends on them."""
+        shorter = torch.full((), torch.sym_min(x.shape[-2], x.shape[-1]), device=x.device)
+        for axis in (2, 3):
+            last = x.shape[axis] - 1
+            place = torch.arange(-self.padding, x.shape[axis] + self.padding, device=x.device)
+            mirrored = last - (last - place.abs()).abs()
+            x = x.index_select(axis, torch.where(shorter > self.padding, mirrored, place).clamp(0, last))
+        return x
 
 
 class MaskEmbedding(nn.Module):
@@ -69,7 +81,12 @@ class MaskEmbedding(nn.Module):
 
 def resize_up(image: Tensor, multiple: int) -> Tensor:
     """Resize an image B x C x H x W float, bilinearly, so that both sides are the next multiple of a number."""
-    size = [-(-side // multiple) * multiple for side in image.shape[-2:]]
-    if size == list(image.shape[-2:]):
+    size = [(side + multiple - 1) // multiple * multiple for side in image.shape[-2:]]  # ONNX divides towards 0
+    if not exporting() and size == list(image.shape[-2:]):
         return image
     return F.interpolate(image, size, mode="bilinear", align_corners=False)
+
+
+def exporting() -> bool:
+    """Whether a program for images of any size is being made, in which no branch may depend on a size."""
+    return bool(getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)())

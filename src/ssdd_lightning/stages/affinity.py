@@ -60,6 +60,17 @@ class AffinityModule(Stage):
         self.steps = steps
         self.val_loss = MeanMetric()
 
+    def forward(self, image: Tensor) -> Tensor:
+        """Probability of each pair of neighbouring positions to show the same thing; `walk` makes score maps of it.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB, or float of the same range (0 to 255).
+
+        Returns:
+            B x P x h x w float in [0, 1] at the network's own stride, see `AffinityLike`.
+        """
+        return self.network(image)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy of the affinities of confident pairs."""
         self._pictures = self.look(batch)

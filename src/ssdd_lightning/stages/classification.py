@@ -53,6 +53,17 @@ class ClassificationModule(Stage):
         self.background_constant = background_constant
         self.val_precision = MultilabelAveragePrecision(num_classes - 1, average="weighted")
 
+    def forward(self, image: Tensor) -> Tensor:
+        """Probability of each foreground class to be somewhere in the image; `score_maps` says where.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB, or float of the same range (0 to 255).
+
+        Returns:
+            B x (C-1) float in [0, 1], each class by itself.
+        """
+        return self.network(image).float().sigmoid()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Multi-label soft-margin loss on the foreground classes."""
         loss = F.multilabel_soft_margin_loss(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].float())

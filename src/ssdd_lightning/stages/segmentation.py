@@ -89,6 +89,18 @@ class SegmentationStage(Stage):
         """Size of masks for an image B x 3 x H x W: ceil(H / mask_stride) x ceil(W / mask_stride)."""
         return -(-image.shape[-2] // self.mask_stride), -(-image.shape[-1] // self.mask_stride)
 
+    def forward(self, image: Tensor) -> Tensor:
+        """Probabilities of the network alone: one scale, no flip, no CRF, no image-level labels; `segment` has these.
+
+        Args:
+            image: B x 3 x H x W uint8 RGB, or float of the same range (0 to 255).
+
+        Returns:
+            B x C x H x W float in [0, 1], background first; the channels sum to one.
+        """
+        *_, logits = self.network(image)
+        return resize_logits(logits.float(), image.shape[-2:]).softmax(1)
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """IoU of the plain network at one scale; image-level labels are not used."""
         truth = batch["mask"]
