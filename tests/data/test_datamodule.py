@@ -16,7 +16,7 @@ from ssdd_lightning.data.dataset import Record
 from ssdd_lightning.data.layout import Devkit, PhotoFolder
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.masks import write_mask
+from ssdd_lightning.storage.masks import read_image, write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 from tests.helpers.files import write_photo
 
@@ -186,3 +186,47 @@ def test_photos_to_look_at_are_whole_the_same_ones_and_those_with_ground_truth_f
     assert first["knowledge"].shape == first["valid"].shape == (48, 64)
     assert [record.name for record in looked.records] == [first["name"], second["name"]]
     assert all(record.mask is None for record in data.datasets["train"].records)
+
+
+@pytest.mark.parametrize(
+    ("loader", "command"), [("train", "fit"), ("val", "validate"), ("test", "test"), ("predict", "predict")]
+)
+def test_a_loader_asked_for_too_early_says_what_to_call(root: Path, loader: str, command: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"Own has not looked for its {loader} images; call setup\('{command}'\) first"
+    ):
+        getattr(Own(root), f"{loader}_dataloader")()
+
+
+def test_whole_images_of_one_size_come_in_batches(root: Path) -> None:
+    data = Own(root)
+    data.eval_batch_size = 2
+    data.setup("test")
+    assert [len(batch["name"]) for batch in data.test_dataloader()] == [2, 2, 1]
+    write_photo(root / "1.jpg", (48, 60))
+    write_mask(root / "1.png", np.full((48, 60), 80))
+    with pytest.raises(InputError, match="found b0 of 48 x 64 pixels and b1 of 48 x 60; set eval_batch_size: 1"):
+        next(iter(data.test_dataloader()))
+
+
+class Centre:
+    """The middle of the image, and nothing drawn."""
+
+    def __call__(self, image: Any, guides: Mapping[str, Any], present: Any, seed: int) -> dict[str, Any]:
+        cut = image[16:32, 24:40]
+        return {"image": cut, "image_raw": cut, "valid": np.ones(cut.shape[:2], np.uint8)}
+
+
+def test_a_transform_of_ones_own_takes_the_place_of_the_augmentation(root: Path) -> None:
+    data = VOCLike(root, Augmentation(transform=Centre()))
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (2, 3, 16, 16)
+    expected = torch.from_numpy(read_image(root / "0.jpg")[16:32, 24:40]).permute(2, 0, 1)
+    torch.testing.assert_close(batch["image"][0], expected)
+
+
+class VOCLike(Own):
+    def __init__(self, root: Path, augmentation: Augmentation) -> None:
+        super().__init__(root)
+        WeakDataModule.__init__(self, Devkit(root), self.table, SPLITS, {}, augmentation, 2, 0)

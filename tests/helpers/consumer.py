@@ -50,7 +50,7 @@ class Mine(SegmentationModule):
 
 def data(root: Path) -> VOCDataModule | COCODataModule | FolderDataModule:
     try:
-        return VOCDataModule(root, knowledge=root / "masks", batch_size=4)
+        return VOCDataModule(root, knowledge=root / "masks", batch_size=4, eval_batch_size=2)
     except InputError as error:
         raise SystemExit(str(error) + __version__) from error
 

@@ -1,6 +1,10 @@
 """Random augmentation of training images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from ssdd_lightning.errors import InputError
 
@@ -15,6 +19,7 @@ class Augmentation:
         keep_aspect: Keep the aspect ratio when resizing; false makes squares, as the authors' code does.
         flip: Mirror half of the images horizontally.
         color_jitter: Strengths of brightness, contrast, saturation and hue jitter.
+        transform: A transform of your own in place of all this, called as `TrainTransform` is and returning the same.
 
     Raises:
         InputError: A value is out of range.
@@ -25,6 +30,7 @@ class Augmentation:
     keep_aspect: bool = True
     flip: bool = True
     color_jitter: tuple[float, float, float, float] = (0.3, 0.3, 0.3, 0.1)
+    transform: Callable[..., dict[str, npt.NDArray[np.uint8]]] | None = None
 
     def __post_init__(self) -> None:
         if self.crop_size < 1:

@@ -21,8 +21,10 @@ class COCODataModule(DevkitDataModule):
         maps: Folder of score maps that reach prediction as scores, <name>.map.png (for the affinity stage).
         truth: Folder of ground truth masks inside COCO2014, for scoring only.
         augmentation: Resize, crop, flip and colour jitter of training images.
-        batch_size: Training images per batch; evaluation and prediction take whole images, one per batch.
+        batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
+        eval_batch_size: Images per batch of evaluation and prediction, which take whole images: more than 1 needs
+            images of one size.
     """
 
     dataset = "coco"

@@ -4,13 +4,13 @@ import random
 import signal
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate
 
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
@@ -39,7 +39,7 @@ class WeakDataModule(LightningDataModule):
     """Base of the data modules; a dataset adds where it lies, or else how its files are found (`find_records`).
 
     Ground truth reaches validation and test batches only. Knowledge and advice reach training and prediction
-    batches only. Evaluation and prediction go through whole images at their own size, one per batch.
+    batches only. Evaluation and prediction go through whole images at their own size.
 
     Args:
         location: Where photos, lists, labels and ground truth lie.
@@ -49,6 +49,8 @@ class WeakDataModule(LightningDataModule):
         augmentation: Augmentation of training samples.
         batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
+        eval_batch_size: Images per batch of evaluation and prediction, which take whole images: more than 1 needs
+            images of one size.
     """
 
     def __init__(
@@ -60,18 +62,23 @@ class WeakDataModule(LightningDataModule):
         augmentation: Augmentation,
         batch_size: int,
         num_workers: int,
+        eval_batch_size: int = 1,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise InputError(f"expected batch_size >= 1 and num_workers >= 0, found {batch_size} and {num_workers}.")
+        if min(batch_size, eval_batch_size) < 1 or num_workers < 0:
+            raise InputError(
+                "expected batch_size and eval_batch_size >= 1 and num_workers >= 0, found "
+                f"{batch_size}, {eval_batch_size} and {num_workers}."
+            )
         self.location = location
         self.table = table
         self.splits = splits
         self.guides = {key: Path(folder) for key, folder in guides.items() if folder is not None}
         self.maps = self.guides.pop("maps", None)
-        self.train_transform = TrainTransform(augmentation)
+        self.train_transform = augmentation.transform or TrainTransform(augmentation)
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.eval_batch_size = eval_batch_size
         self.datasets: dict[Phase, FolderDataset] = {}
         self.seed: int | None = None
         """Seed of the order and augmentation of the training images; None until they are asked for."""
@@ -158,7 +165,7 @@ class WeakDataModule(LightningDataModule):
         Returns:
             What was left out.
         """
-        dataset = self.datasets[phase]  # type: ignore[index]
+        dataset = self._dataset(phase)
         left_out = [record for record in dataset.records if record.name not in names]
         dataset.records = [record for record in dataset.records if record.name in names]
         return left_out
@@ -169,7 +176,7 @@ class WeakDataModule(LightningDataModule):
         Order and augmentation are functions of (seed, epoch, image) alone. No number of workers changes them, and a
         resumed fit continues with the next batch.
         """
-        dataset = self.datasets["train"]
+        dataset = self._dataset("train")
         dataset.seed = self.seed = run_seed() if self.seed is None else self.seed
         epoch, done = self._resumed_at
         return self._loader(dataset, TrainSampler(dataset, self.batch_size, self.seed, epoch, done), self.batch_size)
@@ -200,15 +207,25 @@ class WeakDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Whole images with their ground truth."""
-        return self._loader(self.datasets["val"])
+        return self._loader(self._dataset("val"))
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Whole images with their ground truth."""
-        return self._loader(self.datasets["test"])
+        return self._loader(self._dataset("test"))
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Whole images with knowledge and advice, if folders are given; no ground truth."""
-        return self._loader(self.datasets["predict"])
+        return self._loader(self._dataset("predict"))
+
+    def _dataset(self, phase: str) -> FolderDataset:
+        """The images of a phase that was set up."""
+        if phase not in self.datasets:
+            command = {"train": "fit", "val": "validate"}.get(phase, phase)
+            raise InputError(
+                f"{type(self).__name__} has not looked for its {phase} images; call setup({command!r}) first, or "
+                f"let the trainer do it."
+            )
+        return self.datasets[phase]  # type: ignore[index]
 
     def _build(self, phase: Phase) -> FolderDataset:
         scored = phase in ("val", "test")
@@ -229,17 +246,30 @@ class WeakDataModule(LightningDataModule):
         return FolderDataset(records, self.table, transform)
 
     def _loader(
-        self, dataset: FolderDataset, sampler: Sampler[Any] | None = None, batch_size: int = 1
+        self, dataset: FolderDataset, sampler: Sampler[Any] | None = None, batch_size: int | None = None
     ) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
-            batch_size=batch_size,
+            batch_size=batch_size or self.eval_batch_size,
+            collate_fn=_stacked,
             sampler=UnrepeatedSampler(dataset) if sampler is None else sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+def _stacked(samples: list[Sample]) -> Any:  # noqa: ANN401 - as torch's
+    """Stack samples as torch does, and say it in a sentence if they have several sizes."""
+    sizes = {sample["name"]: sample["image"].shape[1:] for sample in samples}  # type: ignore[union-attr]
+    if len(set(sizes.values())) > 1:
+        (one, size), (other, found) = next((a, b) for a, b in pairwise(sizes.items()) if a[1] != b[1])
+        raise InputError(
+            f"images of one batch should have one size, found {one} of {size[0]} x {size[1]} pixels and {other} of "
+            f"{found[0]} x {found[1]}; set eval_batch_size: 1, or let the transform make one size."
+        )
+    return default_collate(samples)
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:

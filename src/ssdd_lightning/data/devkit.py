@@ -47,6 +47,7 @@ class DevkitDataModule(WeakDataModule):
         augmentation: Augmentation = Augmentation(),
         batch_size: int = 16,
         num_workers: int = 2,
+        eval_batch_size: int = 1,
     ) -> None:
         table = ClassTable.select(self.all_classes(Path(root)), classes)
         own = None if self.label_file is None else Path(root) / self.label_file
@@ -58,6 +59,7 @@ class DevkitDataModule(WeakDataModule):
             augmentation,
             batch_size,
             num_workers,
+            eval_batch_size,
         )
 
     @staticmethod
