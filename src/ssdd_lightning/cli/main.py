@@ -30,6 +30,7 @@ FILE_COMMANDS = {
     "doctor": ("ssdd_lightning.cli.doctor", "check a devkit: counts, images, masks, labels, splits"),
     "run": ("ssdd_lightning.cli.run", "run all stages of an experiment folder in order; an interrupted run continues"),
     "segment": ("ssdd_lightning.cli.segment", "segment any photos with a checkpoint, without a dataset"),
+    "package": ("ssdd_lightning.cli.package", "write a network as ONNX, torch.export or safetensors, and compare it"),
     "crf": ("ssdd_lightning.cli.crf", "refine a folder of score maps with the dense CRF"),
     "par": ("ssdd_lightning.cli.par", "refine a folder of score maps with pixel-adaptive refinement"),
     "merge": ("ssdd_lightning.cli.merge", "merge two folders of masks with their difference maps"),

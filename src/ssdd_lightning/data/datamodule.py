@@ -225,7 +225,7 @@ class WeakDataModule(LightningDataModule):
                 f"{type(self).__name__} has not looked for its {phase} images; call setup({command!r}) first, or "
                 f"let the trainer do it."
             )
-        return self.datasets[phase]  # type: ignore[index]
+        return self.datasets[phase]
 
     def _build(self, phase: Phase) -> FolderDataset:
         scored = phase in ("val", "test")

@@ -119,7 +119,8 @@ def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> T
     num_classes = logits.shape[1]
     index = mask.masked_fill(~labelled, num_classes).flatten()
     sums = loss.new_zeros(num_classes + 1).scatter_add(0, index, loss.flatten())[:num_classes]
-    counts = torch.bincount(index, minlength=num_classes + 1)[:num_classes]
+    # not bincount, at whose size torch.compile stops
+    counts = index.new_zeros(num_classes + 1).scatter_add(0, index, torch.ones_like(index))[:num_classes]
     return _mean_over_present(sums / counts.clamp(min=1), counts > 0)
 
 

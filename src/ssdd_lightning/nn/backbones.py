@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.nn.layers import resize_up
+from ssdd_lightning.nn.layers import next_multiple, resize_up
 from ssdd_lightning.nn.resnet38 import ResNet38
 from ssdd_lightning.nn.transformers import TRANSFORMERS, PlainTransformer, SimplePyramid, transformer
 
@@ -114,7 +114,7 @@ class Backbone(nn.Module):
         """
         normalized = self._normalized(image)
         if self.pyramid is not None:
-            size = [-(-side // self.output_stride) * self.output_stride for side in image.shape[-2:]]
+            size = [next_multiple(side, self.output_stride) for side in image.shape[-2:]]
             maps: list[Tensor] = self.pyramid(self.encoder.tokens(normalized), size)
             return maps
         if isinstance(self.encoder, TRANSFORMERS):

@@ -81,10 +81,15 @@ class MaskEmbedding(nn.Module):
 
 def resize_up(image: Tensor, multiple: int) -> Tensor:
     """Resize an image B x C x H x W float, bilinearly, so that both sides are the next multiple of a number."""
-    size = [(side + multiple - 1) // multiple * multiple for side in image.shape[-2:]]  # ONNX divides towards 0
+    size = [next_multiple(side, multiple) for side in image.shape[-2:]]
     if not exporting() and size == list(image.shape[-2:]):
         return image
     return F.interpolate(image, size, mode="bilinear", align_corners=False)
+
+
+def next_multiple(side: int, multiple: int) -> int:
+    """Round a side up; not by the usual -(-side // multiple), because ONNX rounds quotients towards zero."""
+    return (side + multiple - 1) // multiple * multiple
 
 
 def exporting() -> bool:

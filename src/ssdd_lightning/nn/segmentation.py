@@ -1,9 +1,12 @@
 """Segmentation networks: a backbone, a head, and the three things SSDD needs from them: e_l, e_h and logits."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ssdd_lightning.errors import InputError
@@ -15,8 +18,37 @@ from ssdd_lightning.nn.protocols import SegmentationOutput
 _DECODERS = ("deeplabv3", "deeplabv3plus", "fpn", "linknet", "manet", "segformer", "unet", "unetplusplus", "upernet")
 
 
-class SegmentationNetwork(nn.Module):
+CARD = """---
+{{ card_data }}
+---
+# {{ title }}
+
+A segmentation network of `ssdd_lightning`, trained with image-level labels by self-supervised difference detection
+([paper]({{ paper_url }})).
+
+```python
+from ssdd_lightning import SegmentationNetwork
+
+network = SegmentationNetwork.from_pretrained("FOLDER OR NAME").eval()
+low, high, logits = network(image)  # image: B x 3 x H x W uint8 RGB; logits: B x C x h x w
+```
+
+{{ record or "How it was trained is not recorded." }}
+"""
+"""Template of the model card; `record` says how the network was trained."""
+
+
+class SegmentationNetwork(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="ssdd_lightning",
+    pipeline_tag="image-segmentation",
+    paper_url="https://arxiv.org/abs/1911.01370",
+    model_card_template=CARD,
+):
     """A backbone with a segmentation head.
+
+    `save_pretrained(folder)`, `push_to_hub(name)` and `from_pretrained(folder or name)` are huggingface_hub's.
 
     Args:
         num_classes: C, background included.
@@ -84,6 +116,24 @@ class SegmentationNetwork(nn.Module):
         if self.backbone.name == "resnet38":
             raise InputError(f"the backbone resnet38 has the head 'largefov' only, found {head!r}.")
         return DecoderHead(self.backbone.channels, self.num_classes, head, self.backbone.output_stride, options)
+
+    def generate_model_card(self, license: str = "unknown", **values: Any) -> ModelCard:  # noqa: ANN401
+        """Write the model card; `model_card_kwargs` of `save_pretrained` and `push_to_hub` are its arguments.
+
+        Args:
+            license: the weights' licence as the hub calls it, such as "apache-2.0" or "cc-by-nc-4.0".
+            **values: `record`, text on how the network was trained; `ssdd_lightning.folders.card.run_record` writes one
+                from a checkpoint.
+        """
+        info = self._hub_mixin_info
+        data = ModelCardData(**{**vars(info.model_card_data), "license": license})
+        values = {"title": f"{self.backbone.name}, {self.num_classes} classes", "record": "", **values}
+        return ModelCard.from_template(data, template_str=CARD, paper_url=info.paper_url, **values)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """Write the weights; a file of safetensors holds contiguous tensors only, and ours are channels-last."""
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(weights, save_directory / "model.safetensors", metadata={"format": "pt"})
 
     def forward(self, image: Tensor) -> SegmentationOutput:
         """Segment.

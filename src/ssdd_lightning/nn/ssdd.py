@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ssdd_lightning.functional.refinement import MergeBiases, failed_classes, ssdd_merge
 from ssdd_lightning.nn.ddnet import DDNet
+from ssdd_lightning.nn.layers import exporting
 
 
 class SSDDOutput(NamedTuple):
@@ -110,6 +111,6 @@ def resize_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
 
 def resize_logits(logits: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Resize logits B x C x h x w float to B x C x *size bilinearly."""
-    if tuple(logits.shape[-2:]) == tuple(size):
+    if not exporting() and tuple(logits.shape[-2:]) == tuple(size):
         return logits
     return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)

@@ -81,7 +81,7 @@ class PlainTransformer(nn.Module):
             then on the grid of the patches those after half, three quarters and all of the blocks.
         """
         low, *deep = self._maps(image, self._taken)
-        size = torch.Size(-(-side // 4) for side in image.shape[-2:])
+        size = torch.Size((side + 3) // 4 for side in image.shape[-2:])
         return [_empty(low, [2 * side for side in size]), resize_logits(low, size), *deep]
 
     def tokens(self, image: Tensor) -> Tensor:

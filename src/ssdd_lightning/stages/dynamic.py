@@ -195,6 +195,7 @@ class DynamicRefinementModule(SegmentationStage):
         masks = {"knowledge": made.seeds, "advice": made.first.mask, **maps_of(made.second)}
         return {"image": batch["image_raw"], **masks, "prediction": made.main.argmax(1)}
 
+    @torch.compiler.disable  # the CRF of the CPU is numba's machine code, which a tracer cannot enter
     @torch.no_grad()
     def knowledge_and_advice(self, logits: Tensor, image: Tensor, image_labels: Tensor) -> tuple[Tensor, Tensor]:
         """K1, the network's own opinion, and A1, what the mapping function makes of it.

@@ -71,6 +71,8 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
         return {"class_path": _path(value)}
     if callable(value) and "<" not in getattr(value, "__qualname__", "<"):
         return _path(value)
+    if isinstance(value, nn.Module) and getattr(value, "_hub_mixin_config", None):  # huggingface_hub's note
+        return {"class_path": _path(type(value)), "init_args": _plain(value._hub_mixin_config)}
     if isinstance(value, nn.Module):
         raise TypeError(f"a {type(value).__name__} that was built already does not say from what")
     raise TypeError(f"{value!r} is neither a plain value nor an importable class")
