@@ -18,7 +18,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import pixel_adaptive_refinement
 from ssdd_lightning.nn import ClassificationNetwork
 from ssdd_lightning.pipeline.photos import GivenData
-from ssdd_lightning.pipeline.run import Pipeline, RunOptions
+from ssdd_lightning.pipeline.run import Pipeline, Refined, RunOptions
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image
 from ssdd_lightning.storage.score_maps import map_path, read_map, write_map
@@ -367,10 +367,10 @@ def test_the_advice_may_be_pixel_adaptive_refinement(run: Run, capsys: pytest.Ca
     assert np.abs(refined - expected).max() < 0.005
     rows = {row["what"]: row["seconds"] for row in json.loads((run.out / "results.json").read_text())}
     assert rows["advice A"] is not None
-    fit = next(step for step in pipeline_of(run, advice="par").steps if step.name == "dynamic")
+    fit = next(step for step in pipeline_of(run, refined=Refined(advice="par")).steps if step.name == "dynamic")
     assert fit.settings()["model"]["init_args"]["refinement"]["advice"] == "par"
     run.edit("dynamic", refinement={"warm_up": 0.5})
-    fit = next(step for step in pipeline_of(run, advice="par").steps if step.name == "dynamic")
+    fit = next(step for step in pipeline_of(run, refined=Refined(advice="par")).steps if step.name == "dynamic")
     assert fit.settings()["model"]["init_args"]["refinement"] == {"warm_up": 0.5, "advice": "par"}
 
 

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from ssdd_lightning.pipeline.config import parse_settings
     from ssdd_lightning.pipeline.photos import GivenData
-    from ssdd_lightning.pipeline.run import Chosen, Pipeline, RunOptions, plan_experiment, run_experiment
+    from ssdd_lightning.pipeline.run import Chosen, Pipeline, Refined, RunOptions, plan_experiment, run_experiment
     from ssdd_lightning.pipeline.steps import StageStep
 
     given = dict(vars(args))
@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     given |= {key: tuple(given[key]) for key in ("baselines", "keep", "configs")}
     data = GivenData(*(given.pop(name) for name in ("root", "labels", "truth")))
     chosen = Chosen(*(given.pop(name) for name in ("first", "last", "keep")))
-    options = RunOptions(**given, data=data, settings=settings, chosen=chosen)
+    refined = Refined(given.pop("knowledge"), given.pop("advice"))
+    options = RunOptions(**given, data=data, refined=refined, settings=settings, chosen=chosen)
     for step in Pipeline(options).steps:
         if isinstance(step, StageStep):
             content = step.config.content()

@@ -73,6 +73,19 @@ class Chosen:
 
 
 @dataclass(frozen=True)
+class Refined:
+    """What a run refines.
+
+    Args:
+        knowledge: The knowledge, of `SOURCES`.
+        advice: What makes the advice of it, of `ADVICES`, here and in the dynamic stage; or a folder that holds it.
+    """
+
+    knowledge: str = "cam"
+    advice: str = "crf"
+
+
+@dataclass(frozen=True)
 class RunOptions:
     """What to run, on what, and where.
 
@@ -85,8 +98,7 @@ class RunOptions:
         seed_split: Split of a devkit on which seed masks are scored.
         baselines: Masks to train plain segmentation networks on, of `BASELINES`.
         retrain: Also train a fresh network on the masks that the dynamic model makes of the training images.
-        knowledge: What is refined, of `SOURCES`.
-        advice: What makes the advice of it, of `ADVICES`, here and in the dynamic stage; or a folder that holds it.
+        refined: Knowledge and advice.
         classifier_weights: Weights the classifier starts from, "null" for none; None goes by the YAML.
         pictures: How many images to draw.
         settings: Settings of every stage, {"trainer.max_epochs": 1}.
@@ -100,8 +112,7 @@ class RunOptions:
     seed_split: str = "train"
     baselines: tuple[str, ...] = ("seeds",)
     retrain: bool = False
-    knowledge: str = "cam"
-    advice: str = "crf"
+    refined: Refined = Refined()
     classifier_weights: str | None = None
     pictures: int = 12
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -215,13 +226,13 @@ class Pipeline:
         config = self.content("static")
         self.dataset = str(config.get("dataset") or "voc")
         self.photos = find_photos(config["data"], self.dataset, options.data)
-        self.refined = out if options.knowledge == "cam" else out / f"from_{options.knowledge}"
-        self.knowledge, by_crf = (out / folder for folder in SOURCES[options.knowledge])
+        self.refined = out if options.refined.knowledge == "cam" else out / f"from_{options.refined.knowledge}"
+        self.knowledge, by_crf = (out / folder for folder in SOURCES[options.refined.knowledge])
         by_par = out / f"{by_crf.name.removesuffix('_crf')}_{PAR}"
-        self.advice = {"crf": by_crf, PAR: by_par}.get(options.advice, Path(options.advice))
-        if options.advice not in ADVICES and not self.advice.is_dir():
+        self.advice = {"crf": by_crf, PAR: by_par}.get(options.refined.advice, Path(options.refined.advice))
+        if options.refined.advice not in ADVICES and not self.advice.is_dir():
             raise InputError(
-                f"--advice: expected {', '.join(ADVICES)} or a folder of masks or score maps, found {options.advice!r}."
+                f"--advice: expected {', '.join(ADVICES)} or a folder of masks or score maps, found {options.refined.advice!r}."
             )
         self.seeds = self.refined / SEEDS
         names = [step.name for step in self.steps]
@@ -258,8 +269,8 @@ class Pipeline:
             self.fit("classification", out, start),
             self.predict("classification", out, cam),
         ]
-        walks = self.options.knowledge == "random_walk"
-        if walks or self.options.advice == "crf":
+        walks = self.options.refined.knowledge == "random_walk"
+        if walks or self.options.refined.advice == "crf":
             steps += [self.crf(cam, cam_crf)]
         if walks:
             walked, walked_crf = (out / folder for folder in SOURCES["random_walk"])
@@ -267,8 +278,8 @@ class Pipeline:
             guides = {"data.knowledge": str(low), "data.advice": str(high), "data.maps": str(cam)}
             steps += [self.crf(cam, low, 4.0), self.crf(cam, high, 32.0)]
             steps += [self.fit("affinity", out, guides), self.predict("affinity", out, walked, guides)]
-            steps += [self.crf(walked, walked_crf)] if self.options.advice == "crf" else []
-        if self.options.advice == PAR:
+            steps += [self.crf(walked, walked_crf)] if self.options.refined.advice == "crf" else []
+        if self.options.refined.advice == PAR:
             steps += [self.par(self.knowledge, self.advice)]
         guides = {"data.knowledge": str(self.knowledge), "data.advice": str(self.advice)}
         steps += [self.fit("static", refined, guides), self.predict("static", refined, self.seeds, guides)]
@@ -277,7 +288,7 @@ class Pipeline:
             name = f"baseline_{source}"
             steps += [self.fit("baseline", refined, {"data.knowledge": str(masks[source])}, name)]
             steps += self.test("baseline", refined, name)
-        in_training = {"model.init_args.refinement.advice": PAR} if self.options.advice == PAR else {}
+        in_training = {"model.init_args.refinement.advice": PAR} if self.options.refined.advice == PAR else {}
         guides = {"data.knowledge": str(self.seeds), **in_training}
         steps += [self.fit("dynamic", refined, guides), *self.test("dynamic", refined)]
         if self.options.retrain or self.photos.truth is None:
@@ -400,7 +411,7 @@ class Pipeline:
         if self.photos.truth is None:
             return []
         cam, cam_crf = (self.out / folder for folder in SOURCES["cam"])
-        last = self.advice if self.options.advice in ADVICES else self.knowledge
+        last = self.advice if self.options.refined.advice in ADVICES else self.knowledge
         refined = {cam_crf: (cam, cam_crf), last: (self.knowledge, self.advice)}
         scores = Scores(self.photos.truth, dict(enumerate(self.table.names)))
         tested = step.folder.parent

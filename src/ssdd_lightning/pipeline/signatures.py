@@ -35,9 +35,6 @@ class Module:
 
     def find(self, name: str) -> "tuple[Module, ast.AST] | None":
         """Where a name is defined, in this module or in the one that it is imported from."""
-        lazy = getattr(ssdd_lightning, "_HOMES", {}) if self.name == ssdd_lightning.__name__ else {}
-        if name in lazy:
-            return _found(f"{self.name}.{lazy[name]}", name)
         node = self.names.get(name)
         if not isinstance(node, ast.ImportFrom):
             return None if node is None else (self, node)
@@ -179,8 +176,9 @@ def _module(name: str) -> Module | None:
     if inside:
         path = path.parent.joinpath(*inside)
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    stub = path.with_suffix(".pyi")  # of a package that imports its names on first use
     try:
-        return Module(name, path)
+        return Module(name, stub if stub.is_file() else path)
     except (OSError, SyntaxError, ValueError):
         return None
 
