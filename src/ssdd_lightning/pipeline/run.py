@@ -229,10 +229,11 @@ class Pipeline:
         self.refined = out if options.refined.knowledge == "cam" else out / f"from_{options.refined.knowledge}"
         self.knowledge, by_crf = (out / folder for folder in SOURCES[options.refined.knowledge])
         by_par = out / f"{by_crf.name.removesuffix('_crf')}_{PAR}"
-        self.advice = {"crf": by_crf, PAR: by_par}.get(options.refined.advice, Path(options.refined.advice))
-        if options.refined.advice not in ADVICES and not self.advice.is_dir():
+        advice = options.refined.advice
+        self.advice = {"crf": by_crf, PAR: by_par}.get(advice, Path(advice))
+        if advice not in ADVICES and not self.advice.is_dir():
             raise InputError(
-                f"--advice: expected {', '.join(ADVICES)} or a folder of masks or score maps, found {options.refined.advice!r}."
+                f"--advice: expected {', '.join(ADVICES)} or a folder of masks or score maps, found {advice!r}."
             )
         self.seeds = self.refined / SEEDS
         names = [step.name for step in self.steps]
