@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ssdd_lightning import SegmentationModule
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.cli.mistakes import MEANT, VALUES, check_stage_words
 from ssdd_lightning.errors import InputError
@@ -139,6 +140,73 @@ def test_shipped_files_pass(path: Path) -> None:
 )
 def test_right_words_pass(words: list[str]) -> None:
     check_stage_words([*STAGE, *words])
+
+
+OWN = """
+import dataclasses
+from pytorch_lightning import LightningModule
+from ssdd_lightning import SegmentationModule
+from ssdd_lightning.nn import SegmentationNetwork
+from ssdd_lightning.stages.values import Optimization
+class Net(SegmentationNetwork):
+    def __init__(self, num_classes: int, width: int = 3, **options): ...
+class Logs(LightningModule):
+    pass
+class Mixed(Logs, SegmentationModule):
+    pass
+class This(SegmentationModule):
+    def __init__(this, extra: int = 3, **options): ...
+@dataclasses.dataclass(frozen=True)
+class Rates(Optimization):
+    warmup: int = 3
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--model.network=own_of_tests.Net", "--model.network.width=3"],
+        ["--model.init_args.network.class_path=own_of_tests.Net", "--model.network.width=3"],
+        ["--model=own_of_tests.Mixed", "--model.mask_stride=4"],
+        ["--model=own_of_tests.This", "--model.extra=4"],
+        ["--model.optimization={class_path: own_of_tests.Rates, init_args: {warmup: 2}}"],
+    ],
+)
+def test_classes_of_ones_own_pass(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_of_tests.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    check_stage_words([*STAGE, *words])
+
+
+def test_a_stage_of_the_calling_program_passes_by_its_name_alone() -> None:
+    class StageOfTheProgram(SegmentationModule):
+        pass
+
+    check_stage_words([*STAGE, f"--model={StageOfTheProgram.__name__}"])
+
+
+@pytest.mark.parametrize("text", ["trainer: {benchmark: 'true'}", "trainer: {barebones: 'yes'}"])
+def test_quoted_truth_values_pass(text: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    check_stage_words([*STAGE, f"--config={tmp_path / 'own.yaml'}"])
+
+
+def test_a_yaml_may_name_the_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(f"ckpt_path: {__file__}")
+    check_stage_words(["validate", STAGE[1], f"--config={tmp_path / 'own.yaml'}"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("trainer: x", "checkpoint: [x]", "3: 4", "trainer: {3: 4}", "data: {true: 3}", "model: {init_args: [1]}"),
+        "model: {init_args: {network: {class_path: torch.optim.lr_scheduler}}}",
+    ],
+)
+def test_a_yaml_of_another_shape_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises(InputError):
+        main([*STAGE, f"--config={tmp_path / 'own.yaml'}"])
 
 
 def test_the_configuration_that_a_fit_writes_passes(tiny_devkit: Path, tmp_path: Path) -> None:

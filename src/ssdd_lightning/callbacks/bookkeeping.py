@@ -68,12 +68,14 @@ def fit_recipe(config: Mapping[str, Any], records: list[Record]) -> Recipe:
         source = model["init_args"].get(option)
         if source is not None and Path(source).is_file():
             inputs[f"model.init_args.{option}"] = fingerprint(Path(model["init_args"].pop(option)))
+    callbacks = config["trainer"].get("callbacks") or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]  # Lightning takes one without a list
     settings = {
         "seed_everything": config.get("seed_everything"),
         "model": model,
         "data": {key: config["data"].get(key) for key in DATA_SETTINGS},
         "trainer": {key: config["trainer"].get(key) for key in TRAINER_SETTINGS},
-        "callbacks": [entry for entry in config["trainer"].get("callbacks") or [] if not _is_ours(entry)],
+        "callbacks": [entry for entry in callbacks if not _is_ours(entry)],
         "checkpoint": {key: config.get("checkpoint", {}).get(key) for key in CHECKPOINT_SETTINGS},
     }
     return Recipe(settings, inputs)

@@ -1,6 +1,7 @@
 """Likely mistakes in the options of a stage, answered before torch is loaded, which takes seconds."""
 
 import difflib
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,7 +9,14 @@ from typing import Any, NamedTuple
 import ssdd_lightning
 from ssdd_lightning.data.choice import data_module_path
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.config import StageConfig, chosen_dataset, config_files, find_checkpoint, plain_value
+from ssdd_lightning.pipeline.config import (
+    StageConfig,
+    chosen_dataset,
+    config_files,
+    find_checkpoint,
+    merged,
+    plain_value,
+)
 from ssdd_lightning.pipeline.config_errors import place_of
 from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.pipeline.signatures import SECTIONS, Argument, ClassSource, find_class
@@ -87,8 +95,9 @@ def check_stage_words(words: Sequence[str]) -> None:
     config = StageConfig(tuple(config_files(words)), {k: v for k, v in given.items() if k.partition(".")[0] in NAMES})
     content = config.content()
     check_stage(content, chosen_dataset(words), words)
-    folders = (content.get("checkpoint") or {}).get("dirpath"), (content.get("trainer") or {}).get("default_root_dir")
-    find_checkpoint(command, given.get("ckpt_path"), *folders)
+    folder = _mapping(content.get("checkpoint")).get("dirpath")
+    root = _mapping(content.get("trainer")).get("default_root_dir")
+    find_checkpoint(command, given.get("ckpt_path", content.get("ckpt_path")), folder, root)
 
 
 def check_stage(content: Mapping[str, Any], dataset: str, words: Sequence[str]) -> None:
@@ -134,7 +143,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 
 def _mistakes(content: Mapping[str, Any], dataset: str) -> Iterator[_Mistake]:
     known = [*NAMES, *OPTIONS]
-    yield from (_no_option(name, known) for name in content if name not in known)
+    yield from (_no_option(str(name), known) for name in content if name not in known)
     yield from _in_value(content.get("model"), "model", None)
     for section, path in {"data": data_module_path(dataset), **SECTIONS}.items():
         given, cls = content.get(section), find_class(path)
@@ -145,7 +154,7 @@ def _mistakes(content: Mapping[str, Any], dataset: str) -> Iterator[_Mistake]:
 def _in_class(given: Mapping[str, Any], path: str, cls: ClassSource) -> Iterator[_Mistake]:
     """Mistakes among the arguments of a class."""
     for key, value in given.items():
-        name = key.rstrip("+")  # jsonargparse: append to a list
+        name = str(key).rstrip("+")  # jsonargparse: append to a list
         argument = cls.arguments.get(name)
         if argument is not None:
             yield from _in_value(value, f"{path}.{name}", argument)
@@ -169,12 +178,24 @@ def _in_mapping(given: Mapping[str, Any], path: str, argument: Argument | None) 
         yield from _in_class(given, path, argument.values_class)
         return
     cls = find_class(str(named)) if named else argument and argument.value
-    ours = path == "model" and str(named).isidentifier()  # a name alone may be any class that jsonargparse knows
+    ours = path == "model" and str(named).isidentifier() and str(named) not in _own_stages()
     if named and cls is None and (ours or str(named).startswith(f"{ssdd_lightning.__name__}.")):
         yield _no_class(str(named))
     if isinstance(cls, ClassSource):
-        yield from _in_class({k: v for k, v in given.items() if k not in CLASS_KEYS}, path, cls)  # init_args left out
-        yield from _in_class(given.get("init_args") or {}, f"{path}.init_args", cls)
+        own = _mapping(given.get("init_args"))
+        yield from _in_class(own, f"{path}.init_args", cls)
+        short = {key: value for key, value in given.items() if key not in CLASS_KEYS}  # init_args left out
+        whole = merged(own, short)  # of a class that is named in init_args the short form may give an option
+        yield from _in_class({key: whole[key] for key in short}, path, cls)
+
+
+def _own_stages() -> set[str]:
+    """Names of the stages that a program defined before it called the command line: jsonargparse knows them, too."""
+    base = sys.modules.get("ssdd_lightning.stages.base")
+    found = [base.Stage] if base is not None else []
+    for stage in found:
+        found += stage.__subclasses__()
+    return {stage.__name__ for stage in found}
 
 
 def _in_text(value: str, path: str, argument: Argument | None) -> Iterator[_Mistake]:
@@ -183,18 +204,24 @@ def _in_text(value: str, path: str, argument: Argument | None) -> Iterator[_Mist
     kinds = None if argument is None else argument.plain_types
     if meant is not None:
         yield _Mistake(f"{path}: there is no {value!r}", value, f"did you mean {meant}?")
-    elif kinds is not None and str not in kinds and value not in kinds and not _is_number(value):
+    elif kinds is not None and str not in kinds and value not in kinds and not _is_plain(value):
         names = [kind.__name__ if isinstance(kind, type) else str(kind) for kind in kinds if kind is not None]
         close = difflib.get_close_matches(value, names, n=1)
         remedy = f"did you mean {close[0]}?" if close else f"expected {' or '.join(names)}."
         yield _Mistake(f"{path} cannot be {value!r}", value, remedy)
 
 
-def _is_number(text: str) -> bool:
+def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401
+    """A section's options; none if it is something else, of which the parser tells."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text in quotes is a number or a truth value, which the parser reads from it."""
     try:
         float(text)
     except ValueError:
-        return False
+        return not isinstance(plain_value(text), str)
     return True
 
 

@@ -137,11 +137,16 @@ def with_contents(words: Sequence[str]) -> list[str]:
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested dictionaries, later over earlier; another `class_path` drops the arguments of the earlier class."""
+    """Merge nested dictionaries, later over earlier; another `class_path` drops the arguments of the earlier class.
+
+    A text with options after it is a `class_path`: `network=my.Network` and then `network.width=3`.
+    """
     result: dict[str, Any] = {}
     for part in parts:
         for key, value in part.items():
             before = result.get(key)
+            if isinstance(before, str) and isinstance(value, Mapping):
+                before = {"class_path": before}
             if isinstance(before, dict) and isinstance(value, Mapping):
                 named = before.get("class_path"), value.get("class_path")
                 other = all(named) and named[0] != named[1]

@@ -41,7 +41,7 @@ class Module:
         parents = self.package.rsplit(".", node.level - 1)[0] if node.level else ""
         source = ".".join(part for part in (parents, node.module) if part)
         original = next(alias.name for alias in node.names if name in (alias.asname, alias.name))
-        return _found(source, original)
+        return None if (source, original) == (self.name, name) else _found(source, original)  # itself: a module
 
 
 class Argument(NamedTuple):
@@ -107,7 +107,7 @@ class ClassSource:
     def is_value(self) -> bool:
         """Whether it is a dataclass."""
         decorators = (d.func if isinstance(d, ast.Call) else d for d in self.node.decorator_list)
-        return any(isinstance(d, ast.Name) and d.id == "dataclass" for d in decorators)
+        return any("dataclass" in (getattr(d, "id", ""), getattr(d, "attr", "")) for d in decorators)
 
     @cached_property
     def arguments(self) -> dict[str, Argument]:
@@ -119,7 +119,7 @@ class ClassSource:
             defaults = [None] * (len(given.args) + len(given.posonlyargs) - len(rest[0])) + [*rest[0], *rest[1]]
             names = [*given.posonlyargs, *given.args, *given.kwonlyargs]
             own = {a.arg: Argument(self.module, a.annotation, d) for a, d in zip(names, defaults, strict=True)}
-            own.pop("self")
+            own.pop("self", None)
         elif self.is_value:
             fields = [node for node in self.node.body if isinstance(node, ast.AnnAssign)]
             own = {ast.unparse(f.target): Argument(self.module, f.annotation, f.value) for f in fields}
@@ -136,16 +136,23 @@ class ClassSource:
             return False
         if self._init is None and self.is_value and not self.node.bases:
             return False
-        return self._base is None or self._base.is_open
+        base = self._base
+        if base is not None and self._has_more_bases:  # what the first one hands on, or lacks, is for the next one
+            return base._init is None or base._init.args.kwarg is not None
+        return base is None or base.is_open
 
     @cached_property
     def _init(self) -> ast.FunctionDef | None:
         return next((n for n in self.node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
 
     @cached_property
+    def _has_more_bases(self) -> bool:
+        return any(not isinstance(base, ast.Name) or base.id != "ABC" for base in self.node.bases[1:])
+
+    @cached_property
     def _base(self) -> "ClassSource | None":
-        bases = [base.id for base in self.node.bases if isinstance(base, ast.Name)]
-        return _class(bases[0], self.module) if bases else None
+        first = next(iter(self.node.bases), None)
+        return _class(first.id, self.module) if isinstance(first, ast.Name) else None
 
 
 @cache
