@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ssdd_lightning import StaticRefinementModule
+from ssdd_lightning import SegmentationNetwork, StaticRefinementModule
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.crf import CRFJob
@@ -107,7 +107,9 @@ def test_scores_stand_beside_those_of_what_was_given(refined: Path) -> None:
 
 def test_the_network_knows_the_labelled_classes_only_and_reloads(refined: Path) -> None:
     checkpoint = refined / "static" / "checkpoints" / "last.ckpt"
-    assert StaticRefinementModule.load_from_checkpoint(checkpoint).network.num_classes == 3
+    network = StaticRefinementModule.load_from_checkpoint(checkpoint).network
+    assert isinstance(network, SegmentationNetwork)
+    assert network.num_classes == 3
 
 
 def test_a_finished_refinement_is_left_alone(refined: Path, given: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def test_each_layer_learns_at_a_share_of_the_next_ones_rate(
         **{f"backbone_layer{n}": pytest.approx(0.1 * 0.5 ** (6 - n)) for n in range(7)},
         "new": 1.0,
     }
-    model = module.network.backbone.model
+    model: Any = module.network.backbone.model
     assert {id(p) for p in groups["backbone_layer3"]["params"]} == {id(p) for p in model.blocks[2].parameters()}
     first = [model.cls_token, model.pos_embed, *model.patch_embed.parameters()]
     assert {id(p) for p in groups["backbone_layer0"]["params"]} == {id(p) for p in first}
@@ -82,7 +82,7 @@ def test_both_go_together(classifier: Callable[[str], ClassificationModule]) -> 
 
 def test_layers_of_a_foreign_backbone_are_not_known(classifier: Callable[[str], ClassificationModule]) -> None:
     module = classifier("resnet18")
-    module.network.backbone = torch.nn.Linear(2, 2)
+    module.network.backbone = torch.nn.Linear(2, 2)  # type: ignore[misc]
     assert set(groups_of(module)) == {"backbone", "new"}
     assert set(groups_of(module, weight_decay_exclude_1d=True)) == {"backbone", "backbone_no_decay", "new"}
     with pytest.raises(InputError, match=r"layer_decay: the layers of a Linear are not known.*layer_decay: 1\.0"):

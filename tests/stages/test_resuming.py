@@ -88,7 +88,7 @@ def fit(
             module = build(stage, classes=21)
         module.__dict__.pop("log", None)  # the real one
         module.hparams.clear()  # functools.partial is no plain value
-        folders = {"knowledge": guides / "knowledge"} if stage is not ClassificationModule else {}
+        folders: dict[str, Any] = {"knowledge": guides / "knowledge"} if stage is not ClassificationModule else {}
         if stage is StaticRefinementModule:
             folders["advice"] = guides / "advice"
         data = VOCDataModule(
@@ -197,14 +197,14 @@ def test_no_checkpoint_is_ever_half_written(fit: Fit, tmp_path: Path, monkeypatc
 
 
 def test_the_clock_decides_when_a_checkpoint_is_due(fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    minute = SimpleNamespace(monotonic=lambda: 60.0 * SegmentationModule.steps)
+    steps: list[int] = []
+    minute = SimpleNamespace(monotonic=lambda: 60.0 * len(steps))
     step = SegmentationModule.training_step
 
-    def count(self: SegmentationModule, *arguments: Any) -> Tensor:
-        SegmentationModule.steps += 1
-        return step(self, *arguments)
+    def count(self: SegmentationModule, batch: Any, batch_idx: int) -> Tensor:
+        steps.append(batch_idx)
+        return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(SegmentationModule, "steps", 0, raising=False)
     monkeypatch.setattr(SegmentationModule, "training_step", count)
     monkeypatch.setattr("ssdd_lightning.callbacks.checkpoint.time", minute)
     written = []
