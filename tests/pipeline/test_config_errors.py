@@ -131,7 +131,7 @@ def test_a_value_of_the_wrong_type_in_a_file(config: Path) -> None:
     ("wrong", "remedy"),
     [
         ("ssdd_lightning.nn.SegmentationNet", "did you mean ssdd_lightning.nn.SegmentationNetwork?"),
-        ("ssdd_lightning.nn.Foo", "expected one of SSDD, AffinityNet"),
+        ("ssdd_lightning.nn.Foo", "PAR, SSDD, SSDDOutput, SegmentationLike"),
         ("nowhere.Foo", "give the import path of a class."),
     ],
 )

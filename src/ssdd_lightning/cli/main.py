@@ -85,7 +85,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
         print(stage_help(words, STAGE_COMMANDS[words[0]]))
         return 0
-    check_stage_words(words)
+    if "--help-all" not in words:
+        check_stage_words(words)
     words = ["--help" if word == "--help-all" else word for word in words]
     from ssdd_lightning.pipeline.lightning import run_command
 
