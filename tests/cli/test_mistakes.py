@@ -276,3 +276,14 @@ def test_help_of_a_wrong_yaml_is_one_sentence(text: str, message: str, tmp_path:
     (tmp_path / "stage.yaml").write_text(text)
     with pytest.raises(InputError, match=message):
         main(["fit", f"--config={tmp_path / 'stage.yaml'}", "--help"])
+
+
+@pytest.mark.parametrize("option", ["--print_config", "--print-config", "--print_config=comments"])
+def test_what_only_shows_the_configuration_needs_no_checkpoint(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["predict", "--config=quickstart/static"]
+    check_stage_words([*words, option])
+    with pytest.raises(InputError, match="expected the checkpoint of a trained stage"):
+        check_stage_words(words)

@@ -95,6 +95,8 @@ def check_stage_words(words: Sequence[str]) -> None:
     config = StageConfig(tuple(config_files(words)), {k: v for k, v in given.items() if k.partition(".")[0] in NAMES})
     content = config.content()
     check_stage(content, chosen_dataset(words), words)
+    if "print_config" in {name.replace("-", "_") for name in given}:
+        return  # nothing is run, so no checkpoint is needed
     folder = _mapping(content.get("checkpoint")).get("dirpath")
     root = _mapping(content.get("trainer")).get("default_root_dir")
     find_checkpoint(command, given.get("ckpt_path", content.get("ckpt_path")), folder, root)
