@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -186,3 +187,23 @@ def test_photos_with_their_ground_truth_are_shown_and_nothing_is_learnt_from_the
         np.testing.assert_array_equal(small, row["knowledge"], "knowledge is the ground truth here")
         refined = {"advice", "refined", "d_knowledge", "d_advice"} if stage != "SegmentationModule" else set()
         assert set(row) == {"image", "knowledge", "prediction", "truth", *refined}
+
+
+def test_damaged_ground_truth_costs_a_picture_and_no_training(
+    tiny_devkit: Path, tmp_path: Path, drawn: list[Any]
+) -> None:
+    root = tmp_path / "devkit"
+    shutil.copytree(tiny_devkit, root)
+    masks = tmp_path / "masks"
+    truth = root / "VOCdevkit" / "VOC2012" / "SegmentationClass"
+    shutil.copytree(truth, masks)
+    train = (truth.parent / "ImageSets" / "Segmentation" / "train.txt").read_text().split()
+    for name in train:
+        (truth / f"{name}.png").write_bytes(b"no picture")
+    data = {"root": root, "knowledge": masks, "augmentation": {"crop_size": 32}}
+    callbacks = [{"class_path": "ssdd_lightning.callbacks.RefinementPictures"}]
+    trainer = {"callbacks": callbacks, "logger": False, "limit_val_batches": 0}
+    path = write_stage(tmp_path / "stage.yaml", "SegmentationModule", tmp_path / "out", data, trainer=trainer)
+    with pytest.warns(UserWarning, match=r"A photo is left out of the pictures: .*\.png"):
+        assert run_command(["fit", f"--config={path}"]).trainer.state.finished
+    assert not drawn

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import default_collate
 
@@ -109,7 +110,12 @@ class RefinementPictures(Callback):
         stage.eval()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             for index in range(len(photos)):
-                batch = trainer.strategy.batch_to_device(default_collate([photos[index]]), stage.device)
+                try:
+                    photo = photos[index]
+                except InputError as error:  # its ground truth, say, which the training itself does not need
+                    rank_zero_warn(f"A photo is left out of the pictures: {error}")
+                    continue
+                batch = trainer.strategy.batch_to_device(default_collate([photo]), stage.device)
                 tensors = stage.look(batch)
                 if tensors:
                     shown.append({**tensors, **({"truth": batch["mask"]} if "mask" in batch else {})})

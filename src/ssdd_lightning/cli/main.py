@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -215,11 +214,3 @@ def end_progress_bars() -> None:
 def plain_message(error: InputError) -> str:
     """Return the message alone, also when it comes with the traceback of a data-loading worker process."""
     return str(error).rsplit(f"{InputError.__name__}: ", maxsplit=1)[-1].strip()
-
-
-def existing_folder(text: str) -> Path:
-    """Argument type: a folder that exists."""
-    path = Path(text)
-    if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"expected an existing folder, found none at {path}.")
-    return path
