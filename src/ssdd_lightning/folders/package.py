@@ -71,9 +71,11 @@ def _safetensors(network: nn.Module, classes: dict[str, str], made: Path, card: 
 
 
 def _pt2(stage: SegmentationStage, classes: dict[str, str], made: Path) -> Run:
-    with made.open("wb") as stream:
-        torch.export.save(_exported(stage), stream, extra_files={"classes.json": json.dumps(classes)})
-    with made.open("rb") as stream:
+    program = _exported(stage)
+    with warnings.catch_warnings(), made.open("w+b") as stream:
+        warnings.simplefilter("ignore")  # torch's, about tensors that share their memory
+        torch.export.save(program, stream, extra_files={"classes.json": json.dumps(classes)})
+        stream.seek(0)
         module: Run = torch.export.load(stream).module()
     return module
 

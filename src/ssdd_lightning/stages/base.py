@@ -1,6 +1,6 @@
 """What all stages share: optimiser, schedule, where the backbone's weights come from, and what a checkpoint keeps."""
 
-import inspect
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -136,7 +136,7 @@ class Stage(LightningModule):
             frame: The constructor's frame; by default the caller's.
             logger: Whether the loggers get them.
         """
-        frame = frame or inspect.stack()[1].frame
+        frame = frame or sys._getframe(1)
         built = {name: v for name, v in frame.f_locals.items() if isinstance(v, nn.Module) and v is not self}
         ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
         super().save_hyperparameters(*args, ignore=[*ignored, *built], frame=frame, logger=logger)
