@@ -264,7 +264,7 @@ def test_nothing_changes_unseen(settled: Run, change: str) -> None:
         {"settings": {"data.splits.train": "train"}},
         {"settings": {"trainer.max_epochs": 2}},
         {"baselines": ("advice",)},
-        {"knowledge": "cam", "truth": "Other"},
+        {"refined": Refined("cam"), "truth": "Other"},
     ],
 )
 def test_no_option_changes_unseen(settled: Run, changed: dict[str, object]) -> None:
