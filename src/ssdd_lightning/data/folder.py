@@ -33,8 +33,9 @@ class FolderDataModule(WeakDataModule):
         augmentation: Resize, crop, flip and colour jitter of training images.
         batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
-        eval_batch_size: Images per batch of evaluation and prediction, which take whole images: more than 1 needs
-            images of one size.
+
+    Attributes:
+        eval_batch_size: Images per batch of evaluation and prediction, 1: photos of one's own have many sizes.
     """
 
     def __init__(
@@ -51,7 +52,6 @@ class FolderDataModule(WeakDataModule):
         augmentation: Augmentation = Augmentation(),
         batch_size: int = 16,
         num_workers: int = 2,
-        eval_batch_size: int = 1,
     ) -> None:
         table = table_of_labels(Path(labels)) if class_names is None else class_table(class_names)
         super().__init__(
@@ -62,7 +62,6 @@ class FolderDataModule(WeakDataModule):
             augmentation,
             batch_size,
             num_workers,
-            eval_batch_size,
         )
 
     def setup(self, stage: str | None = None) -> None:
