@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.nn.layers import next_multiple, resize_up
+from ssdd_lightning.nn.cpu import FastConvolutions, Pair, find_pairs
+from ssdd_lightning.nn.layers import exporting, next_multiple, resize_up
 from ssdd_lightning.nn.resnet38 import ResNet38
 from ssdd_lightning.nn.transformers import TRANSFORMERS, PlainTransformer, SimplePyramid, transformer
 
@@ -89,8 +90,10 @@ class Backbone(nn.Module):
         self.frozen_layers = list(frozen_layers)
         for layer in self.frozen_layers:
             self._layer(layer).requires_grad_(False)
+        self._checkpoints = checkpointing
         if checkpointing:
             self._checkpoint()
+        self._pairs: list[Pair] | None = None
         self.train()
 
     @property
@@ -119,8 +122,26 @@ class Backbone(nn.Module):
             return maps
         if isinstance(self.encoder, TRANSFORMERS):
             return self.encoder(normalized)
+        resized = resize_up(normalized, self.output_stride)
+        # computing activations again happens outside of this function, and would be another computation there
+        if image.device.type != "cpu" or self._checkpoints or torch.compiler.is_compiling() or exporting():
+            return self._convolve(resized)
+        if self._pairs is None:
+            self._pairs = self._find_pairs(resized[:1, :, : self.output_stride, : self.output_stride])
+        with FastConvolutions(self._pairs):
+            return self._convolve(resized)
+
+    @torch.no_grad()
+    def _find_pairs(self, normalized: Tensor) -> list[Pair]:
+        mode = self.training
+        self.eval()  # nothing is counted
+        pairs = find_pairs(self, lambda: self._convolve(normalized))
+        self.train(mode)
+        return pairs
+
+    def _convolve(self, normalized: Tensor) -> list[Tensor]:
         # smp's encoders return the image in front
-        features = list(self.encoder(resize_up(normalized, self.output_stride))[-5:])
+        features = list(self.encoder(normalized)[-5:])
         if self.conv_head:
             features[-1] = self.model.bn2(self.model.conv_head(features[-1]))
         return features

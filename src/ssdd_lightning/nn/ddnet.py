@@ -50,6 +50,7 @@ class DDNet(nn.Module):
         if frozen_norm:
             for norm in self._norms():
                 norm.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
         self.train()
 
     def image_features(self, high: Tensor, low: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -80,7 +81,11 @@ class DDNet(nn.Module):
         Returns:
             B x 1 x H x W float, logits of the probability that the two masks differ here.
         """
-        x = torch.cat((features, self.mask(mask)), 1)
+        embedding, *others = self.mask
+        embedded = embedding(mask, features.dtype)
+        for layer in others:
+            embedded = layer(embedded)
+        x = torch.cat((features, embedded), 1)
         logits: Tensor = self.predict(F.relu(self.residual(x) + self.shortcut(x)))
         return logits
 

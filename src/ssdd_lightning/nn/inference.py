@@ -9,23 +9,31 @@ from torch.nn import functional as F
 from ssdd_lightning.nn.ssdd import resize_logits
 
 
-def scaled_views(image: Tensor, scales: Sequence[float], flip: bool) -> list[tuple[Tensor, bool]]:
-    """Make every resized and, if wanted, flipped copy of a batch of images.
+def scaled_views(image: Tensor, scales: Sequence[float], flip: bool) -> list[Tensor]:
+    """Resize a batch of images to every scale.
 
     Args:
         image: B x 3 x H x W uint8 RGB.
         scales: factors of the image's size.
-        flip: add the horizontally flipped copy of each.
+        flip: append the horizontally flipped copies of the images to each batch.
 
     Returns:
-        Pairs of an image B x 3 x h x w float (0 to 255) and whether it is flipped.
+        One B x 3 x h x w float (0 to 255) a scale, or 2B x 3 x h x w with the flipped copies.
     """
     views = []
     for scale in scales:
         size = [max(1, round(side * scale)) for side in image.shape[-2:]]
         view = F.interpolate(image.float(), size, mode="bilinear", align_corners=False, antialias=scale < 1)
-        views += [(view, False)] + ([(view.flip(-1), True)] if flip else [])
+        views.append(torch.cat((view, view.flip(-1))) if flip else view)
     return views
+
+
+def flipped_back(maps: Tensor, flip: bool) -> list[Tensor]:
+    """Split the maps of a view into those of the images and those of the flipped copies, which are flipped back."""
+    if not flip:
+        return [maps]
+    straight, flipped = maps.chunk(2)
+    return [straight, flipped.flip(-1)]
 
 
 def multi_scale_probabilities(
@@ -42,10 +50,8 @@ def multi_scale_probabilities(
     Returns:
         B x C x H x W float probabilities.
     """
-    views = scaled_views(image, scales, flip)
     total: Tensor | float = 0.0
-    for view, flipped in views:
-        logits = logits_of(view)
-        logits = resize_logits((logits.flip(-1) if flipped else logits).float(), image.shape[-2:])
-        total = total + logits.softmax(1)
-    return torch.as_tensor(total) / len(views)
+    for view in scaled_views(image, scales, flip):
+        for logits in flipped_back(logits_of(view), flip):
+            total = total + resize_logits(logits.float(), image.shape[-2:]).softmax(1)
+    return torch.as_tensor(total) / (len(scales) * (2 if flip else 1))

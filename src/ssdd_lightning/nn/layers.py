@@ -72,10 +72,10 @@ class MaskEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, num_classes, 1, 1))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
 
-    def forward(self, mask: Tensor) -> Tensor:
-        """Embed a mask B x H x W long into B x channels x H x W float."""
+    def forward(self, mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Embed a mask B x H x W long into B x channels x H x W of a dtype."""
         num_classes = self.weight.shape[1]
-        table = F.pad(self.weight.flatten(1).T, (0, 0, 0, 1))
+        table = F.pad(self.weight.flatten(1).T, (0, 0, 0, 1)).to(dtype)
         return F.embedding(mask.clamp(max=num_classes), table).permute(0, 3, 1, 2)
 
 

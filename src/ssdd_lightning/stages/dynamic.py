@@ -112,7 +112,7 @@ class DynamicRefinementModule(SegmentationStage):
         )
         self.save_hyperparameters()
         channels = (num_classes, self.network.high_channels, self.network.low_channels)
-        self.sub_head = self.network.new_head()
+        self.sub_head = self.network.new_head().to(memory_format=torch.channels_last)
         self.ssdd1 = ssdd(*channels)
         self.ssdd2 = ssdd(*channels)
         if refinement.second_dd_bias is not None:

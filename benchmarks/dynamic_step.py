@@ -1,0 +1,135 @@
+"""Time of a training step, and what of it the networks do not take: plain and dynamic, in single and mixed precision.
+
+    python benchmarks/dynamic_step.py
+    python benchmarks/dynamic_step.py --backbone resnet38 --head largefov --crop 448 --width 256 --classes 21
+
+Steps of a plain and of a dynamic stage alternate, so that both meet the same load. Images and masks are drawn.
+The GPU is used if there is one.
+"""
+
+import argparse
+import json
+import platform
+import time
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from tables import print_table
+
+from ssdd_lightning import DynamicRefinementModule, SegmentationModule, SegmentationNetwork
+from ssdd_lightning.nn import SSDD
+from ssdd_lightning.stages.base import Batch, Stage
+from ssdd_lightning.stages.values import LabelRefinement
+
+
+def drawn_batch(options: argparse.Namespace, device: torch.device) -> Batch:
+    """Smooth images, and masks of blobs of every class."""
+    generator = torch.Generator().manual_seed(0)
+    size = options.batch, options.crop, options.crop
+    coarse = torch.rand(options.batch, 3, 8, 8, generator=generator) * 255
+    image = torch.nn.functional.interpolate(coarse, size[1:], mode="bicubic").clamp(0, 255).byte().to(device)
+    blobs = torch.rand(options.batch, options.classes, 6, 6, generator=generator)
+    mask = torch.nn.functional.interpolate(blobs, size[1:], mode="bilinear").argmax(1).to(device)
+    labels = torch.ones(options.batch, options.classes, dtype=torch.bool, device=device)
+    names = [f"drawn{number}" for number in range(options.batch)]
+    valid = torch.ones(size, dtype=torch.bool, device=device)
+    guides = {"knowledge": mask, "advice": mask.roll(8, 2), "valid": valid}
+    return {"image": image, "image_raw": image, "image_labels": labels, "name": names, **guides}  # type: ignore[typeddict-item]
+
+
+def stages(options: argparse.Namespace) -> dict[str, Stage]:
+    """The plain and the dynamic stage, with the same network."""
+
+    def network(num_classes: int) -> SegmentationNetwork:
+        decoder = (
+            {} if options.head == "largefov" else {"decoder_pyramid_channels": 64, "decoder_segmentation_channels": 64}
+        )
+        stride = 8 if options.backbone == "resnet38" else 32
+        return SegmentationNetwork(
+            num_classes, options.backbone, options.head, output_stride=stride, decoder_options=decoder
+        )
+
+    def ssdd(num_classes: int, high: int, low: int) -> SSDD:
+        return SSDD(num_classes, high, low, width=options.width)
+
+    plain = SegmentationModule(options.classes, network, backbone_weights=None)
+    dynamic = DynamicRefinementModule(
+        options.classes, network, ssdd, refinement=LabelRefinement(), backbone_weights=None
+    )
+    return {"plain": plain, "dynamic": dynamic}
+
+
+def step(stage: Stage, batch: Batch, optimizer: torch.optim.Optimizer, mixed: bool) -> float:
+    """Seconds of one step: forward, CRF, losses, backward and optimizer."""
+    device = batch["image"].device
+    _wait(device)
+    start = time.perf_counter()
+    with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
+        loss = stage.training_step(batch, 0)  # type: ignore[operator]
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main() -> None:
+    """Time the steps, print the table and write it as JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--head", default="fpn")
+    parser.add_argument("--width", type=int, default=64, help="channels inside DD-Net")
+    parser.add_argument("--classes", type=int, default=7)
+    parser.add_argument("--crop", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="of the CPU; default: all")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")  # the stages log without a trainer
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    batch = drawn_batch(options, device)
+    made = {name: stage.to(device).train() for name, stage in stages(options).items()}
+    optimizers = {name: torch.optim.SGD(stage.parameters(), lr=1e-4) for name, stage in made.items()}
+    found: dict[tuple[str, bool], list[float]] = {}
+    for number in range(options.steps + 1):
+        for name, stage in made.items():
+            for mixed in (False, True):
+                seconds = step(stage, batch, optimizers[name], mixed)
+                if number:  # the first one compiles
+                    found.setdefault((name, mixed), []).append(seconds)
+    rows = [
+        {
+            "step": name,
+            "precision": "bf16-mixed" if mixed else "32-true",
+            "seconds, least": round(min(seconds), 4),
+            "median": round(float(np.median(seconds)), 4),
+            "over plain": round(float(np.median(np.divide(seconds, found["plain", mixed]))), 2),
+        }
+        for (name, mixed), seconds in found.items()
+    ]
+    print_table("training steps", rows)
+    if options.json:
+        machine = {
+            "machine": platform.processor() or platform.machine(),
+            "device": str(device),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+        }
+        settings = {key: value for key, value in vars(options).items() if key != "json"}
+        options.json.write_text(json.dumps({**machine, "options": settings, "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

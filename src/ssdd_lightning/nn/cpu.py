@@ -1,0 +1,127 @@
+"""What makes a backbone faster on a CPU without changing what it computes.
+
+Two things cost a light network more on a CPU than its own arithmetic does:
+
+- Frozen batch normalisation is a pass over memory forwards and another one backwards. It is a fixed scale and shift, so
+  it belongs in the convolution before it.
+- Under bfloat16, the backward pass of depthwise convolutions is slow (oneDNN). They are computed in float32.
+
+Both are done to the calls of torch's functions while the backbone runs. Modules, names of weights, checkpoints and
+gradients stay what they are. `benchmarks/dynamic_step.py` measures it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+
+class Pair(NamedTuple):
+    """A convolution and the batch normalisation that alone reads its output."""
+
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the normalisation is now a fixed scale and shift that nothing is learnt of."""
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in self.norm.parameters())
+        return not self.norm.training and not learns and self.norm.running_mean is not None
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the convolution that does both: (s W) x + s (b - mean) + shift, where s is the scale."""
+        conv, norm = self.conv, self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = (norm.running_var + norm.eps).rsqrt()
+        if norm.weight is not None:
+            scale = scale * norm.weight
+        bias = ((0 if conv.bias is None else conv.bias) - norm.running_mean) * scale
+        return conv.weight * scale[:, None, None, None], bias if norm.bias is None else bias + norm.bias
+
+
+def find_pairs(model: nn.Module, run: Callable[[], Any]) -> list[Pair]:
+    """Find the convolutions whose output goes to one batch normalisation and nowhere else.
+
+    Args:
+        model: Holds them.
+        run: Runs the model once.
+    """
+    with _Watch() as watch:
+        run()
+    convs = {id(m.weight): m for m in model.modules() if isinstance(m, nn.Conv2d)}
+    norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+    return [Pair(convs[conv], norms[norm]) for conv, norm in watch.found() if conv in convs and norm in norms]
+
+
+class _Watch(TorchFunctionMode):
+    """Note which function reads the output of each convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: an output, kept alive, and its weight
+        self.readers: dict[int, list[int]] = {}  # by identity of the output: running mean of the reader, 0 for others
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        result = func(*args, **(kwargs or {}))
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):  # not those that ask for a shape
+            mean = id(args[1]) if func is F.batch_norm else 0
+            for leaf in tree_leaves((args, kwargs)):
+                if id(leaf) in self.made:
+                    self.readers.setdefault(id(leaf), []).append(mean)
+        if func is torch.conv2d:
+            self.made[id(result)] = result, args[1]
+        return result
+
+    def found(self) -> list[tuple[int, int]]:
+        """Identities of weight and running mean of each pair."""
+        pairs = [(id(self.made[key][1]), means[0]) for key, means in self.readers.items() if len(means) == 1]
+        weights, means = zip(*pairs, strict=True) if pairs else ((), ())
+        return [p for p in pairs if p[1] and weights.count(p[0]) == 1 and means.count(p[1]) == 1]
+
+
+class FastConvolutions(TorchFunctionMode):
+    """While it is entered, frozen normalisation is folded, and depthwise convolutions do not run in half precision.
+
+    Args:
+        pairs: What may be folded, from `find_pairs`.
+    """
+
+    def __init__(self, pairs: Sequence[Pair]) -> None:
+        super().__init__()
+        frozen = [pair for pair in pairs if pair.frozen]
+        self._pairs = {id(pair.conv.weight): pair for pair in frozen}
+        self._norms = {id(pair.norm.running_mean) for pair in frozen}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401
+        if func is torch.conv2d and not kwargs:
+            return self._convolve(*args)
+        if func is F.batch_norm and id(args[1]) in self._norms:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+    def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any) -> Tensor:  # noqa: ANN401
+        pair = self._pairs.get(id(weight))
+        if pair is not None:
+            weight, bias = pair.folded()
+        if weight.shape[1] > 1 or len(weight) == 1 or not torch.is_autocast_enabled("cpu"):
+            return torch.conv2d(image, weight, bias, *options)
+        with torch.autocast("cpu", enabled=False):
+            result = torch.conv2d(image.float(), weight.float(), bias, *options)
+        return result.to(torch.get_autocast_dtype("cpu"))

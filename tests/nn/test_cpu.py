@@ -1,0 +1,100 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ssdd_lightning.nn.backbones import Backbone
+from ssdd_lightning.nn.cpu import FastConvolutions, find_pairs
+
+
+class Net(nn.Module):
+    """A convolution that may be folded, one whose output is also read elsewhere, and a depthwise one."""
+
+    def __init__(self, bias: bool = False) -> None:
+        super().__init__()
+        self.first, self.norm1 = nn.Conv2d(3, 8, 3, padding=1, bias=bias), nn.BatchNorm2d(8)
+        self.second, self.norm2 = nn.Conv2d(8, 8, 1, bias=bias), nn.BatchNorm2d(8)
+        self.depthwise, self.norm3 = nn.Conv2d(8, 8, 3, groups=8, bias=bias), nn.BatchNorm2d(8, affine=False)
+        for norm in (self.norm1, self.norm2, self.norm3):
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            if norm.affine:
+                nn.init.normal_(norm.weight)
+                nn.init.normal_(norm.bias)
+        self.eval().norm1.requires_grad_(False)
+        self.norm2.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm1(self.first(x)).relu_()
+        y = self.second(x)
+        return self.norm3(self.depthwise(self.norm2(y) + y))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_folding_changes_neither_the_output_nor_the_gradients(bias: bool) -> None:
+    torch.manual_seed(0)
+    net, image = Net(bias), torch.randn(2, 3, 9, 9)
+    pairs = find_pairs(net, lambda: net(image))
+    assert [pair.conv for pair in pairs] == [net.first, net.depthwise]  # the output of `second` is read twice
+    plain = net(image)
+    plain.square().sum().backward()
+    expected = {name: parameter.grad for name, parameter in net.named_parameters()}
+    net.zero_grad()
+    with FastConvolutions(pairs):
+        fast = net(image)
+    fast.square().sum().backward()
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
+    for name, parameter in net.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-3)
+
+
+def test_normalisation_that_learns_or_counts_is_not_folded() -> None:
+    net, image = Net(), torch.randn(2, 3, 9, 9)
+    pairs = find_pairs(net, lambda: net(image))
+    net.norm1.requires_grad_(True)
+    assert [pair.frozen for pair in pairs] == [False, True]
+    with FastConvolutions(pairs):
+        net(image).sum().backward()
+    assert net.norm1.weight.grad is not None
+    before = net.norm3.running_mean.clone()
+    net.norm3.train()
+    with FastConvolutions(pairs):
+        net(image)
+    assert not torch.equal(net.norm3.running_mean, before)
+
+
+def test_depthwise_convolutions_keep_single_precision() -> None:
+    conv, image = nn.Conv2d(8, 8, 3, groups=8), torch.randn(1, 8, 9, 9)
+    with torch.autocast("cpu", torch.bfloat16), FastConvolutions([]):
+        result = conv(image)
+    assert result.dtype == torch.bfloat16
+    assert torch.equal(result, conv(image).bfloat16())  # rounded once, at the end
+
+
+def test_the_backbone_is_as_without_and_forgets_nothing() -> None:
+    torch.manual_seed(0)
+    backbone = Backbone("test_efficientnet")
+    for norm in backbone.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 2)
+    state = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
+    image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    fast = backbone(image)
+    assert len(backbone._pairs) > 10
+    for other in (copy.deepcopy(backbone), backbone):
+        torch.testing.assert_close(other(image), fast)
+        other._pairs = []
+        torch.testing.assert_close(other(image), fast, rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in backbone.state_dict().items())
+    assert backbone.training
+
+
+def test_statistics_are_not_counted_while_the_pairs_are_sought() -> None:
+    backbone = Backbone("test_efficientnet", freeze_norm=False).train()
+    backbone(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
+    counted = [m.num_batches_tracked.item() for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert set(counted) == {1}
