@@ -127,7 +127,7 @@ class Backbone(nn.Module):
         if image.device.type != "cpu" or self._checkpoints or torch.compiler.is_compiling() or exporting():
             return self._convolve(resized)
         if self._pairs is None:
-            self._pairs = self._find_pairs(resized[:1, :, : self.output_stride, : self.output_stride])
+            self._pairs = self._find_pairs(resized[:1, :, : _TRIAL[0], : _TRIAL[1]])
         with FastConvolutions(self._pairs):
             return self._convolve(resized)
 
