@@ -9,6 +9,7 @@ how far the difference depends on the choice of images; it says nothing of anoth
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +27,14 @@ def confusions(masks: Path, truth: Path, names: list[str]) -> npt.NDArray[np.int
 
 def mious(pooled: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Percent mIoU of pooled confusions ... x C x (C + 1), over the classes that occur."""
+    return np.asarray(np.nanmean(ious(pooled), axis=-1))
+
+
+def ious(pooled: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Percent IoU of each class, ... x C; NaN for classes that occur nowhere."""
     hits = np.diagonal(pooled, axis1=-2, axis2=-1)
     with np.errstate(invalid="ignore"):
-        return np.asarray(100 * np.nanmean(hits / (pooled.sum(-1) + pooled[..., :-1].sum(-2) - hits), axis=-1))
+        return np.asarray(100 * hits / (pooled.sum(-1) + pooled[..., :-1].sum(-2) - hits))
 
 
 def main() -> None:

@@ -66,6 +66,22 @@ def test_normalisation_that_learns_or_counts_is_not_folded() -> None:
     assert not torch.equal(net.norm3.running_mean, before)
 
 
+def test_a_convolution_that_was_exchanged_is_normalised() -> None:
+    net, image = Net(), torch.randn(2, 3, 9, 9)
+    pairs = find_pairs(net, lambda: net(image))
+    net.first = nn.Conv2d(3, 8, 3, padding=1)
+    with FastConvolutions(pairs):
+        fast = net(image)
+    torch.testing.assert_close(fast, net(image), rtol=1e-4, atol=1e-4)
+
+
+def test_an_output_that_is_read_elsewhere_is_noticed() -> None:
+    net, image = Net(), torch.randn(2, 3, 9, 9)
+    pairs = find_pairs(net, lambda: net(image))
+    with pytest.raises(AssertionError, match="not followed by its normalisation"), FastConvolutions(pairs):
+        net.first(image)
+
+
 def test_depthwise_convolutions_keep_single_precision() -> None:
     conv, image = nn.Conv2d(8, 8, 3, groups=8), torch.randn(1, 8, 9, 9)
     with torch.autocast("cpu", torch.bfloat16), FastConvolutions([]):

@@ -79,7 +79,7 @@ class _Watch(TorchFunctionMode):
             for leaf in tree_leaves((args, kwargs)):
                 if id(leaf) in self.made:
                     self.readers.setdefault(id(leaf), []).append(mean)
-        if func is torch.conv2d:
+        if func is torch.conv2d and not kwargs:
             self.made[id(result)] = result, args[1]
         return result
 
@@ -99,9 +99,8 @@ class FastConvolutions(TorchFunctionMode):
 
     def __init__(self, pairs: Sequence[Pair]) -> None:
         super().__init__()
-        frozen = [pair for pair in pairs if pair.frozen]
-        self._pairs = {id(pair.conv.weight): pair for pair in frozen}
-        self._norms = {id(pair.norm.running_mean) for pair in frozen}
+        self._pairs = {id(pair.conv.weight): pair for pair in pairs if pair.frozen}
+        self._done: dict[int, tuple[Tensor, int]] = {}  # outputs that are normalised already, kept alive
 
     def __torch_function__(
         self,
@@ -112,16 +111,26 @@ class FastConvolutions(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401
         if func is torch.conv2d and not kwargs:
             return self._convolve(*args)
-        if func is F.batch_norm and id(args[1]) in self._norms:
-            return args[0]
+        if func is F.batch_norm and id(args[0]) in self._done:
+            image, mean = self._done.pop(id(args[0]))
+            assert mean == id(args[1]), "another normalisation reads the output of a folded convolution"
+            return image
         return func(*args, **(kwargs or {}))
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        super().__exit__(kind, error, trace)
+        assert kind is not None or not self._done, "a folded convolution was not followed by its normalisation"
 
     def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any) -> Tensor:  # noqa: ANN401
         pair = self._pairs.get(id(weight))
         if pair is not None:
             weight, bias = pair.folded()
         if weight.shape[1] > 1 or len(weight) == 1 or not torch.is_autocast_enabled("cpu"):
-            return torch.conv2d(image, weight, bias, *options)
-        with torch.autocast("cpu", enabled=False):
-            result = torch.conv2d(image.float(), weight.float(), bias, *options)
-        return result.to(torch.get_autocast_dtype("cpu"))
+            result = torch.conv2d(image, weight, bias, *options)
+        else:
+            with torch.autocast("cpu", enabled=False):
+                result = torch.conv2d(image.float(), weight.float(), bias, *options)
+            result = result.to(torch.get_autocast_dtype("cpu"))
+        if pair is not None:
+            self._done[id(result)] = result, id(pair.norm.running_mean)
+        return result
