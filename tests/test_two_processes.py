@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.pipeline.lightning import run_command
@@ -130,6 +131,31 @@ def test_two_processes_report_the_scores_of_one(flow: Flow, stage: str) -> None:
     for key in scored:
         assert flow.two[key] == pytest.approx(flow.one[key], rel=1e-5)
         assert flow.one[key]
+
+
+def test_two_processes_learn_what_one_learns_with_the_whole_batch(flow: Flow) -> None:
+    """To float tolerance, without what is random in a step, and with normalisation that does not look at the batch."""
+    plain = [
+        *(f"--model.init_args.network.init_args.{o}" for o in ("freeze_norm=true", "head=fpn", "output_stride=32")),
+        "--model.init_args.network.init_args.decoder_options={decoder_dropout: 0}",
+        *("--trainer.limit_val_batches=0", "--model.init_args.optimization.new_learning_rate=0.1"),
+    ]
+    frozen = "--model.init_args.ssdd.init_args.frozen_norm=true"
+    options = {"baseline": plain, "static": [*plain, frozen], "dynamic": [*plain, frozen]}
+    ddp = ["--trainer.strategy=ddp", "--trainer.devices=2", "--data.batch_size=1"]
+    commands = {stage: flow.words("fit", stage, "halves", *o, *ddp) for stage, o in options.items()}
+    (flow.folder / "fits.json").write_text(json.dumps(commands))
+    script = [sys.executable, "-c", RUN, str(flow.folder / "fits.json"), str(flow.folder / "losses.json")]
+    statuses, outputs = two_processes(script)
+    assert statuses == [0, 0], outputs
+    for stage, o in options.items():
+        run_command(flow.words("fit", stage, "whole", *o, "--data.batch_size=2"))
+        halves, whole = (
+            torch.load(flow.folder / run / stage / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+            for run in ("halves", "whole")
+        )
+        for name, tensor in whole.items():
+            torch.testing.assert_close(halves[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_two_processes_write_the_files_of_one(flow: Flow) -> None:

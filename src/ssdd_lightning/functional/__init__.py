@@ -22,6 +22,7 @@ from ssdd_lightning.functional.refinement import (
     ssdd_merge,
     valid_pixels,
 )
+from ssdd_lightning.functional.totals import over_processes
 
 __all__ = [
     "MergeBiases",
@@ -37,6 +38,7 @@ __all__ = [
     "half_plane_offsets",
     "merge_bias",
     "normalize_cam",
+    "over_processes",
     "pair_affinity",
     "pair_labels",
     "pixel_adaptive_refinement",

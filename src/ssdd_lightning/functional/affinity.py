@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional.totals import Total, own, with_processes
 
 BOTH_BACKGROUND, SAME_CLASS, DIFFERENT = 0, 1, 2
 """What `pair_labels` tells of a pair; 255 where nothing is known."""
@@ -113,12 +114,13 @@ def pair_affinity(features: Tensor, radius: int = 5) -> Tensor:
     return torch.exp(-distance)
 
 
-def affinity_loss(affinity: Tensor, pairs: Tensor) -> Tensor:
+def affinity_loss(affinity: Tensor, pairs: Tensor, total: Total = own) -> Tensor:
     """Cross entropy of affinities: bg / 4 + fg / 4 + neg / 2, each the mean over its own pairs (PSA, Eq. 6 to 9).
 
     Args:
         affinity: B x P x H x W float in [0, 1].
         pairs: B x P x H x W uint8, see `pair_labels`.
+        total: sums counts over the processes of a run, see `ssdd_lightning.functional.difference_loss`.
 
     Returns:
         Scalar. A kind without pairs adds 0; without any pair it is 0 and still connected to `affinity`.
@@ -131,9 +133,11 @@ def affinity_loss(affinity: Tensor, pairs: Tensor) -> Tensor:
     """
     affinity = affinity.float() if affinity.itemsize < 4 else affinity
     together, apart = -torch.log(affinity + _LEAST), -torch.log(1 + _LEAST - affinity)
-    background = _mean_where(together, pairs == BOTH_BACKGROUND)
-    foreground = _mean_where(together, pairs == SAME_CLASS)
-    return background / 4 + foreground / 4 + _mean_where(apart, pairs == DIFFERENT) / 2
+    kinds = [pairs == kind for kind in (BOTH_BACKGROUND, SAME_CLASS, DIFFERENT)]
+    counts, processes = with_processes(total, torch.stack([chosen.sum() for chosen in kinds]))
+    sums = [torch.where(chosen, v, 0).sum() for chosen, v in zip(kinds, (together, together, apart), strict=True)]
+    background, foreground, different = torch.stack(sums) / counts.clamp(min=1)  # absent pairs may be infinite
+    return processes * (background / 4 + foreground / 4 + different / 2)
 
 
 class _PairDistance(torch.autograd.Function):
@@ -172,8 +176,3 @@ def _pair_slices(height: int, width: int, radius: int) -> list[tuple[_Window, _W
         )
         for dy, dx in half_plane_offsets(radius)
     ]
-
-
-def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of the chosen values, 0 if there are none; the others may be infinite."""
-    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)

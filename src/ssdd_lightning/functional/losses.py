@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.refinement import difference_target, valid_pixels
+from ssdd_lightning.functional.totals import Total, own, with_processes
 
 
 def difference_loss(
@@ -18,6 +19,7 @@ def difference_loss(
     valid: Tensor | None = None,
     balanced: bool = True,
     per_image: bool = True,
+    total: Total = own,
 ) -> Tensor:
     """Binary cross entropy between DD-Net's prediction and the difference (one term of Eq. 2).
 
@@ -30,6 +32,8 @@ def difference_loss(
             without pixels leaves the mean to the other one). Otherwise the plain mean over pixels (the paper).
         per_image: reduce within each image, then over the kept images that have valid pixels; otherwise pool the
             pixels of the whole batch.
+        total: sums counts over the processes of a run, such as `functional.totals.over_processes`. The mean of what
+            the processes return is then the loss of the global batch.
 
     Returns:
         Scalar. If nothing is left it is 0 and still connected to `logits`, so that every rank of a distributed
@@ -58,8 +62,13 @@ def difference_loss(
     loss, weight, target = loss.reshape(shape), weight.reshape(shape), target.reshape(shape)
     sides = torch.stack((weight * target, weight * (1 - target))) if balanced else weight[None]
     pixels = sides.sum(-1)
-    side_means = (sides * loss).sum(-1) / pixels.clamp(min=1)
-    return _mean_over_present(_mean_over_present(side_means, pixels > 0), (pixels > 0).any(0), dim=0)
+    if per_image:
+        images, processes = with_processes(total, (pixels > 0).any(0).sum())
+    else:
+        pixels, processes = with_processes(total, pixels)
+        images = (pixels > 0).any(0).sum()
+    means = _mean_over_present((sides * loss).sum(-1) / pixels.clamp(min=1), pixels > 0)
+    return processes * means.sum() / images.clamp(min=1)
 
 
 def difference_losses(
@@ -67,6 +76,7 @@ def difference_losses(
     keep: Tensor | None = None,
     balanced: bool = True,
     per_image: bool = True,
+    total: Total = own,
 ) -> Tensor:
     """Sum of the terms of a difference loss (Eq. 6, 12 and 13).
 
@@ -76,6 +86,7 @@ def difference_losses(
         keep: As in `difference_loss`.
         balanced: As in `difference_loss`.
         per_image: As in `difference_loss`.
+        total: As in `difference_loss`.
 
     Returns:
         Scalar.
@@ -86,13 +97,15 @@ def difference_losses(
         tensor(1.3863)
     """
     losses = [
-        difference_loss(logits, difference_target(mask, other), keep, valid_pixels(mask, other), balanced, per_image)
+        difference_loss(
+            logits, difference_target(mask, other), keep, valid_pixels(mask, other), balanced, per_image, total
+        )
         for logits, mask, other in terms
     ]
     return torch.stack(losses).sum()
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> Tensor:
+def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True, total: Total = own) -> Tensor:
     """Cross entropy of a segmentation network against a mask (Eq. 8).
 
     Args:
@@ -100,6 +113,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> T
         mask: B x H x W long, 255 = ignore.
         per_class: mean within each class present in the batch, then over these classes (the printed sums);
             otherwise the plain mean over labelled pixels (the authors' code).
+        total: as in `difference_loss`.
 
     Returns:
         Scalar; 0, connected to `logits`, if no pixel has a label.
@@ -115,15 +129,17 @@ def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True) -> T
     loss = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")
     labelled = mask != IGNORE
     if not per_class:
-        return loss.sum() / labelled.sum().clamp(min=1)
+        pixels, processes = with_processes(total, labelled.sum())
+        return processes * loss.sum() / pixels.clamp(min=1)
     num_classes = logits.shape[1]
     index = mask.masked_fill(~labelled, num_classes).flatten()
     sums = loss.new_zeros(num_classes + 1).scatter_add(0, index, loss.flatten())[:num_classes]
     # not bincount, at whose size torch.compile stops
     counts = index.new_zeros(num_classes + 1).scatter_add(0, index, torch.ones_like(index))[:num_classes]
-    return _mean_over_present(sums / counts.clamp(min=1), counts > 0)
+    counts, processes = with_processes(total, counts)
+    return processes * _mean_over_present(sums / counts.clamp(min=1), counts > 0)
 
 
-def _mean_over_present(values: Tensor, present: Tensor, dim: int = 0) -> Tensor:
-    """Mean of `values` over the entries of `dim` where `present` holds; 0 where none does."""
-    return (values * present).sum(dim) / present.sum(dim).clamp(min=1)
+def _mean_over_present(values: Tensor, present: Tensor) -> Tensor:
+    """Mean of `values` over the first dimension where `present` holds; 0 where none does."""
+    return (values * present).sum(0) / present.sum(0).clamp(min=1)

@@ -12,6 +12,7 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.functional.affinity import affinity_loss, confident_labels, pair_labels
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.functional.random_walk import random_walk
+from ssdd_lightning.functional.totals import Total, over_processes, own
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.protocols import AffinityLike, built
 from ssdd_lightning.nn.ssdd import resize_mask
@@ -75,7 +76,7 @@ class AffinityModule(Stage):
         """Cross entropy of the affinities of confident pairs."""
         self._pictures = self.look(batch)
         labels = self._pictures["refined"]
-        loss = self.loss(batch["image"], labels)
+        loss = self.loss(batch["image"], labels, over_processes)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/confident", (labels != IGNORE)[batch["valid"]].float().mean())
         return loss
@@ -92,11 +93,11 @@ class AffinityModule(Stage):
         # a metric: Lightning's own mean over processes is wrong where they have different numbers of images
         self.log("val/loss", self.val_loss, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
 
-    def loss(self, image: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, image: Tensor, labels: Tensor, total: Total = own) -> Tensor:
         """Loss of the affinities of an image B x 3 x H x W against labels B x H x W long, 255 = unknown."""
         affinity = self.network(image)
         pairs = pair_labels(resize_mask(labels, (affinity.shape[-2], affinity.shape[-1])), self.network.radius)
-        return affinity_loss(affinity, pairs)
+        return affinity_loss(affinity, pairs, total)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Random-walked scores of background and the image's own classes, at image size."""

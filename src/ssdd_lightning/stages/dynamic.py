@@ -12,6 +12,7 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples, class_counts, present_argmax
+from ssdd_lightning.functional.totals import Total, over_processes, own
 from ssdd_lightning.metrics.difference import Detection, Watched
 from ssdd_lightning.nn.par import PAR
 from ssdd_lightning.nn.protocols import SegmentationLike, built
@@ -26,17 +27,18 @@ SMALLEST_SHARE = 0.01
 """Added to each class's share of the pixels: a class that the seeds of a batch do not show is not ruled out."""
 
 
-def log_shares(mask: Tensor, num_classes: int) -> Tensor:
+def log_shares(mask: Tensor, num_classes: int, total: Total = own) -> Tensor:
     """Log of each class's share of the labelled pixels of a batch.
 
     Args:
         mask: B x H x W long, 255 = ignore.
         num_classes: C.
+        total: Sums counts over the processes of a run.
 
     Returns:
         1 x C x 1 x 1 float.
     """
-    counts = class_counts(mask, mask != IGNORE, num_classes).sum(0)
+    counts = total(class_counts(mask, mask != IGNORE, num_classes).sum(0))
     return (counts / counts.sum().clamp(min=1) + SMALLEST_SHARE).log()[None, :, None, None]
 
 
@@ -139,7 +141,8 @@ class DynamicRefinementModule(SegmentationStage):
         valid = resize_mask(batch["valid"].long(), size).bool()
 
         m_d0 = resize_mask(self.guide(batch, "knowledge"), size)
-        prior = self.refinement.prior * log_shares(m_d0, main.shape[1])
+        # pictures are made by one process alone, and not in training mode
+        prior = self.refinement.prior * log_shares(m_d0, main.shape[1], over_processes if self.training else own)
         m_k1, m_a1 = (
             m.masked_fill(~valid, IGNORE) for m in self.knowledge_and_advice(main + prior, batch["image_raw"], labels)
         )
@@ -170,14 +173,14 @@ class DynamicRefinementModule(SegmentationStage):
         balanced, rule = self.losses.balanced, self.losses.bad_sample_rule
         bad = bad_samples(first.failed, labels, rule)
         terms = [(first.knowledge_logits, m_k1, m_a1), (first.advice_logits, m_k1, m_a1)]
-        diff1 = difference_losses(terms, ~bad, balanced)
+        diff1 = difference_losses(terms, ~bad, balanced, total=over_processes)
         detection1 = Detection(terms, m_k1, m_a1, m_d1, bad, keep=~bad)
         # Eq. 13
         bad = bad_samples(second.failed, labels, rule)
         keep = ~bad if self.losses.exclude_bad_from_diff2 else None
         compared = m_d1 if self.sub_branch.diff2_target == "d1" else m_d2
         terms = [(second.knowledge_logits, m_d0, m_sub), (second.advice_logits, m_sub, compared)]
-        diff2 = difference_losses(terms, keep, balanced, per_image=False)
+        diff2 = difference_losses(terms, keep, balanced, per_image=False, total=over_processes)
         detection2 = Detection(terms, m_d0, m_d1, m_d2, bad, keep)
         difference = (diff1 + diff2) / (4 if self.losses.average else 1)
 
@@ -215,4 +218,4 @@ class DynamicRefinementModule(SegmentationStage):
 
     def segmentation_loss(self, logits: Tensor, mask: Tensor) -> Tensor:
         """L_seg (Eq. 8)."""
-        return segmentation_loss(logits, mask, self.losses.per_class)
+        return segmentation_loss(logits, mask, self.losses.per_class, over_processes)

@@ -14,6 +14,7 @@ from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.functional.refinement import present_argmax
+from ssdd_lightning.functional.totals import over_processes
 from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.metrics.iou import SegmentationIoU
 from ssdd_lightning.nn.inference import multi_scale_probabilities
@@ -215,7 +216,7 @@ class SegmentationModule(SegmentationStage):
         size = self.mask_size(batch["image"])
         mask = resize_mask(self.guide(batch, "knowledge"), size)
         *_, logits = self.network(batch["image"])
-        loss = segmentation_loss(resize_logits(logits, size), mask, self.losses.per_class)
+        loss = segmentation_loss(resize_logits(logits, size), mask, self.losses.per_class, over_processes)
         self.log("train/loss", loss, prog_bar=True)
         self.watched = Watched(logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}

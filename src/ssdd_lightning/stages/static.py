@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from ssdd_lightning.crf import CRFOptions
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples
+from ssdd_lightning.functional.totals import over_processes
 from ssdd_lightning.metrics.difference import Detection, Watched
 from ssdd_lightning.nn.protocols import SegmentationLike, built
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
@@ -69,12 +70,13 @@ class StaticRefinementModule(SegmentationStage):
         low, high, logits = self.network(batch["image"])
         refined: SSDDOutput = self.ssdd(high, low, knowledge, advice, batch["image_labels"])
         # Eq. 7
-        base = segmentation_loss(resize_logits(logits, size), knowledge, self.losses.per_class)
+        base = segmentation_loss(resize_logits(logits, size), knowledge, self.losses.per_class, over_processes)
         # Eq. 6, without bad training samples (Eq. 16)
         bad = bad_samples(refined.failed, batch["image_labels"], self.losses.bad_sample_rule)
         detectors = refined.knowledge_logits, refined.advice_logits
         terms = [(detected, knowledge, advice) for detected in detectors]
-        diff = difference_losses(terms, ~bad, self.losses.balanced) / (len(terms) if self.losses.average else 1)
+        diff = difference_losses(terms, ~bad, self.losses.balanced, total=over_processes)
+        diff = diff / (len(terms) if self.losses.average else 1)
         self.log_dict({"train/loss": base + diff, "train/base": base, "train/diff0": diff}, prog_bar=True)
         detection = Detection(terms, knowledge, advice, refined.mask, bad, keep=~bad)
         self.watched = Watched({"ssdd0": detection}, logits=logits)
