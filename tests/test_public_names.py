@@ -91,7 +91,7 @@ def test_a_strict_type_checker_sees_the_types(tmp_path: Path) -> None:
 
 
 def test_documentation_tools_resolve_the_names() -> None:
-    griffe = pytest.importorskip("griffe", reason="griffe is not installed (extra `docs`)")
+    griffe = pytest.importorskip("griffe", reason="griffe is not installed (extra `dev`)")
     found = griffe.load("ssdd_lightning", search_paths=[REPOSITORY / "src"], resolve_aliases=True)
     for package in PACKAGES:
         for name in import_module(package).__all__:

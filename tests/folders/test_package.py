@@ -21,6 +21,7 @@ from ssdd_lightning.folders.segment_checkpoint import load_stage
 from ssdd_lightning.nn import SegmentationNetwork
 from ssdd_lightning.stages import SegmentationModule
 from tests.helpers.networks import Segmenter
+from tests.helpers.transformers import cut_down
 
 SIZES = [(1, 3, 64, 96), (2, 3, 71, 133), (1, 3, 40, 200), (3, 3, 208, 320)]
 
@@ -152,6 +153,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         partial(SegmentationNetwork, backbone="test_efficientnet", head="unet", output_stride=32),
         partial(SegmentationNetwork, backbone="test_efficientnet", head="deeplabv3plus", output_stride=16),
         partial(SegmentationNetwork, backbone="resnet18", dilation=2, head_channels=8),
+        partial(SegmentationNetwork, backbone="test_vit", dilation=2, head_channels=8),
     ],
 )
 def test_programs_of_our_heads_take_any_size(network: Any, tmp_path: Path) -> None:
@@ -162,3 +164,14 @@ def test_programs_of_our_heads_take_any_size(network: Any, tmp_path: Path) -> No
     with torch.no_grad():
         for image in images():
             np.testing.assert_allclose(packaged(image), stage(image), atol=1e-5)
+
+
+def test_of_the_hiera_of_sam_2_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut_down(monkeypatch)
+    network = SegmentationNetwork(3, "hieradet_small", dilation=2, head_channels=8)
+    stage = SegmentationModule(3, network, backbone_weights=None).eval()
+    with pytest.raises(
+        InputError, match=r"SAM 2 cannot be exported .* take a backbone such as .* or write safetensors"
+    ):
+        package(stage, TABLE, "pt2", tmp_path / "model.pt2", {})
+    assert list(tmp_path.iterdir()) == []

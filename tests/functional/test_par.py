@@ -133,7 +133,12 @@ BAD: dict[str, dict[str, Any]] = {
     "found -1 and": {"iterations": -1},
     r"dilations of 1 or more; found 10 and \(\)": {"dilations": ()},
     "2 x 3 bool": {"present": torch.ones(2, 4, dtype=torch.bool)},
-    "at least one an image; found": {"present": torch.zeros(2, 3, dtype=torch.bool)},
+    "at least one present class; found an image with none": {"present": torch.zeros(2, 3, dtype=torch.bool)},
+    r"must be B x C x H x W floats of .*; found \(2, 0, 9, 11\)": {"probabilities": torch.zeros(2, 0, 9, 11)},
+    **{
+        f"must be finite and 0 or more; found {found}": {"probabilities": torch.full((2, 3, 9, 11), value)}
+        for found, value in (("nan to nan", math.nan), ("inf to inf", math.inf), ("-0.1 to -0.1", -0.1))
+    },
 }
 
 

@@ -29,8 +29,8 @@ def package(stage: SegmentationStage, table: ClassTable, form: str, out: Path, c
         stage: The stage, in eval mode, on the CPU.
         table: The classes of its outputs.
         form: "onnx" and "pt2" hold the stage's `forward` (image B x 3 x H x W uint8 RGB in, probabilities
-            B x C x H x W float out), for any B, and any H and W above the output stride; "safetensors" is a folder of
-            weights, settings and model card that `SegmentationNetwork.from_pretrained` reads.
+            B x C x H x W float out), for any B, and any H and W above 32; "safetensors" is a folder of weights,
+            settings and model card that `SegmentationNetwork.from_pretrained` reads.
         out: The file, or folder, to write; it must not exist.
         card: Arguments of the model card, see `SegmentationNetwork.generate_model_card`.
 
@@ -108,6 +108,8 @@ def _exported(stage: SegmentationStage) -> torch.export.ExportedProgram:
             return torch.export.export(
                 stage, (torch.zeros(EXAMPLE, dtype=torch.uint8),), dynamic_shapes=({0: free, 2: free, 3: free},)
             )
+    except InputError:
+        raise
     except Exception as error:  # whatever the tracer meets in a foreign network
         raise InputError(
             f"the {type(stage.network).__name__} cannot be exported for images of any size: "

@@ -43,7 +43,8 @@ def pixel_adaptive_refinement(
         B x C x H x W float32 summing to one over the classes, without a gradient.
 
     Raises:
-        InputError: a wrong shape, type or number, or an image without any present class.
+        InputError: a wrong shape, type or number, a probability that is negative, infinite or NaN, or an image without
+            any present class.
 
     Examples:
         >>> image = torch.tensor([0, 0, 0, 255, 255, 255], dtype=torch.uint8).expand(1, 3, 1, 6)
@@ -57,7 +58,9 @@ def pixel_adaptive_refinement(
     shares = probabilities.detach().float()
     if present is None:
         present = shares.new_ones(shares.shape[:2], dtype=torch.bool)
-    shares = _normalised(shares, _checked(present, shares))
+    _check_present(present, shares)
+    _check_values(shares, present)
+    shares = _normalised(shares, present)
     affinity = _affinity(image, dilations)
     for _ in range(iterations):
         spread = torch.zeros_like(shares)
@@ -109,6 +112,7 @@ def _check(image: Tensor, probabilities: Tensor, iterations: int, dilations: Seq
     if (
         probabilities.ndim != 4
         or not probabilities.is_floating_point()
+        or not probabilities.numel()
         or probabilities.shape[::2] + probabilities.shape[3:] != image.shape[::2] + image.shape[3:]
     ):
         raise InputError(
@@ -121,10 +125,21 @@ def _check(image: Tensor, probabilities: Tensor, iterations: int, dilations: Seq
         )
 
 
-def _checked(present: Tensor, shares: Tensor) -> Tensor:
-    if present.dtype != torch.bool or present.shape != shares.shape[:2] or not bool(present.any(1).all()):
+def _check_present(present: Tensor, shares: Tensor) -> None:
+    if present.dtype != torch.bool or present.shape != shares.shape[:2]:
         raise InputError(
-            f"present classes must be {shares.shape[0]} x {shares.shape[1]} bool (images x classes), with at least one "
-            f"an image; found {tuple(present.shape)} {present.dtype}."
+            f"present classes must be {shares.shape[0]} x {shares.shape[1]} bool (images x classes); found "
+            f"{tuple(present.shape)} {present.dtype}."
         )
-    return present
+
+
+def _check_values(shares: Tensor, present: Tensor) -> None:
+    """One wait for the device."""
+    some = present.any(1).all().to(shares)
+    low, high, all_some = torch.stack([*shares.aminmax(), some]).tolist()  # NaN comes through aminmax
+    if not 0 <= low <= high < math.inf:
+        raise InputError(
+            f"probabilities must be finite and 0 or more; found {low:.6g} to {high:.6g}. Apply a softmax first."
+        )
+    if not all_some:
+        raise InputError("every image needs at least one present class; found an image with none.")

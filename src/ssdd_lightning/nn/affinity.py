@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ssdd_lightning.functional.affinity import half_plane_offsets, pair_affinity
 from ssdd_lightning.nn.backbones import Backbone
+from ssdd_lightning.nn.layers import next_multiple
 from ssdd_lightning.nn.ssdd import resize_logits
 
 WIDTHS = (64, 128, 256)
@@ -61,7 +62,8 @@ class AffinityNet(nn.Module):
 
     def size(self, image: Tensor) -> tuple[int, int]:
         """Size of the affinities of an image B x 3 x H x W: ceil(H / stride) x ceil(W / stride)."""
-        return -(-image.shape[-2] // self.stride), -(-image.shape[-1] // self.stride)
+        height, width = (next_multiple(side, self.stride) // self.stride for side in image.shape[-2:])
+        return height, width
 
     def features(self, image: Tensor) -> Tensor:
         """Compute what the affinities compare.

@@ -269,6 +269,15 @@ BAD: dict[str, Callable[[Any], Any]] = {
     "or normalization 4": lambda crf: crf.addPairwiseGaussian(3, 3, normalization=4),
     "must be d x 266": lambda crf: crf.addPairwiseEnergy(np.zeros((2, 265)), 3),
     "do not fit in 64 bits": lambda crf: crf.addPairwiseEnergy(1e6 * np.random.default_rng(0).random((5, 266)), 3),
+    "unary energies must be numbers; found 'none'": lambda crf: crf.setUnaryEnergy("none"),
+    r"unary energies must be numbers; found \[\[1, 2\], \[3\]\]": lambda crf: crf.setUnaryEnergy([[1, 2], [3]]),
+    "label compatibilities must be numbers; found 'potts'": lambda crf: crf.addPairwiseGaussian(3, "potts"),
+    "features must be numbers; found 'xy'": lambda crf: crf.addPairwiseEnergy("xy", 3),
+    "sxy must be one or 2 finite numbers above 0; found 'wide'": lambda crf: crf.addPairwiseGaussian("wide", 3),
+    r"sxy must be one or 2 .*; found \[\[3, 3\]\]": lambda crf: crf.addPairwiseGaussian([[3, 3]], 3),
+    "steps must be a whole number, 0 or more; found -1": lambda crf: crf.inference(-1),
+    "steps must be a whole number, 0 or more; found 2.5": lambda crf: crf.inference(2.5),
+    "Q must be numbers; found 'Q'": lambda crf: crf.klDivergence("Q"),
     "Q must be 5 x 266": lambda crf: crf.klDivergence(np.zeros((266, 5))),
 }
 
@@ -279,6 +288,22 @@ def test_bad_input_gets_one_sentence(message: str) -> None:
         BAD[message](built(ours, no_kernel))
 
 
-def test_a_crf_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="at least one variable and one label; found 0 and 2"):
-        ours.DenseCRF2D(0, 5, 2)
+@pytest.mark.parametrize(
+    ("message", "numbers"),
+    [
+        ("the width w must be a whole number, 1 or more; found 0", (0, 5, 2)),
+        ("the width w must be a whole number, 1 or more; found -4", (-4, -3, 2)),
+        ("the height h must be a whole number, 1 or more; found -3", (4, -3, 2)),
+        ("the height h must be a whole number, 1 or more; found 2.5", (4, 2.5, 2)),
+        ("the number of labels must be a whole number, 1 or more; found None", (4, 3, None)),
+    ],
+)
+def test_a_crf_of_nothing_is_refused(message: str, numbers: tuple[Any, Any, Any]) -> None:
+    with pytest.raises(InputError, match=message):
+        ours.DenseCRF2D(*numbers)
+    with pytest.raises(InputError, match="the number of variables must be a whole number, 1 or more; found 'a'"):
+        ours.DenseCRF("a", 2)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert ours.DenseCRF2D(np.int64(3), np.int32(2), np.uint8(2)).inference(np.int64(1)).shape == (2, 6)

@@ -6,7 +6,8 @@ Where pydensecrf takes C-ordered float32 only, any array of numbers will do. Res
 import math
 from collections.abc import Sequence
 from enum import IntEnum
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,7 @@ class DenseCRF:
         nlabels: Number of labels.
 
     Raises:
-        InputError: A number is below 1.
+        InputError: A number is not whole, or below 1.
 
     Examples:
         >>> from ssdd_lightning.crf.pydensecrf.utils import unary_from_softmax
@@ -64,10 +65,8 @@ class DenseCRF:
     """
 
     def __init__(self, nvar: int, nlabels: int) -> None:
-        if nvar < 1 or nlabels < 1:
-            raise InputError(f"a CRF needs at least one variable and one label; found {nvar} and {nlabels}.")
-        self._nvar, self._nlabel = int(nvar), int(nlabels)
-        self._exponents = self._rows(np.zeros((nlabels, nvar), np.float32))
+        self._nvar, self._nlabel = _whole(nvar, "the number of variables"), _whole(nlabels, "the number of labels")
+        self._exponents = self._rows(np.zeros((self._nlabel, self._nvar), np.float32))
         self._pairwise: list[Pairwise] = []
 
     def setUnaryEnergy(self, u: npt.ArrayLike, f: npt.ArrayLike | None = None) -> None:
@@ -82,7 +81,7 @@ class DenseCRF:
         """
         if f is not None:
             raise InputError("logistic unaries (`f`) are not supported; give their energies, u @ f.")
-        energies = np.array(u, np.float32)
+        energies = _numbers(u, "unary energies")
         if np.isnan(energies).any() or np.isneginf(energies).any():
             raise InputError("unary energies must be numbers; found NaN or minus infinity.")
         if energies.shape != (self._nlabel, self._nvar):
@@ -122,9 +121,12 @@ class DenseCRF:
 
         Returns:
             C x n probabilities.
+
+        Raises:
+            InputError: The number of steps is not whole, or negative.
         """
         rows = self._start()
-        for _ in range(niter):
+        for _ in range(_whole(niter, "the number of steps", least=0)):
             rows = step(self._exponents, self._pairwise, rows, self._nlabel)
         return self._columns(rows)
 
@@ -150,7 +152,7 @@ class DenseCRF:
         return rows
 
     def _checked(self, shares: npt.ArrayLike) -> Floats:
-        values = np.asarray(shares, np.float32)
+        values = _numbers(shares, "Q")
         if values.shape != (self._nlabel, self._nvar):
             raise InputError(f"Q must be {self._nlabel} x {self._nvar} (labels x variables); found {values.shape}.")
         return values
@@ -173,6 +175,9 @@ class DenseCRF2D(DenseCRF):
         h: Height in pixels.
         nlabels: Number of labels.
 
+    Raises:
+        InputError: A number is not whole, or below 1.
+
     Examples:
         >>> from ssdd_lightning.crf.pydensecrf.utils import unary_from_labels
         >>> image = np.zeros((2, 6, 3), np.uint8)
@@ -188,8 +193,8 @@ class DenseCRF2D(DenseCRF):
     """
 
     def __init__(self, w: int, h: int, nlabels: int) -> None:
-        super().__init__(w * h, nlabels)
-        self._w, self._h = int(w), int(h)
+        self._w, self._h = _whole(w, "the width w"), _whole(h, "the height h")
+        super().__init__(self._w * self._h, nlabels)
 
     def addPairwiseGaussian(
         self,
@@ -241,8 +246,25 @@ class DenseCRF2D(DenseCRF):
         self._add(bilateral_lattice(planes, (across, down), (red, green, blue), chosen), compat)
 
 
+def _whole(value: SupportsIndex, what: str, least: int = 1) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise InputError(f"{what} must be a whole number, {least} or more; found {value!r}.")
+    return number
+
+
+def _numbers(array: npt.ArrayLike, what: str) -> Floats:
+    try:
+        return np.array(array, np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} must be numbers; found {array!r:.60}.") from error
+
+
 def _floats(array: npt.ArrayLike, what: str) -> Floats:
-    values = np.array(array, np.float32)
+    values = _numbers(array, what)
     if not np.isfinite(values).all():
         raise InputError(f"{what} must be finite numbers; found NaN or infinity.")
     return values
@@ -258,8 +280,11 @@ def _chosen(normalization: int, kernel: int) -> Normalization:
 
 
 def _widths(given: float | Sequence[float], number: int, name: str) -> tuple[float, ...]:
-    values = np.asarray(given, np.float64)
-    widths: tuple[float, ...] = tuple(values.tolist()) if values.ndim == 1 else (float(values),) * number
+    try:
+        values = np.asarray(given, np.float64)
+        widths: tuple[float, ...] = tuple(values.tolist()) if values.ndim == 1 else (float(values),) * number
+    except (TypeError, ValueError):
+        widths = ()
     if len(widths) != number or not all(0 < width < math.inf for width in widths):
         raise InputError(f"{name} must be one or {number} finite numbers above 0; found {given!r}.")
     return widths
