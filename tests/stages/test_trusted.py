@@ -81,10 +81,13 @@ def test_commands_of_stages_do_not_import_it_either(tmp_path: Path, evil: Path, 
         main(["test", f"--config={config}", f"--ckpt_path={misfit}"])
 
 
-def test_a_class_of_ones_own_loads_when_its_module_is_imported_or_named(tmp_path: Path) -> None:
+def test_a_class_of_ones_own_loads_when_its_module_is_imported_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_checkpoint(tmp_path / "own.ckpt")
     assert isinstance(SegmentationModule.load_from_checkpoint(path).network, Segmenter)
     module = sys.modules.pop("tests.helpers.networks")
+    monkeypatch.delattr("tests.helpers.networks", raising=False)
     try:
         with pytest.raises(InputError, match=r"names 'tests\.helpers\.networks\.Segmenter'"):
             load_stage(path, torch.device("cpu"))
@@ -109,7 +112,7 @@ def test_what_a_configuration_names_too_is_allowed() -> None:
         {"trainer": {"callbacks": [{"class_path": "evil_module.Mine"}]}},
         {"trainer": {"callbacks": {"class_path": "torch.os.system"}}},
         {"trainer": {"callbacks": [{"class_path": f"{nn.Module.__module__}", "init_args": {"f": "os.system"}}]}},
-        {"model": {"class_path": "ssdd_lightning.X", "init_args": {"network": "subprocess.run"}}},
+        {"model": {"class_path": "ssdd_lightning.SegmentationModule", "init_args": {"network": "subprocess.run"}}},
     ],
 )
 def test_a_configuration_may_be_held_to_trusted_classes(evil: Path, content: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ def trusting(words: Sequence[str]) -> list[str]:
     Raises:
         InputError: A module cannot be imported, or the configuration names a class of others.
     """
-    parser = argparse.ArgumentParser(prog=f"ssdd {words[0]}", add_help=False, allow_abbrev=False)
+    parser = CommandParser(prog=f"ssdd {words[0]}", add_help=False, allow_abbrev=False)
     parser.add_argument("--import", action="append", default=[], dest="modules")
     parser.add_argument("--trusted_classes", "--trusted-classes", action="store_true")
     given, rest = parser.parse_known_args(words)
