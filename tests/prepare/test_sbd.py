@@ -44,6 +44,7 @@ def test_one_process_reads_many_files_and_another_takes_its_place_if_one_crashes
     assert _PROCESS._process.pid == first
     with pytest.raises(InputError, match=r"cannot read c\.mat of SBD \(.*\); expected a \.mat file with GTcls"):
         read_mat(crafted(), "c.mat")
+    np.testing.assert_array_equal(read_mat(mat(), "c.mat"), MASK)
     _PROCESS._process.kill()
     _PROCESS._process.join()
     with pytest.raises(InputError, match=r"cannot read d\.mat of SBD \(scipy's reader crashed on it"):
@@ -52,7 +53,7 @@ def test_one_process_reads_many_files_and_another_takes_its_place_if_one_crashes
     assert _PROCESS._process.pid != first
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 200, mat()[:300], mat("text"), mat(MASK + 30), mat(MASK[0, 0])])
+@pytest.mark.parametrize("content", [b"", b"x" * 200, mat()[:300], mat("text"), mat(MASK + 30)])
 def test_damaged_files_are_one_sentence(content: bytes) -> None:
     with pytest.raises(InputError, match=r"a\.mat of SBD"):
         read_mat(content, "a.mat")

@@ -28,7 +28,10 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
         InputError: The file holds anything else, or is damaged: a check sum of one of its parts is wrong, which torch
             itself does not look at. (Torch's own message recommends unsafe loading.)
     """
-    zipped = zipfile.is_zipfile(source)  # files from before torch 1.6 are not, and have no check sums
+    try:
+        zipped = zipfile.is_zipfile(source)  # files from before torch 1.6 are not, and have no check sums
+    except zipfile.BadZipFile as error:
+        raise InputError(f"damaged: {reason(error)}.") from error
     if zipped:
         check_sums(source)
     if not isinstance(source, Path):
