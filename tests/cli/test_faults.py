@@ -10,7 +10,7 @@ from ssdd_lightning.cli.main import entry_point, main, trusting
 from ssdd_lightning.errors import InputError
 
 WORKER = (
-    "Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\nOSError: [5] bad disk"
+    "Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\nOSError: bad disk"
 )
 
 
