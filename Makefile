@@ -4,7 +4,7 @@ BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test docs package clean
+.PHONY: demo test fuzz docs package clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -16,6 +16,10 @@ test: .venv/test.stamp  ## lint, types, rooms, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto
+
+fuzz: .venv/test.stamp  ## mutants of every file format in every reader; MUTANTS each (10,000), those that break one in build/fuzz
+	mkdir -p build/fuzz
+	MUTANTS=$(or $(MUTANTS),10000) KEEP=$(CURDIR)/build/fuzz $(BIN)/pytest -n auto tests/test_fuzz.py
 
 docs: .venv/docs.stamp  ## the site in site/, with executed notebooks; any warning is an error
 	$(BIN)/mkdocs build --strict

@@ -1,5 +1,6 @@
 """The exceptions of the package: the input is wrong, or a signal stopped the run."""
 
+import reprlib
 import signal
 from collections.abc import Collection, Sequence
 from itertools import islice
@@ -17,6 +18,18 @@ class InputError(ValueError):
 def listed(values: Collection[object], most: int = 5) -> str:
     """The first of several values, for a message: `a, b, ...`."""
     return ", ".join(map(str, islice(values, most))) + (", ..." if len(values) > most else "")
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+
+
+def shown(value: object) -> str:
+    """A value from a file for a message, shortened; values of any size and depth can be shown."""
+    try:
+        return _REPR.repr(value)
+    except Exception:  # an integer of thousands of digits
+        return f"a {type(value).__name__}"
 
 
 def check_folder(folder: Path, what: str = "folder", remedy: str = "check the path") -> None:

@@ -69,3 +69,18 @@ def test_a_checkpoint_that_is_written_damaged_replaces_nothing(last: Path, monke
         WholeCheckpointIO().save_checkpoint({"state_dict": {"a": torch.zeros(999)}}, last)
     assert (step_of(last), step_of(before(last))) == (3, 2)
     assert sorted(path.name for path in last.parent.iterdir()) == ["last-before.ckpt", "last.ckpt"]
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"a": torch.zeros(10)}, path)
+    whole, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*last\.ckpt: File too large; choose a folder"):
+            WholeCheckpointIO().save_checkpoint({"a": torch.zeros(1 << 16)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole
+    assert not list(tmp_path.glob(".*"))

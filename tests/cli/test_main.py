@@ -961,3 +961,13 @@ def test_weights_alone_are_no_training_to_go_on_with(flow: Flow, tmp_path: Path)
     torch.save({"state_dict": content["state_dict"]}, tmp_path / "weights.ckpt")
     with pytest.raises(InputError, match=r"weights\.ckpt holds weights, but no training state to continue from"):
         flow.run("fit", "segmentation", f"--ckpt_path={tmp_path / 'weights.ckpt'}")
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--seed_everything=99999999999999999999", "--seed_everything=-5", "--trainer.devices=-2", "--trainer.num_nodes=0"],
+)
+def test_options_that_lightning_stumbles_over(tiny_devkit: Path, tmp_path: Path, option: str) -> None:
+    path = write_stage(tmp_path / "s.yaml", "ClassificationModule", tmp_path, {"root": tiny_devkit})
+    with pytest.raises(InputError, match=r"seed_everything: expected 0 to|the trainer cannot be built"):
+        main(["fit", f"--config={path}", option])

@@ -286,7 +286,7 @@ def test_classes_of_another_dataset(devkit: Path) -> None:
     [
         ({"truths": ["Masks"]}, r"Masks does not exist; correct `--truth`"),
         ({"labels": "none.csv"}, r"expected a label file at .*none\.csv, found none"),
-        ({"classes": "none.txt"}, r"cannot read class list none\.txt"),
+        ({"classes": "none.txt"}, r"class list none\.txt does not exist"),
     ],
 )
 def test_bad_options_are_bad_input(devkit: Path, options: dict[str, Any], message: str) -> None:

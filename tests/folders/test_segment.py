@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 
 from ssdd_lightning.cli.main import main
+from ssdd_lightning.data.classes import VOC
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders.segment import SegmentJob
 from ssdd_lightning.folders.segment_checkpoint import load_stage
 from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.stages.segmentation import SegmentationStage
@@ -242,3 +244,12 @@ def test_masks_of_another_origin_are_neither_kept_nor_overwritten(
     with pytest.raises(InputError, match="exists and was not written by this command"):
         segment(photos)
     assert (read_mask(path) == 8).all()
+
+
+def test_huge_photos_are_segmented_only_when_asked_for(tmp_path: Path) -> None:
+    Image.new("L", (8192, 4100)).save(tmp_path / "a.png")
+    job = SegmentJob(None, VOC, tmp_path / "out")  # type: ignore[arg-type] - refused before the network is used
+    with pytest.raises(InputError, match=r"a\.png has 8192 x 4100 pixels.*give --max_side, such as 2000, or 8192"):
+        job.run({"a": tmp_path / "a.png"}, {}, {}, progress=False)
+    asked = SegmentJob(None, VOC, tmp_path / "out", max_side=8192)  # type: ignore[arg-type]
+    assert asked._photo(tmp_path / "a.png").shape == (4100, 8192, 3)

@@ -34,7 +34,7 @@ def test_code_is_never_run(tmp_path: Path) -> None:
     torch.save({"a": Trap(trap)}, tmp_path / "x.pt")
     np.savez(tmp_path / "x.npz", a=np.array([Trap(trap)], dtype=object))
     for suffix in (".pt", ".npz"):
-        with pytest.raises(InputError, match=rf"cannot read .*x\{suffix}"):
+        with pytest.raises(InputError, match=rf"x\{suffix}"):
             load_arrays(tmp_path / f"x{suffix}")
     assert not trap.exists()
     with pytest.raises(AttributeError):  # mkdir returns None
@@ -55,5 +55,5 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path, suffix: str) -> Non
 
 def test_a_sparse_tensor_is_no_array(tmp_path: Path) -> None:
     torch.save(torch.eye(3).to_sparse(), tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"x\.pt holds a tensor that is no plain array"):
+    with pytest.raises(InputError, match=r"x\.pt as plain arrays .*sparse|Sparse"):
         load_arrays(tmp_path / "x.pt")

@@ -248,7 +248,7 @@ BROKEN = {
     ),
     "negative runs": (
         lambda f: write_annotations(f, "train", **entry(segmentation={"size": [24, 36], "counts": [900, -36]})),
-        "damaged segmentation",
+        "segmentation is damaged",
     ),
     "compressed runs": (
         lambda f: write_annotations(f, "train", **entry(segmentation={"size": [24, 36], "counts": "PPYo0"})),

@@ -1,12 +1,15 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from ssdd_lightning.cli.main import main
 from ssdd_lightning.nn import ClassificationNetwork
 from ssdd_lightning.stages import ClassificationModule
+from tests.helpers.stages import write_stage
 from tests.helpers.steps import Build, Reached, Step
 
 
@@ -91,3 +94,17 @@ def test_prediction_holds_background_and_present_classes_only(module: Build, bat
 
 def test_maps_need_no_gradient(module: Build, batch: dict[str, Any]) -> None:
     assert not module().score_maps(batch["image_raw"], batch["image_labels"]).requires_grad
+
+
+def test_a_single_class_is_trained_and_scored(tiny_devkit: Path, tmp_path: Path) -> None:
+    voc = tiny_devkit / "VOCdevkit" / "VOC2012"
+    name = (voc / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[0]
+    (tmp_path / "few.txt").write_text(f"{name}\n")
+    (tmp_path / "labels.csv").write_text(f"name,labels\n{name},cat\n")
+    few = str(tmp_path / "few.txt")
+    data = {"root": tiny_devkit, "classes": ["cat"], "labels": tmp_path / "labels.csv", "batch_size": 1}
+    splits = {"splits": dict.fromkeys(("train", "val", "test", "predict"), few), "augmentation": {"crop_size": 32}}
+    path = write_stage(tmp_path / "stage.yaml", "ClassificationModule", tmp_path, {**data, **splits})
+    assert main(["fit", f"--config={path}"]) == 0
+    scores = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["ssdd_scores"]
+    assert scores["val/mean_ap"] == 1.0

@@ -110,8 +110,8 @@ def _png(path: Path, chunk: str | None, size: tuple[int, int] = (4, 6)) -> None:
     ("chunk", "message"),
     [
         (None, "holds no score maps"),
-        ("{", "damaged text chunk"),
-        ("[1]", "damaged text chunk"),
+        ("{", "it is damaged"),
+        ("[1]", "it is damaged"),
         ('{"version": 2, "classes": [0]}', "version 2"),
         ('{"version": 1, "classes": [0, "8"]}', "ascending"),
         ('{"version": 1, "classes": {"0": 1}}', "ascending"),

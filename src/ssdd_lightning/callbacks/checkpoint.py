@@ -77,7 +77,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         remove_leftovers(path.parent)
         with atomic_write(path, durable=True) as stream:
-            torch.save(checkpoint, stream)
+            try:
+                torch.save(checkpoint, stream)
+            except RuntimeError as error:  # from torch's writer of archives, which hides what the disk said
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
             check_sums(stream)
             if path.is_file():
                 keep_aside(path, before(path))

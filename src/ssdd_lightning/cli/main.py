@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
 from typing import NoReturn
 
-from ssdd_lightning.cli.mistakes import check_stage_words
+from ssdd_lightning.cli.mistakes import check_stage_words, stage_content
 from ssdd_lightning.errors import InputError, Interrupted
 
 STAGE_COMMANDS = {
@@ -45,6 +46,8 @@ FILE_COMMANDS = {
     "completion": ("ssdd_lightning.cli.completion", "print a script that lets bash, zsh or tcsh complete commands"),
 }
 
+DEBUG = "--debug"
+"""Option of every command: show tracebacks."""
 FIRST_STEPS = {
     "ssdd init quickstart && ssdd run quickstart": "every stage on drawn photos",
     "ssdd run own_photos --images photos --labels labels.csv": "on photos of your own",
@@ -65,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> int:
     Raises:
         InputError: for bad input; `entry_point` turns it into one line and status 2.
     """
-    words = list(sys.argv[1:] if args is None else args)
+    words = [word for word in (sys.argv[1:] if args is None else args) if word != DEBUG]
     if not words or words[0] in ("-h", "--help"):
         print(help_text())
         return 0
@@ -84,6 +87,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
         print(stage_help(words, STAGE_COMMANDS[words[0]]))
         return 0
+    words = trusting(words)
     if "--help-all" not in words:
         check_stage_words(words)
     words = ["--help" if word == "--help-all" else word for word in words]
@@ -91,6 +95,28 @@ def main(args: Sequence[str] | None = None) -> int:
 
     run_command(words)
     return 0
+
+
+def trusting(words: Sequence[str]) -> list[str]:
+    """Obey the options that say whose code a stage command may run, and return the other words.
+
+    `--import MODULE` imports a module, whose classes a checkpoint may then name. `--trusted_classes` refuses a
+    configuration that names classes of others.
+
+    Raises:
+        InputError: A module cannot be imported, or the configuration names a class of others.
+    """
+    parser = CommandParser(prog=f"ssdd {words[0]}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--import", action="append", default=[], dest="modules")
+    parser.add_argument("--trusted_classes", "--trusted-classes", action="store_true")
+    given, rest = parser.parse_known_args(words)
+    if given.modules or given.trusted_classes:
+        from ssdd_lightning.stages.trusted import check_trusted, import_modules
+
+        import_modules(given.modules)
+        if given.trusted_classes:
+            check_trusted(stage_content(rest))
+    return rest
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -156,37 +182,48 @@ def help_text() -> str:
         "Weakly-supervised segmentation by self-supervised difference detection.",
     ]
     first = [f"  {command:<66} {text}" for command, text in FIRST_STEPS.items()]
-    foot = "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml."
+    foot = (
+        "`ssdd COMMAND --help` lists a command's options; stages are configured by --config FILE.yaml.\n"
+        f"`{DEBUG}` with any command shows the traceback of an error."
+    )
     return "\n".join([*head, "", "first steps:", *first, "", "commands:", *lines, "", foot])
 
 
 def entry_point() -> None:
-    """Run the command line of the process; bad input becomes one line on stderr and status 2, a signal 130 or 143."""
+    """Run the command line of the process; bad input becomes one line on stderr and status 2, a signal 130 or 143.
+
+    So does a fault of the machine, such as a full disk. `--debug` shows the traceback, too.
+    """
     # OpenMP's threads spin while they wait; on a virtual machine with two cores that made a training step four times
     # slower. Read when torch is first imported, so it must be set before.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     raise_on_signals()
     try:
         sys.exit(main())
-    except InputError as error:
-        end_progress_bars()
-        print(f"ssdd: error: {plain_message(error)}", file=sys.stderr)
-        sys.exit(2)
-    except PermissionError as error:
-        end_progress_bars()
-        print(
-            f"ssdd: error: no permission for {error.filename or error}; change its permissions or name another.",
-            file=sys.stderr,
-        )
-        sys.exit(2)
     except BrokenPipeError:  # whoever reads, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except (InputError, OSError) as error:
+        end_progress_bars()
+        if DEBUG in sys.argv:
+            traceback.print_exc()
+        said = plain_message(error) if isinstance(error, InputError) else fault(error)
+        print(f"ssdd: error: {said}", file=sys.stderr)
+        sys.exit(2)
     except Interrupted as stop:
         end_progress_bars()
         if not os.environ.get("LOCAL_RANK", "0").strip("0"):  # the first process of a machine speaks for all
             print(f"ssdd: {stop}", file=sys.stderr)
         sys.exit(stop.status)
+
+
+def fault(error: OSError) -> str:
+    """Say what the machine refused, and that it can be tried again."""
+    if isinstance(error, PermissionError):
+        return f"no permission for {error.filename or error}; change its permissions or name another."
+    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[-1]  # a worker's traceback
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{reason}. What is finished is kept: mend this, and run the same command again to continue."
 
 
 def raise_on_signals() -> None:

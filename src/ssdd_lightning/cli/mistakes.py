@@ -92,14 +92,20 @@ def check_stage_words(words: Sequence[str]) -> None:
     for name in given:
         if "." not in name and name.replace("-", "_") not in (*NAMES, *OPTIONS):
             raise InputError(f"`ssdd {command}` has no option {name!r} (on the command line); {_remedy(name, command)}")
-    config = StageConfig(tuple(config_files(words)), {k: v for k, v in given.items() if k.partition(".")[0] in NAMES})
-    content = config.content()
+    content = stage_content(words)
     check_stage(content, chosen_dataset(words), words)
     if "print_config" in {name.replace("-", "_") for name in given}:
         return  # nothing is run, so no checkpoint is needed
     folder = _mapping(content.get("checkpoint")).get("dirpath")
     root = _mapping(content.get("trainer")).get("default_root_dir")
     find_checkpoint(command, given.get("ckpt_path", content.get("ckpt_path")), folder, root)
+
+
+def stage_content(words: Sequence[str]) -> dict[str, Any]:
+    """The configuration of a stage command, nested: its YAML files, and the options on the command line."""
+    given = _options(words_with_new_names(words))
+    settings = {k: v for k, v in given.items() if k.partition(".")[0] in NAMES}
+    return StageConfig(tuple(config_files(words)), settings).content()
 
 
 def check_stage(content: Mapping[str, Any], dataset: str, words: Sequence[str]) -> None:

@@ -55,6 +55,12 @@ def add_repeated(parser: argparse._ActionsContainer, flag: str, metavar: str, te
     parser.add_argument(flag, action="append", default=[], metavar=metavar, help=text, **options)
 
 
+def add_modules(parser: argparse._ActionsContainer) -> None:
+    """Declare the modules whose classes a checkpoint may name."""
+    text = "module of your own whose classes the checkpoint may name (default: only ours, torch's and Lightning's)"
+    add_repeated(parser, "--import", "MODULE", text, dest="modules")
+
+
 def add_obtaining(parser: argparse.ArgumentParser, size: str) -> None:
     """Declare how archives are obtained, see `prepare.download.Obtaining`.
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from ssdd_lightning.cli.options import CLASSES, add_options
+from ssdd_lightning.cli.options import CLASSES, add_modules, add_options
 
 FORMS = {"onnx": "model.onnx", "pt2": "model.pt2", "safetensors": "model"}
 """Form -> name of what is written, unless another is given."""
@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         CLASSES: "file of class names, or their number, for checkpoints that do not store their classes",
     }
     add_options(parser, options, ("to",), {"to": sorted(FORMS)}, license="unknown")
+    add_modules(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     from ssdd_lightning.folders.package import card_values, package
     from ssdd_lightning.folders.segment_checkpoint import load_stage
 
-    stage, classes = load_stage(args.checkpoint, torch.device("cpu"), args.classes)
+    stage, classes = load_stage(args.checkpoint, torch.device("cpu"), args.classes, args.modules)
     out = args.out or args.checkpoint.parent / FORMS[args.to]
     card = card_values(args.checkpoint, args.license) if args.to == "safetensors" else {}
     difference = package(stage, classes, args.to, out, card)

@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the dynamic stage), or a folder of other masks or score maps",
         "--classifier_weights SOURCE": "weights the classifier starts from (default: the YAML's)",
         "--pictures N": "images to draw",
+        "--trusted_classes": "refuse YAML files that name classes of others than this package, torch, Lightning, "
+        "torchmetrics, timm and segmentation-models-pytorch",
     }
     defaults = {"seed_split": "train", "knowledge": "cam", "advice": "crf", "pictures": 12}
     add_options(parser, options, (), {"knowledge": sorted(SOURCES)}, **defaults)
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     given = dict(vars(args))
     settings, dry_run = parse_settings(given.pop("set")), given.pop("dry_run")
-    only = given.pop("only")
+    only, trusted = given.pop("only"), given.pop("trusted_classes")
     if only is not None:
         if args.first is not None or args.last is not None:
             raise InputError("--only goes without --from and --until; give one or the other.")
@@ -81,6 +83,10 @@ def run(args: argparse.Namespace) -> int:
     for step in Pipeline(options).steps:
         if isinstance(step, StageStep):
             content = step.config.content()
+            if trusted:
+                from ssdd_lightning.stages.trusted import check_trusted
+
+                check_trusted(content)
             check_stage(content, str(content.get("dataset") or "voc"), [step.command, *step.config.words()])
     if dry_run:
         for name, state in plan_experiment(options):

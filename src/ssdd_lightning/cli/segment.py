@@ -2,7 +2,7 @@
 
 import argparse
 
-from ssdd_lightning.cli.options import CLASSES, add_options
+from ssdd_lightning.cli.options import CLASSES, add_modules, add_options
 from ssdd_lightning.crf.settings import PRESETS
 
 
@@ -22,11 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overlays": "also write the photos with their masks drawn over them",
         "--scales X ...": "scales to average over (default: the checkpoint's)",
         "--crf_preset NAME": "dense CRF with these published widths and weights (default: the checkpoint's)",
-        "--max_side N": "segment photos with a longer side at this size; masks keep the photo's (default: no limit)",
+        "--max_side N": "segment photos with a longer side at this size; masks keep the photo's "
+        "(default: the photo's own size, up to 33 million pixels)",
         CLASSES: "file of class names, or their number, for checkpoints that do not store their classes",
         "--device DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ...",
     }
     add_options(parser, options, ("out",), {"crf_preset": sorted(PRESETS)}, device="auto")
+    add_modules(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from ssdd_lightning.storage.fingerprints import fingerprint
 
     photos = find_photos(args.inputs)
-    stage, classes = load_stage(args.checkpoint, find_device(args.device), args.classes)
+    stage, classes = load_stage(args.checkpoint, find_device(args.device), args.classes, args.modules)
     change_protocol(stage, args.scales, args.flip, args.crf, args.crf_preset)
     labels = None if args.labels is None else read_label_file(args.labels, classes)
     settings = {

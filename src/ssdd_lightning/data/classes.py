@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.decoding import decoding
 from ssdd_lightning.storage.names import check_class_name
 
 VOC_CLASSES = (
@@ -79,15 +80,18 @@ class ClassTable:
         text = str(entry).strip()
         if text in self.names[1:]:
             return self.names.index(text)
-        if text.isdecimal() and 0 < int(text) < len(self.names):
-            return int(text)
-        return None
+        return number(text) if 0 < number(text) < len(self.names) else None
 
     def to_network(self) -> npt.NDArray[np.uint8]:
         """Look-up table, 256 uint8: network index of every mask value; 255 where no selected class has it."""
         table = np.full(256, IGNORE, dtype=np.uint8)
         table[list(self.indices)] = np.arange(self.num_classes, dtype=np.uint8)
         return table
+
+
+def number(text: str) -> int:
+    """Read decimal digits; -1 for anything else, and for more digits than any index has."""
+    return int(text) if text.isdecimal() and len(text) < 10 else -1
 
 
 VOC = ClassTable.select(VOC_CLASSES, None)
@@ -100,14 +104,11 @@ def read_classes(path: Path) -> dict[int, str]:
     Raises:
         InputError: The file is missing or is neither of the two.
     """
-    try:
+    expected = 'expected one name per line or {"0": "background", ...}'
+    with decoding(f"class list {path}", expected):
         text = path.read_text(encoding="utf-8-sig").strip()
         if text.startswith("{"):
             return {int(index): str(name) for index, name in json.loads(text).items()}
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f'cannot read class list {path} ({error}); expected one name per line or {{"0": "background", ...}}.'
-        ) from error
     return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
 
 
@@ -122,8 +123,8 @@ def class_table(source: str | Path) -> ClassTable:
         InputError: The file is wrong, or there is not at least one class besides background, or too many.
     """
     text = str(source)
-    if text.isdecimal() and not 2 <= int(text) <= IGNORE:
-        raise InputError(f"expected 2 to {IGNORE} classes, background included, found {text}.")
+    if text.isdecimal() and not 2 <= number(text) <= IGNORE:
+        raise InputError(f"expected 2 to {IGNORE} classes, background included, found {text:.20}.")
     known = {i: _nameless(i) for i in range(int(text))} if text.isdecimal() else read_classes(Path(source))
     foreground = {index: name for index, name in known.items() if index}
     if not foreground or min(known) < 0 or max(known) >= IGNORE or len(set(foreground.values())) < len(foreground):

@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import numpy.typing as npt
-from defusedxml import DefusedXmlException
 from defusedxml import ElementTree as SafeElementTree
 
 from ssdd_lightning.constants import IGNORE
-from ssdd_lightning.data.classes import VOC, ClassTable, class_table
+from ssdd_lightning.data.classes import VOC, ClassTable, class_table, number
 from ssdd_lightning.data.splits import bare_name
-from ssdd_lightning.errors import InputError, check_folder
+from ssdd_lightning.errors import InputError, check_folder, shown
+from ssdd_lightning.storage.decoding import decoding
 from ssdd_lightning.storage.names import check_name
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.safe_npy import load_npy
@@ -64,10 +64,7 @@ def read_entries(path: Path) -> dict[str, Entry]:
         raise InputError(f"labels: expected a .npy, .csv or .json file, found {path}.")
     if not path.is_file():
         raise InputError(f"label file {path} does not exist; check the path.")
-    try:
-        entries = readers[path.suffix](path)
-    except OSError as error:
-        raise InputError(f"cannot read label file {path} ({error.strerror or error}); check the path.") from error
+    entries = readers[path.suffix](path)
     return {check_name(name, f"label file {path}"): entry for name, entry in entries.items()}
 
 
@@ -84,7 +81,8 @@ def to_labels(entry: Entry, name: str, path: Path, table: ClassTable) -> Labels:
         UnknownClassError: A label is no class of the dataset.
         InputError: It is a vector of another length, or of other values than 0 and 1.
     """
-    return _find_all(entry, path, table) if isinstance(entry, list) else _from_vector(entry, name, path, table)
+    with decoding(f"the labels of image {name} in label file {path}", "write them again"):
+        return _find_all(entry, path, table) if isinstance(entry, list) else _from_vector(entry, name, path, table)
 
 
 def read_annotations(folder: Path, names: Iterable[str], table: ClassTable) -> dict[str, Labels]:
@@ -108,14 +106,9 @@ def read_annotations(folder: Path, names: Iterable[str], table: ClassTable) -> d
 
 
 def _read_annotation(path: Path, table: ClassTable) -> Labels:
-    try:
+    missing = "complete the folder or give a label file with `labels`"
+    with decoding(f"annotation {path}", "copy or download it again", missing):
         root: Element | None = SafeElementTree.parse(path).getroot()
-    except FileNotFoundError as error:
-        raise InputError(
-            f"annotation {path} does not exist; complete the folder or give a label file with `labels`."
-        ) from error
-    except (ParseError, DefusedXmlException, OSError, ValueError) as error:
-        raise InputError(f"cannot read annotation {path} ({error}); copy or download it again.") from error
     objects = [] if root is None else root.findall("object/name")  # not the parts' names below
     return _find_all([element.text or "" for element in objects], path, table)
 
@@ -126,7 +119,8 @@ def _read_npy(path: Path) -> dict[str, Entry]:
         raise InputError(
             f"label file {path} holds a {type(content).__name__}, expected a dict of name -> label vector."
         )
-    return {_npy_name(key): np.asarray(value) for key, value in content.items()}
+    with decoding(f"label file {path}", "expected a vector of 0 and 1 for each image"):
+        return {_npy_name(key): np.asarray(value) for key, value in content.items()}
 
 
 def _npy_name(key: Any) -> str:  # noqa: ANN401
@@ -147,11 +141,11 @@ def _from_vector(vector: npt.NDArray[Any], name: str, path: Path, table: ClassTa
 
 
 def _read_csv(path: Path) -> dict[str, Entry]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read label file {path} ({error}); expected CSV text in UTF-8.") from error
+    with (
+        decoding(f"label file {path}", "expected CSV text in UTF-8"),
+        path.open(newline="", encoding="utf-8-sig") as stream,
+    ):
+        rows = [row for row in csv.reader(stream) if row]
     if not rows or rows[0][0].strip().lower() != "name":
         raise InputError(f"label file {path} should start with the header line `name,labels`.")
     short = next((row for row in rows if len(row) != 2), None)
@@ -181,11 +175,8 @@ def _split(text: str) -> list[Any]:
 
 
 def _read_json(path: Path) -> dict[str, Entry]:
-    try:
-        # pairs: a dict would keep the last of two equal names
+    with decoding(f"label file {path}", "expected JSON"):  # pairs: a dict would keep the last of two equal names
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_Pairs)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"cannot read label file {path} ({error}); expected JSON.") from error
     if not isinstance(content, _Pairs) or not all(type(value) is list for _, value in content):
         raise InputError(f"label file {path} should hold one JSON object of image name -> list of labels.")
     _check_once([name for name, _ in content], path)
@@ -204,8 +195,8 @@ def _find_all(entries: Iterable[object], path: Path, table: ClassTable) -> Label
         if index is None:
             more = ", ..." if len(table.names) > _LISTED else ""
             raise UnknownClassError(
-                f"{path} names the class {entry!r}, expected one of {', '.join(table.names[1:_LISTED])}{more} or an "
-                f"index 1..{len(table.names) - 1}."
+                f"{path} names the class {shown(entry)}, expected one of {', '.join(table.names[1:_LISTED])}{more} or "
+                f"an index 1..{len(table.names) - 1}."
             )
         found.add(index)
     return tuple(sorted(found))
@@ -225,7 +216,8 @@ def table_of_labels(path: Path) -> ClassTable:
     """
     if path.suffix == ".npy" and path.is_file():
         content = load_npy(path)
-        lengths = {np.size(vector) for vector in content.values()} if isinstance(content, dict) else set()
+        with decoding(f"label file {path}", "expected a vector of 0 and 1 for each image"):
+            lengths = {np.size(vector) for vector in content.values()} if isinstance(content, dict) else set()
         return VOC if lengths <= {len(VOC.names) - 1} else class_table(str(1 + max(lengths)))
     try:
         labels = read_label_file(path, class_table(str(IGNORE)))
@@ -236,9 +228,11 @@ def table_of_labels(path: Path) -> ClassTable:
 
 def _named(path: Path) -> ClassTable:
     labels = [str(label).strip() for entry in read_entries(path).values() for label in entry]
-    beyond = [label for label in labels if label.isdecimal() and not 0 < int(label) < IGNORE]
+    beyond = [label for label in labels if label.isdecimal() and not 0 < number(label) < IGNORE]
     if beyond:
-        raise InputError(f"label file {path} names the class {beyond[0]}, expected indices 1..{IGNORE - 1} or names.")
+        raise InputError(
+            f"label file {path} names the class {shown(beyond[0])}, expected indices 1..{IGNORE - 1} or names."
+        )
     try:
         read_label_file(path, VOC)
     except UnknownClassError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.decoding import decoding
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES
 from ssdd_lightning.storage.names import check_name
 
@@ -72,10 +73,8 @@ def read_names(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> str:
-    try:
+    with decoding(f"split list {path}", "expected one name per line"):
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read split list {path} ({error}); expected one name per line.") from error
 
 
 def _checked(names: list[str], path: Path) -> list[str]:

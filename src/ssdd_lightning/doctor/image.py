@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.labels import Labels, read_annotations
 from ssdd_lightning.errors import InputError, listed
-from ssdd_lightning.storage.masks import odd_colours, read_image, read_mask
+from ssdd_lightning.storage.decoding import reason
+from ssdd_lightning.storage.masks import odd_colours, opened_image, read_image, read_mask
 from ssdd_lightning.storage.score_maps import mask_path
 
 Found = list[tuple[str, str]]
@@ -120,7 +120,7 @@ class Examination:
         if labels is not None and unlabelled:
             names = ", ".join(self.table.names[value] for value in unlabelled)
             found.append(("label of mask", f"{what}: {names}"))
-        with Image.open(path) as image:
+        with opened_image(path, "mask", "write it again", ["PNG"]) as image:
             odd = odd_colours(image, values) if image.mode == "P" else []
             grey = image.mode == "L"
         if odd:
@@ -129,4 +129,4 @@ class Examination:
 
 
 def _reason(error: InputError) -> str:
-    return str(error.__cause__ or error)
+    return reason(error.__cause__ or error)

@@ -8,7 +8,6 @@ import gzip
 import io
 import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,10 +22,11 @@ from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.layout import Devkit
 from ssdd_lightning.errors import InputError, listed
 from ssdd_lightning.evaluation.folder import read_prediction
-from ssdd_lightning.storage.archives import open_tar
+from ssdd_lightning.storage.archives import Unpacked, open_tar
+from ssdd_lightning.storage.decoding import decoding, reason
 from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.images import image_size
-from ssdd_lightning.storage.masks import DECODE_ERRORS, VOC_PALETTE, odd_colours
+from ssdd_lightning.storage.masks import VOC_PALETTE, odd_colours
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.threads import cores, in_threads, with_bar
 
@@ -162,7 +162,11 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
         raise InputError(f"expected an archive at {path}, found {what}; build it with `--predictions` and `--out`.")
     check = _Check(expected)
     try:
-        with gzip.open(path) as packed, open_tar(cast(IO[bytes], packed)) as archive:
+        with (
+            decoding(str(path), "it is truncated, damaged or no gzip-compressed tar"),
+            gzip.open(path) as stream,
+            open_tar(packed := cast(IO[bytes], Unpacked(cast(IO[bytes], stream), path.stat().st_size))) as archive,
+        ):
             done = in_threads(
                 lambda entry: _mask_problems(expected, *entry), check.masks(archive), num_workers or cores()
             )
@@ -170,8 +174,9 @@ def check_submission(path: Path, expected: Expected, num_workers: int | None = N
                 check.found += found
             while packed.read(1 << 20):  # tarfile stops at the end of the archive, before gzip's checksum
                 pass
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        check.found.append(f"it is truncated, damaged or no gzip-compressed tar ({error})")
+    except InputError as error:
+        why = reason(error.__cause__ or error)
+        check.found.append(f"it is truncated, damaged or no gzip-compressed tar ({why})")
     problems = [*check.found, *check.incomplete()]
     if problems:
         raise SubmissionError(path, problems)
@@ -223,7 +228,10 @@ class _Check:
 
 def _mask_problems(expected: Expected, name: str, content: bytes) -> list[str]:
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        with (
+            decoding(f"{name}.png", "it is damaged or no PNG"),
+            Image.open(io.BytesIO(content), formats=["PNG"]) as image,
+        ):
             if image.mode != "P":
                 return [f"{name}.png has mode {image.mode}, expected an indexed PNG (mode P)"]
             height, width = image_size(expected.images / f"{name}.jpg")
@@ -231,8 +239,9 @@ def _mask_problems(expected: Expected, name: str, content: bytes) -> list[str]:
                 return [f"{name}.png is {image.width} x {image.height} pixels, its image {width} x {height}"]
             mask = np.array(image)
             odd = odd_colours(image, np.unique(mask).tolist())
-    except DECODE_ERRORS as error:
-        return [f"{name}.png cannot be read ({type(error).__name__}); it is damaged or no PNG"]
+    except InputError as error:
+        why = type(error.__cause__ or error).__name__
+        return [f"{name}.png cannot be read ({why}); it is damaged or no PNG"]
     found = expected.problems(name, mask)
     return [*found, f"{name}.png paints class {odd[0]} in another colour than VOC's palette"] if odd else found
 

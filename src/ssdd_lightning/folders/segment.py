@@ -16,6 +16,7 @@ from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, read_mask, save_image, write_mask
@@ -24,6 +25,9 @@ from ssdd_lightning.storage.threads import in_threads
 
 NAME = "segment"
 OVERLAYS = "overlays"
+LARGEST_WHOLE = 1 << 25
+"""Pixels of a photo that is segmented at its own size without being told to; the class probabilities take a hundred
+times the photo's memory."""
 DECODERS = 2  # reading a photo takes far less time than segmenting it
 Photo = npt.NDArray[np.uint8]
 
@@ -38,7 +42,8 @@ class SegmentJob:
         out: Folder for `<name>.png`, and `overlays/<name>.jpg`.
         labels: Dataset indices of the foreground classes that each image shows; None lets every class be predicted.
         overlays: Also write the photos coloured by their masks.
-        max_side: Photos with a longer side are segmented at this size; None segments every photo at its own.
+        max_side: Photos with a longer side are segmented at this size; None segments every photo at its own, and
+            refuses those of more than `LARGEST_WHOLE` pixels.
 
     Raises:
         InputError: `max_side` is not above 0.
@@ -83,7 +88,7 @@ class SegmentJob:
 
             def segment(names: list[str]) -> Iterator[str]:
                 """Segment some photos."""
-                decoded = in_threads(lambda name: read_image(photos[name]), names, DECODERS)
+                decoded = in_threads(lambda name: self._photo(photos[name]), names, DECODERS)
                 for name, photo in zip(names, decoded, strict=True):
                     shown = None if self.labels is None else self.labels[name]
                     write_mask(mask_path(self.out, name), self.mask(photo, shown))
@@ -112,6 +117,15 @@ class SegmentJob:
         found = np.array(indices, np.uint8)[mask.cpu().numpy()]
         size = photo.shape[1], photo.shape[0]
         return np.asarray(Image.fromarray(found).resize(size, Image.Resampling.NEAREST))
+
+    def _photo(self, path: Path) -> Photo:
+        height, width = image_size(path)
+        if self.max_side is None and height * width > LARGEST_WHOLE:
+            raise InputError(
+                f"{path} has {width} x {height} pixels, more than the {LARGEST_WHOLE:,} that are segmented at once "
+                f"without being asked for; give --max_side, such as 2000, or {max(height, width)} for the whole photo."
+            )
+        return read_image(path)
 
     def _shrunk(self, photo: Photo) -> Photo:
         longest = max(photo.shape[:2])

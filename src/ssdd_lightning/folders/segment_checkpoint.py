@@ -15,6 +15,7 @@ from ssdd_lightning.data.classes import ClassTable, class_table
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.stages.trusted import import_modules
 from ssdd_lightning.storage.safe_torch import check_finite, load_torch
 
 _LOAD_ERRORS = (
@@ -23,7 +24,9 @@ _LOAD_ERRORS = (
 )
 
 
-def load_stage(path: Path, device: torch.device, classes: str | None = None) -> tuple[SegmentationStage, ClassTable]:
+def load_stage(
+    path: Path, device: torch.device, classes: str | None = None, modules: Sequence[str] = ()
+) -> tuple[SegmentationStage, ClassTable]:
     """Load a segmentation stage for prediction.
 
     Args:
@@ -31,13 +34,16 @@ def load_stage(path: Path, device: torch.device, classes: str | None = None) -> 
         device: Where the network runs.
         classes: File of class names or their number, for checkpoints that do not store their classes; see
             `ssdd_lightning.data.classes.class_table`.
+        modules: Modules to import before, whose classes the checkpoint may name; see `only_trusted`.
 
     Returns:
         The stage in eval mode, and the dataset's classes with those of its outputs.
 
     Raises:
-        InputError: The file is not such a checkpoint, or its classes are unknown or differ from those given.
+        InputError: The file is not such a checkpoint, or its classes are unknown or differ from those given, or it
+            names code of other modules.
     """
+    import_modules(modules)
     if not path.is_file():
         raise InputError(f"expected a checkpoint at {path}, found no file; run `ssdd fit` first or correct the path.")
     try:

@@ -1,5 +1,6 @@
 """Arrays in `.npy`, `.npz` and `.pt` files, read without running code that may hide in them."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.safe_npy import load_npy
+from ssdd_lightning.storage.decoding import decoding
+from ssdd_lightning.storage.safe_npy import load_npy, load_npy_stream
 from ssdd_lightning.storage.safe_pickle import to_numpy
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".pt", ".pth")
+LARGEST_ARRAYS = 1 << 30
+"""Bytes that all arrays of a .npz may hold; score maps of one image hold some hundred million at most."""
 
 
 def load_arrays(path: Path) -> Any:  # noqa: ANN401 - the file decides
@@ -55,11 +59,21 @@ def only_array(content: Any, path: Path, key: str | None) -> npt.NDArray[Any]:  
 
 
 def _load_npz(path: Path) -> dict[str, npt.NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except Exception as error:  # zip, header, size: a damaged file raises nearly anything
-        raise InputError(f"cannot read {path} ({error}); expected arrays of numbers by numpy.savez.") from error
+    with decoding(str(path), "expected arrays of numbers by numpy.savez"), zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+        size = sum(entry.file_size for entry in entries)
+        if size > LARGEST_ARRAYS:
+            raise InputError(
+                f"{path} holds {size} bytes of arrays, expected at most {LARGEST_ARRAYS}; do not trust it."
+            )
+        arrays = {}
+        for entry in entries:
+            with archive.open(entry) as stream:
+                try:
+                    arrays[entry.filename.removesuffix(".npy")] = load_npy_stream(stream, entry.file_size)
+                except InputError as error:
+                    raise InputError(f"{path}, {entry.filename}: {error}") from error
+        return arrays
 
 
 def _load_torch(path: Path) -> Any:  # noqa: ANN401
@@ -69,11 +83,8 @@ def _load_torch(path: Path) -> Any:  # noqa: ANN401
         content = load_torch(path)
     except InputError as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    try:
+    with decoding(f"the tensors of {path} as plain arrays", "save dense numbers"):  # sparse, quantised, without memory
         return _without_tensors(content)
-    except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantised, without memory, ...
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path} holds a tensor that is no plain array ({reason}); save dense numbers.") from error
 
 
 def _without_tensors(content: Any) -> Any:  # noqa: ANN401

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,32 @@ from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.experiments import config_file
 from ssdd_lightning.pipeline.renamed import with_new_names
+from ssdd_lightning.storage.decoding import check_expanded, decoding, reason
 
 _CONFIGS = ("--config", "-c")
+MOST_VALUES = 100_000
+"""Values that a YAML file may hold by its aliases."""
 EXTENDS = "extends"
 """Key of a YAML file: another one, beside it, whose settings it takes over and changes."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as YAML 1.2 does: `1e-3` is one."""
+    """Reads numbers as YAML 1.2 does: `1e-3` is one; refuses aliases that blow up a few lines to gigabytes."""
+
+    def compose_document(self) -> yaml.Node | None:
+        """Compose a document; its aliases are counted before anything is made of them."""
+        node: yaml.Node | None = super().compose_document()  # type: ignore[no-untyped-call]
+        check_expanded(node, _inside, MOST_VALUES)
+        return node
+
+
+def _inside(node: Any) -> Iterable[yaml.Node]:  # noqa: ANN401
+    value = getattr(node, "value", None)
+    if isinstance(value, str):
+        if "\0" in value:
+            raise InputError("it holds a null byte.")
+        return ()
+    return chain.from_iterable(value) if isinstance(node, yaml.MappingNode) else value or ()
 
 
 _Loader.add_implicit_resolver(
@@ -92,15 +111,22 @@ def config_chain(path: Path) -> list[Path]:
 
 
 def parse_value(text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
-    """Parse a value as YAML does: `[1, 2]`, `null`, `1e-3`."""
-    return yaml.load(text, Loader=_Loader)
+    """Parse a value as YAML does: `[1, 2]`, `null`, `1e-3`.
+
+    Raises:
+        InputError: It is no YAML, or holds anything but plain values: dates, sets, itself.
+    """
+    with decoding("the YAML", "correct it"):
+        value = yaml.load(text, Loader=_Loader)
+        json.dumps(value)
+        return value
 
 
 def plain_value(text: str) -> Any:  # noqa: ANN401
     """Parse a value as YAML does; a text that is no YAML is itself."""
     try:
-        return _plain(parse_value(text))
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+        return parse_value(text)
+    except InputError:
         return text
 
 
@@ -118,8 +144,8 @@ def parse_settings(options: Sequence[str]) -> dict[str, Any]:
 
 def _setting(key: str, text: str) -> Any:  # noqa: ANN401
     try:
-        return _plain(parse_value(text))
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError):
+        return parse_value(text)
+    except InputError:
         raise InputError(f"--set: expected a value such as 3, true or [1, 2] for {key}, found {text!r}.") from None
 
 
@@ -164,15 +190,15 @@ def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = _plain(parse_value(path.read_text()))
+        content = parse_value(path.read_text())
     except OSError as error:
         raise InputError(
             f"expected a YAML file at {path}: {error.strerror}; correct --config, or name one of the package, such as "
             "voc2012/dynamic."
         ) from None
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split()).replace('in "<unicode string>", ', "")
-        raise InputError(f"expected YAML in {path}, which cannot be read: {reason}.") from None
+    except ValueError as error:  # no YAML, or no text
+        why = reason(error.__cause__ or error).replace('in "<unicode string>", ', "")
+        raise InputError(f"expected YAML in {path}, which cannot be read: {why}.") from None
     if not isinstance(content, dict):
         raise InputError(f"expected sections such as model, data and trainer in {path}, found none.")
     return content
@@ -235,9 +261,3 @@ def _values(words: Sequence[str], *options: str) -> list[str]:
         if name in options:
             values.append(value if equals else next(rest, None))
     return [value for value in values if value is not None]
-
-
-def _plain(value: Any) -> Any:  # noqa: ANN401
-    """Return the value if it holds plain values only: no dates, no sets, no cycles."""
-    json.dumps(value)
-    return value

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import traceback
 from argparse import ArgumentError
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -42,6 +43,8 @@ from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.pipeline.status import LiveStream
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
+from ssdd_lightning.stages.trusted import names_in, only_trusted
+from ssdd_lightning.storage.decoding import reason
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.safe_torch import load_torch
@@ -113,6 +116,9 @@ class SSDDCommandLine(LightningCLI):
             words = words if words[0] in self.subcommands() else ["fit", *words]
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
+        seed = (self.config[subcommand] if subcommand else self.config).get("seed_everything")
+        if type(seed) is int and not 0 <= seed < 1 << 32:
+            raise InputError(f"seed_everything: expected 0 to {(1 << 32) - 1}, found {seed}.")
         checkpoint = self.config[subcommand].get("ckpt_path") if subcommand else None
         if subcommand:
             config = self.config[subcommand]
@@ -122,6 +128,27 @@ class SSDDCommandLine(LightningCLI):
             content = _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
             rank_zero_info(describe_checkpoint(Path(checkpoint), content))
             self.steps = int(content.get("global_step", 0))
+
+    def _parse_ckpt_path(self) -> None:
+        """Take over the hyper-parameters of a checkpoint, which may name only what is trusted or in the YAML.
+
+        Raises:
+            InputError: They name something else, or do not fit the stage.
+        """
+        config = self.config.get(self.config.get("subcommand") or "") or {}
+        path = config.get("ckpt_path")
+        if path is None:
+            return
+        hyper_parameters = load_torch(Path(path), mmap=True).get("hyper_parameters") or {}
+        named = {text for _, text in names_in(config.as_dict())}
+        with only_trusted(hyper_parameters, f"the checkpoint {path}", named):
+            try:
+                super()._parse_ckpt_path()
+            except (ArgumentError, TypeError, ValueError, LookupError, AttributeError) as error:
+                raise InputError(
+                    f"the hyper-parameters of {path} fit no stage here ({reason(error)}); use the version that wrote "
+                    "it, or train again."
+                ) from error
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
@@ -137,8 +164,7 @@ class SSDDCommandLine(LightningCLI):
         try:
             super().instantiate_classes()
         except (MisconfigurationException, ModuleNotFoundError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise InputError(f"the trainer cannot be built: {reason}; change its options, or install it.") from error
+            raise InputError(_trainer_sentence(error)) from error
         except ValueError as error:
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, InputError):
@@ -146,7 +172,9 @@ class SSDDCommandLine(LightningCLI):
             told = _NOT_BUILT.search(str(error))
             if cause is None and told:
                 raise InputError(f"{told[1]} cannot be built: {told[2].strip().rstrip('.')}.") from error
-            raise cause or error from None
+            raise cause or _not_built(error) from error
+        except TypeError as error:
+            raise _not_built(error) from error
         self.model._log_hyperparams = False  # `SaveRunConfig` logs them, each once
         for logger in self._wandb_loggers():
             settle(logger, Path(self.trainer.default_root_dir), type(self.model).__name__)
@@ -281,6 +309,18 @@ class SSDDCommandLine(LightningCLI):
         return writer.folder_of(self.trainer, command)
 
 
+def _trainer_sentence(error: Exception) -> str:
+    return f"the trainer cannot be built: {reason(error)}; change its options, or install it."
+
+
+def _not_built(error: Exception) -> Exception:
+    """The error as a sentence if Lightning itself raised it, of its options; others are defects and stay."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    module = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
+    ours = not module.startswith(("pytorch_lightning.", "lightning_fabric."))
+    return error if ours else InputError(_trainer_sentence(error))
+
+
 def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:
     """Open the checkpoint once, because Lightning meets a damaged one with a traceback."""
     try:
@@ -405,7 +445,15 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
                 args=args,
                 run=run,
             )
-        except RuntimeError as error:  # from torch, if the same signal ended its loader workers
-            if interruption.signum is None:
-                raise
-            raise Interrupted(interruption.signum) from error
+        except RuntimeError as error:
+            if interruption.signum is not None:  # from torch, if the same signal ended its loader workers
+                raise Interrupted(interruption.signum) from error
+            if "DataLoader worker" in str(error):
+                raise InputError(
+                    f"a loader process ended ({reason(error)}): memory or /dev/shm was short, or somebody killed it. "
+                    "Run the same command again to continue, with fewer of them if it happens again "
+                    "(--data.num_workers)."
+                ) from error
+            raise
+        except MisconfigurationException as error:  # found late, such as limits of batches
+            raise InputError(_trainer_sentence(error)) from error

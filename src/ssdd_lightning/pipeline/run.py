@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ssdd_lightning.data.datamodule import WeakDataModule
     from ssdd_lightning.data.dataset import Record
 
+_NESTED = (("model", "init_args"), ("data", "splits"), ("data", "augmentation"))
+"""Options of a stage that are looked up here before the parser sees them."""
 SEEDS = "static/predictions"
 SOURCES = {"cam": ("knowledge", "advice"), "random_walk": ("random_walk", "random_walk_crf")}
 """What can be refined: activation maps or their random walk; where a run keeps them and their CRF."""
@@ -365,6 +367,10 @@ class Pipeline:
         for section in ("model", "data", "trainer"):
             if not isinstance(content.setdefault(section, {}), dict):
                 raise InputError(f"{stage}.yaml: expected options below {section}, found {content[section]!r}.")
+        for section, name in _NESTED:
+            if not isinstance(content[section].get(name) or {}, dict):
+                found = content[section][name]
+                raise InputError(f"{stage}.yaml: expected options below {section}.{name}, found {found!r}.")
         return content
 
     def config(self, stage: str) -> StageConfig:

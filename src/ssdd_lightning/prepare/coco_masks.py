@@ -3,7 +3,8 @@
 import importlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,7 +14,9 @@ import numpy.typing as npt
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.labels import Labels
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, shown
+from ssdd_lightning.storage.decoding import decoding
+from ssdd_lightning.storage.masks import MOST_PIXELS
 from ssdd_lightning.storage.names import check_class_name, check_name
 
 
@@ -65,27 +68,18 @@ def read_split(content: bytes, where: str) -> Split:
         InputError: It is no such file, annotates nothing, gives a file to two images, or refers to images or
             categories that it does not name.
     """
-    try:
+    remedy = "expected COCO's JSON of images, annotations and categories; download it again"
+    with decoding(where, remedy), _named(where):
         found = json.loads(content)
         categories = sorted((int(entry["id"]), check_class_name(str(entry["name"]))) for entry in found["categories"])
         index = {number: n for n, (number, _) in enumerate(categories, start=1)}
-        photos = {
-            int(image["id"]): Photo(_checked(image["file_name"]), int(image["height"]), int(image["width"]))
-            for image in found["images"]
-        }
+        photos = {int(image["id"]): Photo(_checked(image["file_name"]), *_size(image)) for image in found["images"]}
         for entry in found["annotations"]:
             photo, shape = photos[int(entry["image_id"])], entry["segmentation"]
             if entry.get("iscrowd"):
                 photo.crowds.append(shape)
             else:
                 photo.instances.append((index[int(entry["category_id"])], shape))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, InputError):
-            raise InputError(f"{where}: {error}") from error
-        raise InputError(
-            f"cannot read {where} ({type(error).__name__}: {error}); expected COCO's JSON of images, annotations and "
-            "categories; download it again."
-        ) from error
     if not 1 <= len(categories) < IGNORE or len(set(index)) != len(categories):
         raise InputError(f"{where} holds {len(categories)} categories, expected 1 to {IGNORE - 1} different ones.")
     twice = [file for file, count in Counter(photo.file for photo in photos.values()).items() if count > 1]
@@ -122,12 +116,8 @@ def decode(shape: Any, size: tuple[int, int], where: str) -> npt.NDArray[np.bool
     Raises:
         InputError: It is neither, or of another size, or pycocotools is not installed.
     """
-    try:
+    with decoding(f"the annotation of {where}", "its segmentation is damaged; download it again"):
         return _decode_runs(shape, size) if isinstance(shape, Mapping) else _decode_polygons(shape, size)
-    except InputError:
-        raise
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise InputError(f"annotation of {where} holds a damaged segmentation ({error}); download it again.") from error
 
 
 def _decode_runs(shape: Mapping[str, Any], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -165,6 +155,21 @@ def require_pycocotools() -> Any:  # noqa: ANN401 - a module without types
         raise InputError(
             "COCO's annotations need pycocotools; install it with `pip install 'ssdd-lightning[coco]'`."
         ) from error
+
+
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int]:
+    height, width = int(image["height"]), int(image["width"])
+    if min(height, width) < 1 or height * width > MOST_PIXELS:
+        raise InputError(f"{shown(image['file_name'])} is said to have {width:.3g} x {height:.3g} pixels.")
+    return height, width
 
 
 def _checked(file: str) -> str:

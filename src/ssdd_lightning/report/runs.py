@@ -6,11 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ssdd_lightning.data.choice import DEVKITS
 from ssdd_lightning.data.classes import VOC_CLASSES, class_table
 from ssdd_lightning.errors import InputError, check_folder
+from ssdd_lightning.pipeline.config import parse_value
 from ssdd_lightning.pipeline.photos import Photos, find_photos, split_of
 from ssdd_lightning.pipeline.run import ADVICES, BASELINES, MODELS, RETRAIN, SEEDS, SOURCES, split_title
 from ssdd_lightning.report.curves import Curve, read_curves
@@ -340,8 +339,8 @@ def _files(folder: Path, names: tuple[str, ...], depth: int = _DEEPEST) -> Itera
 def _yaml(path: Path) -> dict[str, Any]:
     """The sections of a configuration; empty if it cannot be read."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        content = parse_value(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

@@ -7,12 +7,13 @@ from types import FrameType
 from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
+from lightning_fabric.utilities.cloud_io import _load as pl_load
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, PolynomialLR
-from typing_extensions import NotRequired
+from typing_extensions import NotRequired, Self
 
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.sampling import run_seed, seed_for
@@ -21,8 +22,9 @@ from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.nn.protocols import AffinityLike, ClassificationLike, SegmentationLike
 from ssdd_lightning.stages.groups import parameter_groups
 from ssdd_lightning.stages.hyperparameters import plain_arguments, plain_hyperparameters
+from ssdd_lightning.stages.trusted import only_trusted
 from ssdd_lightning.stages.values import Optimization
-from ssdd_lightning.storage.safe_torch import check_finite
+from ssdd_lightning.storage.safe_torch import check_finite, load_torch
 from ssdd_lightning.weights.backbone import load_starting_weights
 
 
@@ -141,6 +143,29 @@ class Stage(LightningModule):
         ignored = [ignore] if isinstance(ignore, str) else list(ignore or ())
         super().save_hyperparameters(*args, ignore=[*ignored, *built], frame=frame, logger=logger)
         self.hparams.update(plain_arguments(type(self), built))
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:  # noqa: ANN401
+        """Load a stage as Lightning does; its hyper-parameters may name only what `only_trusted` lets pass.
+
+        Args:
+            checkpoint_path: A file of `ssdd fit`, or whatever Lightning opens.
+            *args: See Lightning's method, also for the options.
+            **options: `weights_only=False` unpickles whatever is in the file: for files that you wrote yourself.
+
+        Raises:
+            InputError: The checkpoint names other classes or functions, or is damaged.
+        """
+        load = super().load_from_checkpoint
+        if options.get("weights_only") is False:
+            return load(checkpoint_path, *args, **options)
+        local = isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file()
+        content = load_torch(Path(checkpoint_path), mmap=True) if local else pl_load(checkpoint_path, weights_only=True)
+        if hasattr(checkpoint_path, "seek"):
+            checkpoint_path.seek(0)
+        hyper_parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
+        with only_trusted(hyper_parameters, f"the checkpoint {checkpoint_path}"):
+            return load(checkpoint_path, *args, **options)
 
     def on_fit_start(self) -> None:
         """Load the backbone's starting weights before a fit that does not resume from a checkpoint.

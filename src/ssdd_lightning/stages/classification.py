@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.classification import MultilabelAveragePrecision
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryAveragePrecision, MultilabelAveragePrecision
 
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
 from ssdd_lightning.nn.classification import ClassificationNetwork
@@ -51,7 +52,10 @@ class ClassificationModule(Stage):
         self.flip = flip
         self.background_alpha = background_alpha
         self.background_constant = background_constant
-        self.val_precision = MultilabelAveragePrecision(num_classes - 1, average="weighted")
+        several = num_classes > 2  # torchmetrics refuses several labels that are one
+        self.val_precision: Metric = (
+            MultilabelAveragePrecision(num_classes - 1, average="weighted") if several else BinaryAveragePrecision()
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Probability of each foreground class to be somewhere in the image; `score_maps` says where.

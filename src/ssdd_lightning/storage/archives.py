@@ -9,13 +9,13 @@ import gzip
 import lzma
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.decoding import decoding
 from ssdd_lightning.storage.progress import Progress
 
 Wanted = Callable[[PurePosixPath], bool]
@@ -27,11 +27,9 @@ MOST_NOTES = 100_000
 _NOTES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
 LARGEST = 64 << 20
 """Bytes that a wanted file may hold; the largest photo of VOC and COCO has less than one million."""
-DAMAGED = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError),
-    RuntimeError,
-)
-"""What the standard library raises on archives that are truncated, damaged, encrypted or none."""
+LARGEST_RATIO = 200
+MANY_BYTES = 256 << 20
+"""So many times its size a compressed archive may hold once it holds many bytes; photos and masks hardly shrink."""
 
 
 def tar_files(
@@ -55,7 +53,7 @@ def tar_files(
         shown: dict[str, Any] = {"desc": path.name, "shown": progress, "delay": 1, "leave": False}
         total = path.stat().st_size
         with path.open("rb") as raw, Progress.wrapattr(raw, "read", total, **shown) as stream:
-            yield from _tar_files(_unpacked(cast(IO[bytes], stream), raw.peek(6)), path, wanted, largest)
+            yield from _tar_files(_unpacked(cast(IO[bytes], stream), raw.peek(6), total), path, wanted, largest)
 
 
 def zip_files(
@@ -67,6 +65,7 @@ def zip_files(
             name = safe_name(entry.filename, path)
             if not entry.is_dir() and wanted(name):
                 _check_size(name, entry.file_size, largest, path)
+                _check_ratio(entry.file_size, entry.compress_size, f"archive {path}: {name}")
                 yield name, archive.read(entry)
 
 
@@ -172,12 +171,39 @@ def _tar_files(stream: IO[bytes], path: Path, wanted: Wanted, largest: int) -> I
     _read_on(stream)
 
 
-def _unpacked(stream: IO[bytes], magic: bytes) -> IO[bytes]:
+def _unpacked(stream: IO[bytes], magic: bytes, size: int) -> IO[bytes]:
     """Decompress outside tarfile, which stops at the archive's end, before the checksum of the compressed file."""
     for begin, module in ((b"\x1f\x8b", gzip), (b"BZh", bz2), (b"\xfd7zXZ\0", lzma)):
         if magic.startswith(begin):
-            return cast(IO[bytes], module.open(stream))
+            return cast(IO[bytes], Unpacked(cast(IO[bytes], module.open(stream)), size))
     return stream
+
+
+class Unpacked:
+    """A stream of what a compressed file holds, which ends with an error where it claims to hold too much.
+
+    Args:
+        stream: The decompressed stream.
+        size: Bytes of the compressed file.
+    """
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self._size = size
+        self._read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most `size` bytes; without a size, all."""
+        parts = []
+        while size:
+            part = self._stream.read(1 << 20 if size < 0 else min(size, 1 << 20))
+            self._read += len(part)
+            _check_ratio(self._read, self._size, "it")
+            parts.append(part)
+            size = size if size < 0 else size - len(part)
+            if not part:
+                break
+        return b"".join(parts)
 
 
 def _read_on(stream: IO[bytes]) -> None:
@@ -190,17 +216,18 @@ def _read_on(stream: IO[bytes]) -> None:
             raise
 
 
+def _check_ratio(size: int, packed: int, what: str) -> None:
+    if size > max(MANY_BYTES, LARGEST_RATIO * packed):
+        raise InputError(
+            f"{what} unpacks {packed} bytes to {size} or more, which no archive of photos does; do not trust it."
+        )
+
+
 def _check_size(name: PurePosixPath, size: int, largest: int, path: Path) -> None:
     if size > largest:
         raise InputError(f"archive {path}: {name} holds {size} bytes, expected at most {largest}; do not trust it.")
 
 
-@contextmanager
-def _reporting(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except PermissionError:
-        raise
-    except DAMAGED as error:
-        what = f"cannot read archive {path} ({error}): it is truncated, damaged or not an archive"
-        raise InputError(f"{what}; copy or download it again.") from error
+def _reporting(path: Path) -> AbstractContextManager[None]:
+    remedy = "it is truncated, damaged or not an archive; copy or download it again"
+    return decoding(f"archive {path}", remedy)

@@ -1,7 +1,5 @@
 """Images and masks on disk: RGB photos, indexed PNG masks with the VOC palette."""
 
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +10,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.decoding import decoding
 from ssdd_lightning.storage.files import atomic_write
 
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises on files that are truncated, damaged or not what their name says."""
+MOST_PIXELS = 1 << 27
+"""Pixels that an image may claim; a few hundred kilobytes can claim more than any memory holds."""
+_BY_PROGRAMS = ("EPS",)
+"""Formats that Pillow hands to other programs, Ghostscript for one, which run what is in the file."""
 
 
 def _voc_palette() -> npt.NDArray[np.uint8]:
@@ -54,17 +55,17 @@ def opened_image(
         missing: What to do if it does not exist.
 
     Raises:
-        InputError: There is no file, or it is damaged or of another kind.
+        InputError: There is no file, or it is damaged, too large or of another kind.
     """
-    try:
-        with Image.open(path, formats=formats) as image:
-            yield image
-    except InputError:
-        raise
-    except FileNotFoundError as error:
-        raise InputError(f"{what} {path} does not exist; {missing}.") from error
-    except DECODE_ERRORS as error:
-        raise InputError(f"cannot read {what} {path} ({error}); {remedy}.") from error
+    with decoding(f"{what} {path}", remedy, missing), Image.open(path, formats=formats) as image:
+        if image.format in _BY_PROGRAMS:
+            raise InputError(f"{what} {path} is a program in {image.format}, no picture; save it as PNG or JPEG.")
+        if image.width * image.height > MOST_PIXELS:
+            raise InputError(
+                f"{what} {path} claims {image.width} x {image.height} pixels, expected at most {MOST_PIXELS:,} in all; "
+                "scale it down if it is real, or do not trust it."
+            )
+        yield image
 
 
 def save_image(path: Path, image: Image.Image, **options: Any) -> None:  # noqa: ANN401 - Pillow's

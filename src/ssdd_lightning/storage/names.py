@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, shown
 
 LONGEST = 247
 """Bytes of an image name; a file name has 255, and the suffix of score maps needs eight of them."""
@@ -48,7 +48,7 @@ def check_name(name: str, source: Path | str) -> str:
     """
     problem = name_problem(name)
     if problem is not None:
-        raise InputError(f"{source}: the image name {_shown(name)} {problem}; rename the image and its entries.")
+        raise InputError(f"{source}: the image name {shown(name)} {problem}; rename the image and its entries.")
     return name
 
 
@@ -59,9 +59,5 @@ def check_class_name(name: str) -> str:
         InputError: It is empty, or holds a line break or another control character, so that no list could hold it.
     """
     if not name.strip() or _CONTROL.search(name):
-        raise InputError(f"expected class names of one line each, found {_shown(name)}; rename the class.")
+        raise InputError(f"expected class names of one line each, found {shown(name)}; rename the class.")
     return name
-
-
-def _shown(name: str) -> str:
-    return repr(name if len(name) <= 80 else f"{name[:80]}...")

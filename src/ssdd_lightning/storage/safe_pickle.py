@@ -9,12 +9,14 @@ import io
 import pickle
 import re
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.decoding import check_expanded, inside
 
 _DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f(2|4|8|16)|[SU]\d+|O8?)")
 _PLAIN = (str, bytes, bool, int, float, type(None), np.generic)
@@ -112,6 +114,7 @@ def load_pickle(stream: BinaryIO) -> Any:  # noqa: ANN401
     content = unpickler.load()
     if isinstance(content, _Array) and content.objects is not None and len(content.objects) == 1:
         content = content.objects[0]
+    check_expanded(content, _inside)
     return _finished(content)
 
 
@@ -168,6 +171,10 @@ def _filled(data: bytes, dtype: _Dtype, shape: tuple[int, ...], fortran: bool) -
 
 def _as_bytes(data: bytes | str) -> bytes:
     return data.encode("latin1") if isinstance(data, str) else data
+
+
+def _inside(content: Any) -> Iterable[Any]:  # noqa: ANN401
+    return content.objects or () if isinstance(content, _Array) else inside(content)
 
 
 def _finished(content: Any) -> Any:  # noqa: ANN401

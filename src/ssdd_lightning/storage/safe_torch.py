@@ -2,7 +2,7 @@
 
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.decoding import check_expanded, inside, reason
 
 _CHUNK = 1 << 20
+LARGEST_VIEW = 1 << 28
+"""Bytes that a tensor may stand for which repeats what is stored of it."""
 
 
 def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN401 - the file decides
@@ -25,13 +28,20 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
         InputError: The file holds anything else, or is damaged: a check sum of one of its parts is wrong, which torch
             itself does not look at. (Torch's own message recommends unsafe loading.)
     """
-    zipped = zipfile.is_zipfile(source)  # files from before torch 1.6 are not, and have no check sums
+    try:
+        zipped = zipfile.is_zipfile(source)  # files from before torch 1.6 are not, and have no check sums
+    except zipfile.BadZipFile as error:
+        raise InputError(f"damaged: {reason(error)}.") from error
     if zipped:
         check_sums(source)
     if not isinstance(source, Path):
         source.seek(0)
     try:
-        return torch.load(source, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap and zipped)
+        check_expanded(content, _checked_parts)
+        return content
+    except InputError:
+        raise
     except Exception as error:  # zip, pickle, sizes: a damaged file raises nearly anything
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
@@ -67,7 +77,16 @@ def check_sums(source: Path | BinaryIO) -> None:
     except InputError:
         raise
     except Exception as error:  # names, sizes, offsets: a damaged archive raises nearly anything
-        raise InputError(f"damaged: {' '.join(str(error).split()).rstrip('.')}.") from error
+        raise InputError(f"damaged: {reason(error)}.") from error
+
+
+def _checked_parts(value: Any) -> Iterable[Any]:  # noqa: ANN401
+    """The parts of a container; refuse a tensor that repeats its values, which any arithmetic would write out."""
+    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+        claimed, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
+        if claimed > max(stored, LARGEST_VIEW):
+            raise InputError(f"it holds a tensor of {tuple(value.shape)} that is stored in {stored} bytes.")
+    return inside(value)
 
 
 def check_finite(tensors: Mapping[str, Any], source: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.storage.decoding import decoding
 from ssdd_lightning.storage.masks import opened_image, save_image
 from ssdd_lightning.storage.names import check_name
 
@@ -93,11 +94,9 @@ def _parse_header(header: object, path: Path) -> list[int]:
             f"{path} is a PNG without the text chunk {CHUNK!r}, so it holds no score maps; a mask must be "
             "named <name>.png."
         )
-    try:
+    with decoding(f"the text chunk {CHUNK!r} of score map {path}", "it is damaged; write it again"):
         content = json.loads(header)
         version, class_indices = content["version"], content["classes"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"score map {path} has a damaged text chunk {CHUNK!r}; write it again.") from error
     if version != VERSION:
         raise InputError(f"score map {path} has format version {version!r}, this release reads version {VERSION}.")
     return _checked_classes(class_indices, path)
