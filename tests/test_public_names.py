@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 RIGHT = REPOSITORY / "tests" / "helpers" / "consumer.py"
 PACKAGES = ["ssdd_lightning", "ssdd_lightning.nn", "ssdd_lightning.crf"]
 HEAVY = {
-    *("albumentations", "cv2", "huggingface_hub", "jsonargparse", "lightning_fabric", "matplotlib", "numba"),
+    *("cv2", "huggingface_hub", "jsonargparse", "lightning_fabric", "matplotlib", "numba"),
     *("pytorch_lightning", "scipy", "segmentation_models_pytorch", "timm", "torchmetrics", "torchvision", "wandb"),
 }
 WRONG = """\

@@ -107,6 +107,6 @@ def test_unreadable_class_lists(content: bytes | None, tmp_path: Path) -> None:
 
 
 def test_starts_without_torch() -> None:
-    heavy = "torch", "pytorch_lightning", "torchmetrics", "cv2", "albumentations", "matplotlib"
+    heavy = "torch", "pytorch_lightning", "torchmetrics", "cv2", "matplotlib"
     code = f"import sys, ssdd_lightning.cli.evaluate; print([m for m in {heavy} if m in sys.modules])"
     assert python(code).strip() == "[]"

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Sampler, default_collate
 
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.dataset import FolderDataset, Record, Sample, check_crowded, check_exist, select_records
+from ssdd_lightning.data.dataset import FolderDataset, Record, Sample, check_exist, select_records
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.layout import Location, labels_of
 from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
@@ -231,8 +231,6 @@ class WeakDataModule(LightningDataModule):
         scored = phase in ("val", "test")
         found, source = self.find_records(str(getattr(self.splits, phase) or ""), scored)
         records = select_records(found, self.table, source)
-        if phase == "train" and self.guides:
-            check_crowded(records)
         check_exist([record.image for record in records], "image", "complete the image folder or the list")
         masks = [record.mask for record in records if record.mask is not None]
         check_exist(masks, "mask", "complete the folder, or name another one with `truth`")
