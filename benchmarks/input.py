@@ -4,9 +4,9 @@
     python benchmarks/input.py --photos VOC2012/JPEGImages --masks VOC2012/SegmentationClass --crop 448 --resize 448 768
 
 The peer opens a photo (and its two masks) and resizes it to the crop's size: no window, no flip, no colours, no
-padding, no checks, no tensors. Both take each photo in turns; the figures are processor time of one thread, least of the
-rounds, mean over the photos. `times` is the ratio of these. Without --photos, photos of 500 x 375 and of 3,000 x 2,000
-are drawn.
+padding, no checks, no tensors. Both take each photo in turns; the figures are processor time of one thread, least of
+the rounds, mean over the photos. `times` is the ratio of these. Without --photos, photos of 500 x 375 and of 3,000 x
+2,000 are drawn.
 """
 
 import argparse
