@@ -67,7 +67,8 @@ class TrainSampler(DistributedSampler[Draw]):
         order = np.random.default_rng(np.random.SeedSequence((self.run_seed, epoch))).permutation(len(self.dataset))  # type: ignore[arg-type]
         order = np.resize(order, self.total_size)  # fewer images than processes: some are seen twice
         first = self._done * self.batch_size if epoch == self._begun else 0
-        return iter([Draw(position, epoch) for position in order[self.rank :: self.num_replicas][first:].tolist()])
+        share = order[self.rank :: self.num_replicas][first:]
+        return (Draw(int(position), epoch) for position in share)  # one at a time: there may be a million
 
 
 class UnrepeatedSampler(DistributedSampler[int]):
