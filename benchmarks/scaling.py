@@ -38,7 +38,11 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     options = arguments()
     torch.set_num_threads(1)
-    rows = [row for part in (by_images(options.images), by_pixels(options.sides), by_classes()) for row in part]
+    rows = [
+        row
+        for part in (by_images(options.images), by_pixels(options.sides), by_classes(options.classes))
+        for row in part
+    ]
     report("cost by images, pixels and classes", rows, options)
 
 
@@ -47,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000])
     parser.add_argument("--sides", type=int, nargs="+", default=[125, 250, 500], help="of photos, in pixels")
+    parser.add_argument("--classes", type=int, nargs="+", default=[7, 21, 81, 255], help="all of them present")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     return parser.parse_args()
 
@@ -103,11 +108,11 @@ def by_pixels(sides: list[int]) -> list[Row]:
     return rows
 
 
-def by_classes() -> list[Row]:
+def by_classes(numbers: list[int]) -> list[Row]:
     """Work on one photo of 250 pixels with each number of classes, all present."""
     rows = []
-    for name in works(7):
-        costs = [(classes, best(works(classes, classes)[name](250))) for classes in (7, 21, 81, 255)]
+    for name in works(numbers[0]):
+        costs = [(classes, best(works(classes, classes)[name](250))) for classes in numbers]
         rows += growth(name, "classes", costs)
     return rows
 

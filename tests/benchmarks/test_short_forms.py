@@ -13,7 +13,7 @@ SHORTEST = {
     "inference": "--photos 2 --side 64 --scales 1 --rounds 1",
     "input": "--count 2 --rounds 1",
     "reference_step": "--batch 2 --size 24 --rounds 1",
-    "scaling": "--images 10 20 --sides 16 32",
+    "scaling": "--images 10 20 --sides 16 32 --classes 3 5",
 }
 
 
