@@ -1,10 +1,10 @@
-# `make demo`, `make test` and `make docs` do all their own set-up: a virtual environment in .venv with the package installed in it.
+# `make demo`, `make test`, `make docs` and `make bench` do all their own set-up: a virtual environment in .venv with the package installed in it.
 PYTHON ?= python3
 BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test fuzz docs package clean
+.PHONY: demo test fuzz docs package bench clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -38,6 +38,19 @@ package: .venv/test.stamp  ## build wheel and sdist, check them, install the whe
 	seq -f '2007_%06g' 16 > $(FEW)
 	cd build/package && venv/bin/ssdd --version && venv/bin/ssdd init quickstart \
 		&& venv/bin/ssdd run quickstart --seed_split $(FEW) --pictures 1 $(SHORT)
+
+BENCH := build/bench
+
+bench: .venv/test.stamp  ## short forms of the benchmarks, ten minutes on two idle cores: tables here, numbers in build/bench
+	mkdir -p $(BENCH)
+	-$(BIN)/python benchmarks/input.py --count 20 --json $(BENCH)/input.json
+	-$(BIN)/python benchmarks/dynamic_step.py --steps 3 --json $(BENCH)/dynamic_step.json
+	-$(BIN)/python benchmarks/reference_step.py --rounds 3 --json $(BENCH)/reference_step.json
+	-$(BIN)/python benchmarks/inference.py --rounds 1 --json $(BENCH)/inference.json
+	-$(BIN)/python benchmarks/scaling.py --json $(BENCH)/scaling.json
+	-$(BIN)/python benchmarks/random_walk.py --repeats 2 --dense_seconds 5 --json $(BENCH)/random_walk.json
+	-$(BIN)/python benchmarks/evaluate.py --masks 200 --repeats 1 --json $(BENCH)/evaluate.json
+	-$(BIN)/python benchmarks/finished_run.py --photos 1000
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -8,8 +8,6 @@ The GPU is used if there is one.
 """
 
 import argparse
-import json
-import platform
 import time
 import warnings
 from contextlib import nullcontext
@@ -17,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tables import print_table
+from machine import report
 
 from ssdd_lightning import DynamicRefinementModule, SegmentationModule, SegmentationNetwork
 from ssdd_lightning.nn import SSDD
@@ -119,16 +117,7 @@ def main() -> None:
         }
         for (name, mixed), seconds in found.items()
     ]
-    print_table("training steps", rows)
-    if options.json:
-        machine = {
-            "machine": platform.processor() or platform.machine(),
-            "device": str(device),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        }
-        settings = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({**machine, "options": settings, "rows": rows}, indent=2))
+    report("training steps", rows, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The shared half of the data modules, on a dataset that is not VOC: names and classes of its own."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 import torch
 from pytorch_lightning import seed_everything
 
+from ssdd_lightning.data import datamodule, sampling
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
 from ssdd_lightning.data.layout import Devkit, PhotoFolder
 from ssdd_lightning.data.splits import Splits
+from ssdd_lightning.data.transforms import PlainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import read_image, write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
@@ -199,14 +202,50 @@ def test_a_loader_asked_for_too_early_says_what_to_call(root: Path, loader: str,
 
 
 def test_whole_images_of_one_size_come_in_batches(root: Path) -> None:
-    data = Own(root)
-    data.eval_batch_size = 2
-    data.setup("test")
-    assert [len(batch["name"]) for batch in data.test_dataloader()] == [2, 2, 1]
     write_photo(root / "1.jpg", (48, 60))
     write_mask(root / "1.png", np.full((48, 60), 80))
-    with pytest.raises(InputError, match="found b0 of 48 x 64 pixels and b1 of 48 x 60; set eval_batch_size: 1"):
-        next(iter(data.test_dataloader()))
+    data = Own(root)
+    data.eval_batch_size = 4
+    data.setup("test")
+    batches = list(data.test_dataloader())
+    assert [batch["name"] for batch in batches] == [["b0", "b2", "b3", "b4"], ["b1"]]
+    assert [batch["image"].shape for batch in batches] == [(4, 3, 48, 64), (1, 3, 48, 60)]
+    data.eval_batch_size = 2
+    assert list(_names(data.test_dataloader())) == [["b0", "b2"], ["b1"], ["b3", "b4"]]
+    data.eval_batch_size = 1
+    assert [len(names) for names in _names(data.test_dataloader())] == [1] * 5
+
+
+def test_every_image_is_in_a_batch_of_one_process_and_each_process_has_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Own(root)
+    data.eval_batch_size = 4
+    data.setup("test")
+    shares = []
+    for rank in range(3):
+        for module in (sampling, datamodule):
+            monkeypatch.setattr(module, "world", lambda rank=rank: (rank, 3))
+        shares.append([name for names in _names(data.test_dataloader()) for name in names])
+    assert sorted(chain(*shares)) == [f"b{number}" for number in range(5)]
+    assert all(shares)
+
+
+def test_large_photos_come_one_by_one() -> None:
+    sizes = [(512, 512)] * 6 + [(2000, 3000)] * 2
+    assert sampling.like_sized(sizes, 8) == [[0, 1, 2, 3], [4, 5], [6], [7]]
+
+
+def test_a_transform_that_makes_several_sizes_is_refused(root: Path) -> None:
+    class Odd(Centre):
+        def __call__(self, image: Any, guides: Any, present: Any, seed: int) -> Any:
+            side = 16 + seed % 7
+            return {key: array[:side] for key, array in PlainTransform()(image, guides, present).items()}
+
+    data = VOCLike(root, Augmentation(transform=Odd()))
+    data.setup("fit")
+    with pytest.raises(InputError, match=r"should have one size, found a. of .*let the transform make one size"):
+        list(data.train_dataloader())
 
 
 class Centre:

@@ -5,14 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import default_collate
 
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
-from ssdd_lightning.data.dataset import FolderDataset, Record, check_crowded, check_exist, select_records
+from ssdd_lightning.data.dataset import FolderDataset, Record, check_exist, select_records
+from ssdd_lightning.data.sampling import seed_for
 from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.masks import read_image, read_mask, write_mask
 from ssdd_lightning.storage.score_maps import write_map
 
 SIZE = (40, 60)
@@ -125,9 +127,39 @@ def test_missing_files_are_counted(tmp_path: Path) -> None:
         check_exist([tmp_path / "a", tmp_path / "b", tmp_path / "c"], "map", "write it")
 
 
-def test_more_labels_than_an_augmentation_takes_are_refused(tmp_path: Path) -> None:
-    record = Record("x", tmp_path / "x.png", tuple(range(1, 128)))
-    check_crowded([record])
-    crowded = Record("y", tmp_path / "y.png", tuple(range(1, 129)))
-    with pytest.raises(InputError, match=r"y\.png has 128 labels, expected at most 127"):
-        check_crowded([record, crowded])
+def test_a_large_photo_is_decoded_small_and_its_guides_stay_aligned(devkit: Path) -> None:
+    height, width = 301, 403
+    cells = np.random.default_rng(0).integers(0, 2, (8, 11)).repeat(40, 0).repeat(40, 1)[:height, :width]
+    mask = np.array([0, 8], np.uint8)[cells]
+    photo, guides = devkit / "large.jpg", {"knowledge": devkit / "large.png", "advice": devkit / "large.map.png"}
+    Image.fromarray(np.where(cells[..., None], (200, 40, 40), (30, 60, 220)).astype(np.uint8)).save(photo, quality=95)
+    write_mask(guides["knowledge"], mask)
+    write_map(guides["advice"], [0, 8], np.eye(2)[cells].transpose(2, 0, 1))
+    transform = TrainTransform(Augmentation(48, (60, 90)))
+    assert transform.draw(height, width, 0).reduction == 4
+    dataset = FolderDataset([Record("large", photo, (8,), guides=guides)], PETS, transform)
+    for epoch in range(10):
+        sample: dict[str, Any] = dataset[0, epoch]
+        red = (sample["image_raw"][0] > 115).long()
+        for key in guides:
+            differ = (sample[key] != red) & sample["valid"]
+            assert sample["valid"].sum() > 1000
+            assert differ.sum() / sample["valid"].sum() < 0.08  # pixels at the edges of the cells
+        whole = transform(
+            read_image(photo), {"knowledge": mask // 8}, np.array([0, 1], np.uint8), seed_for(0, epoch, 0)
+        )
+        assert torch.equal(sample["knowledge"], torch.from_numpy(whole["knowledge"]).long())
+        distance = sample["image_raw"].permute(1, 2, 0).numpy().astype(int) - whole["image_raw"]
+        assert np.abs(distance).mean() < 3
+
+
+def test_a_transform_of_ones_own_gets_the_whole_photo(devkit: Path, record: Record) -> None:
+    seen = []
+
+    class Own(TrainTransform):
+        def __call__(self, image: Any, guides: Any, present: Any, seed: int) -> Any:
+            seen.append(image.shape)
+            return super().__call__(image, guides, present, seed)
+
+    FolderDataset([record], PETS, Own(Augmentation(8, (10, 10))))[0]
+    assert seen == [(*SIZE, 3)]

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,11 @@ def test_a_known_file_is_not_read_again(photos: Path, monkeypatch: pytest.Monkey
     assert len(set(first)) == 3
     monkeypatch.setattr(module, "_digest", lambda path: pytest.fail(f"{path} is read"))
     assert fingerprints(paths) == first
+
+
+def test_the_cache_does_not_wait_for_the_disk_after_every_image() -> None:
+    with closing(module._open_cache()) as cache:
+        assert cache.execute("PRAGMA synchronous").fetchone() == (0,)
 
 
 @pytest.mark.parametrize("spoil", ["damaged", "read-only"])

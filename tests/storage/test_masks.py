@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.masks import VOC_PALETTE, read_image, read_mask, write_mask
+from ssdd_lightning.storage.masks import VOC_PALETTE, opened_photo, read_image, read_mask, read_pixels, write_mask
 from tests.helpers.files import write_photo
 
 
@@ -99,3 +99,23 @@ def test_damaged_photos_are_refused_by_name(tmp_path: Path) -> None:
             read_image(path)
     with pytest.raises(InputError, match=r"gone\.jpg does not exist"):
         read_image(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGB", "jpg"), ("L", "jpg"), ("CMYK", "jpg"), ("RGB", "png"), ("P", "png")]
+)
+@pytest.mark.parametrize("reduction", [2, 4, 16])
+def test_a_photo_is_read_at_a_smaller_size(tmp_path: Path, mode: str, suffix: str, reduction: int) -> None:
+    smooth = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)).resize((101, 67))
+    path = tmp_path / f"x.{suffix}"
+    smooth.convert(mode).save(path)
+    whole = read_image(path)[: 67 // reduction * reduction, : 101 // reduction * reduction].astype(float)
+    blocks = whole.reshape(67 // reduction, reduction, 101 // reduction, reduction, 3)
+    with opened_photo(path) as photo:
+        pixels = read_pixels(photo, reduction)
+        decoded = photo.size
+    assert pixels.shape == (67 // reduction, 101 // reduction, 3)
+    wrong = np.abs(pixels - blocks.mean((1, 3)))
+    assert (wrong.mean() < 2) if suffix == "jpg" else (wrong.max() < 1)
+    if suffix == "jpg":
+        assert decoded == (-(-101 // min(reduction, 8)), -(-67 // min(reduction, 8)))

@@ -2,25 +2,32 @@
 
 import random
 import signal
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pytorch_lightning import LightningDataModule
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import ClassTable
-from ssdd_lightning.data.dataset import FolderDataset, Record, Sample, check_crowded, check_exist, select_records
+from ssdd_lightning.data.dataset import FolderDataset, Record, Sample, check_exist, select_records
 from ssdd_lightning.data.guides import find_guide
 from ssdd_lightning.data.layout import Location, labels_of
-from ssdd_lightning.data.sampling import TrainSampler, UnrepeatedSampler, run_seed
+from ssdd_lightning.data.sampling import (
+    TrainSampler,
+    UnrepeatedSampler,
+    like_sized,
+    run_seed,
+    world,
+)
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.transforms import PlainTransform, SmallTransform, TrainTransform
 from ssdd_lightning.errors import InputError, check_folder
+from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.score_maps import map_path, mask_path
 
 LOOK_SIDE = 512
@@ -49,8 +56,8 @@ class WeakDataModule(LightningDataModule):
         augmentation: Augmentation of training samples.
         batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
-        eval_batch_size: Images per batch of evaluation and prediction, which take whole images: more than 1 needs
-            images of one size.
+        eval_batch_size: Most whole images of one size that are evaluated or predicted together. With 1 a mask does not
+            depend, by a rounding, on which images a batch holds, as in a run that is resumed or has more processes.
     """
 
     def __init__(
@@ -179,7 +186,8 @@ class WeakDataModule(LightningDataModule):
         dataset = self._dataset("train")
         dataset.seed = self.seed = run_seed() if self.seed is None else self.seed
         epoch, done = self._resumed_at
-        return self._loader(dataset, TrainSampler(dataset, self.batch_size, self.seed, epoch, done), self.batch_size)
+        sampler = TrainSampler(dataset, self.batch_size, self.seed, epoch, done)
+        return self._loader(dataset, sampler, self.batch_size, _stacked)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint stores of the data: the seed, the epoch, and how many of its batches are finished."""
@@ -207,15 +215,15 @@ class WeakDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample]:
         """Whole images with their ground truth."""
-        return self._loader(self._dataset("val"))
+        return self._whole_images("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Whole images with their ground truth."""
-        return self._loader(self._dataset("test"))
+        return self._whole_images("test")
 
     def predict_dataloader(self) -> DataLoader[Sample]:
         """Whole images with knowledge and advice, if folders are given; no ground truth."""
-        return self._loader(self._dataset("predict"))
+        return self._whole_images("predict")
 
     def _dataset(self, phase: str) -> FolderDataset:
         """The images of a phase that was set up."""
@@ -231,8 +239,6 @@ class WeakDataModule(LightningDataModule):
         scored = phase in ("val", "test")
         found, source = self.find_records(str(getattr(self.splits, phase) or ""), scored)
         records = select_records(found, self.table, source)
-        if phase == "train" and self.guides:
-            check_crowded(records)
         check_exist([record.image for record in records], "image", "complete the image folder or the list")
         masks = [record.mask for record in records if record.mask is not None]
         check_exist(masks, "mask", "complete the folder, or name another one with `truth`")
@@ -245,19 +251,53 @@ class WeakDataModule(LightningDataModule):
         transform = self.train_transform if phase == "train" else PlainTransform()
         return FolderDataset(records, self.table, transform)
 
+    def _whole_images(self, phase: Phase) -> DataLoader[Sample]:
+        """Every image once; those of one size come in batches, which are the items of this loader."""
+        dataset = self._dataset(phase)
+        most = min(self.eval_batch_size, max(1, len(dataset) // world()[1]))  # each process needs a batch
+        sizes = repeat((1, 1), len(dataset)) if most == 1 else (image_size(record.image) for record in dataset.records)
+        batches = Batches(dataset, like_sized(sizes, most))
+        return self._loader(batches, UnrepeatedSampler(batches), 1, _only)
+
     def _loader(
-        self, dataset: FolderDataset, sampler: Sampler[Any] | None = None, batch_size: int | None = None
+        self, dataset: Dataset[Any], sampler: Sampler[Any], batch_size: int, collate: Callable[[list[Any]], Any]
     ) -> DataLoader[Sample]:
         return DataLoader(
             dataset,
-            batch_size=batch_size or self.eval_batch_size,
-            collate_fn=_stacked,
-            sampler=UnrepeatedSampler(dataset) if sampler is None else sampler,
+            batch_size=batch_size,
+            collate_fn=collate,
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=torch.cuda.is_available(),
         )
+
+
+class Batches(Dataset[Any]):
+    """Batches of a dataset as items, so that a sampler shares out batches.
+
+    Args:
+        dataset: The images.
+        positions: Those of each batch.
+    """
+
+    def __init__(self, dataset: FolderDataset, positions: list[list[int]]) -> None:
+        self.dataset = dataset
+        self.positions = positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, number: int) -> Any:  # noqa: ANN401 - as torch's collate
+        """Read the images of a batch."""
+        return _stacked([self.dataset[position] for position in self.positions[number]])
+
+
+def _only(batches: list[Any]) -> Any:  # noqa: ANN401 - as torch's collate
+    """The batch that is a loader's only item."""
+    (batch,) = batches
+    return batch
 
 
 def _stacked(samples: list[Sample]) -> Any:  # noqa: ANN401 - as torch's
@@ -267,7 +307,7 @@ def _stacked(samples: list[Sample]) -> Any:  # noqa: ANN401 - as torch's
         (one, size), (other, found) = next((a, b) for a, b in pairwise(sizes.items()) if a[1] != b[1])
         raise InputError(
             f"images of one batch should have one size, found {one} of {size[0]} x {size[1]} pixels and {other} of "
-            f"{found[0]} x {found[1]}; set eval_batch_size: 1, or let the transform make one size."
+            f"{found[0]} x {found[1]}; let the transform make one size."
         )
     return default_collate(samples)
 

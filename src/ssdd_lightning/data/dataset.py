@@ -16,9 +16,9 @@ from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.guides import Guide, check_values, read_guides, read_scores
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.data.sampling import Draw, seed_for
-from ssdd_lightning.data.transforms import View
+from ssdd_lightning.data.transforms import TrainTransform, View
 from ssdd_lightning.errors import InputError, check_size
-from ssdd_lightning.storage.masks import read_image, read_mask
+from ssdd_lightning.storage.masks import opened_photo, read_mask, read_pixels
 
 Sample = dict[str, Tensor | str]
 
@@ -31,10 +31,6 @@ class Transform(Protocol):
     ) -> View:
         """Return the view; see `TrainTransform`."""
         ...
-
-
-MOST_LABELS = 127
-"""Labels of one image: with background they fill the 128 channels (CV_CN_MAX) that OpenCV takes."""
 
 
 @dataclass(frozen=True)
@@ -96,33 +92,44 @@ class FolderDataset(Dataset[Sample]):
             cv2.setNumThreads(0)  # each worker is one process; OpenCV's threads would fight over the cores
         index, epoch = draw if isinstance(draw, tuple) else (draw, 0)
         record = self.records[index]
-        image = read_image(record.image)
-        guides = read_guides(record.guides, self.table, record.labels)
-        for key, guide in guides.items():
-            check_size(guide.shape, image.shape, f"{key} {record.guides[key]}", f"its image {record.image}")
         present = self.table.to_network()[[0, *record.labels]]
-        view = self.transform(image, guides, present, seed_for(self.seed, epoch, index))
-        sample: Sample = {key: _to_tensor(array) for key, array in view.items()}
+        view, size = self._read_view(record, present, seed_for(self.seed, epoch, index))
+        sample: Sample = {key: _to_tensor(array) for key, array in view.items() if key != "valid"}
         if "valid" in view:
             sample["valid"] = torch.from_numpy(view["valid"].astype(bool))
         if record.mask is not None:
-            sample["mask"] = self._read_truth(record.mask, image, record)
+            sample["mask"] = self._read_truth(record.mask, size, record)
         if record.maps is not None:
             scores = read_scores(record.maps, self.table, record.labels)
-            check_size(scores.shape[1:], image.shape, f"map {record.maps}", f"its image {record.image}")
+            check_size(scores.shape[1:], size, f"map {record.maps}", f"its image {record.image}")
             sample["maps"] = torch.from_numpy(scores)
         return {**sample, "image_labels": self._label_vector(present), "name": record.name}
 
-    def _read_truth(self, path: Path, image: npt.NDArray[np.uint8], record: Record) -> Tensor:
+    def _read_view(self, record: Record, present: npt.NDArray[np.uint8], seed: int) -> tuple[View, tuple[int, int]]:
+        """The view of an image, and the height and width of the whole image."""
+        transform, window = self.transform, None
+        with opened_photo(record.image) as photo:
+            size = photo.height, photo.width
+            if type(transform) is TrainTransform:  # a transform of one's own takes whole images
+                window = transform.draw(*size, seed)
+            image = read_pixels(photo, 1 if window is None else window.reduction)
+        guides = read_guides(record.guides, self.table, record.labels)
+        for key, guide in guides.items():
+            check_size(guide.shape, size, f"{key} {record.guides[key]}", f"its image {record.image}")
+        if type(transform) is TrainTransform and window is not None:
+            return transform.cut(image, guides, present, window), size
+        return transform(image, guides, present, seed), size
+
+    def _read_truth(self, path: Path, size: tuple[int, int], record: Record) -> Tensor:
         mask = read_mask(path)
-        check_size(mask.shape, image.shape, f"mask {path}", f"its image {record.image}")
+        check_size(mask.shape, size, f"mask {path}", f"its image {record.image}")
         check_values(mask, path, self.table)
         return _to_tensor(self.table.to_network()[mask])
 
     def _label_vector(self, present: npt.NDArray[np.uint8]) -> Tensor:
-        vector = torch.zeros(self.table.num_classes, dtype=torch.bool)
-        vector[present.tolist()] = True
-        return vector
+        vector = np.zeros(self.table.num_classes, bool)
+        vector[present] = True
+        return torch.from_numpy(vector)
 
 
 def select_records(records: Sequence[Record], table: ClassTable, source: str) -> list[Record]:
@@ -149,16 +156,6 @@ def select_records(records: Sequence[Record], table: ClassTable, source: str) ->
     return kept
 
 
-def check_crowded(records: Sequence[Record]) -> None:
-    """Raise an InputError that names an image of too many labels for the maps that are augmented in training."""
-    crowded = next((record for record in records if len(record.labels) > MOST_LABELS), None)
-    if crowded is not None:
-        raise InputError(
-            f"image {crowded.image} has {len(crowded.labels)} labels, expected at most {MOST_LABELS} to train on maps: "
-            "OpenCV, which augments them, takes no more channels."
-        )
-
-
 def check_exist(paths: Sequence[Path], what: str, remedy: str) -> None:
     """Raise an InputError that names the first missing file and counts all of them."""
     missing = [path for path in paths if not path.is_file()]
@@ -168,5 +165,7 @@ def check_exist(paths: Sequence[Path], what: str, remedy: str) -> None:
 
 def _to_tensor(array: npt.NDArray[np.uint8]) -> Tensor:
     if array.ndim == 3:
-        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        planes = np.empty((array.shape[2], *array.shape[:2]), array.dtype)
+        cv2.split(array, list(planes))  # a third of the time of a transposed copy
+        return torch.from_numpy(planes)
     return torch.from_numpy(array.astype(np.int64))

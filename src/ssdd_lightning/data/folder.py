@@ -35,7 +35,7 @@ class FolderDataModule(WeakDataModule):
         num_workers: Loader processes; 0 loads in the main process.
 
     Attributes:
-        eval_batch_size: Images per batch of evaluation and prediction, 1: photos of one's own have many sizes.
+        eval_batch_size: Most whole images of one size that are evaluated or predicted together, 1.
     """
 
     def __init__(

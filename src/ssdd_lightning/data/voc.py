@@ -22,8 +22,8 @@ class VOCDataModule(DevkitDataModule):
         augmentation: Resize, crop, flip and colour jitter of training images.
         batch_size: Training images per batch.
         num_workers: Loader processes; 0 loads in the main process.
-        eval_batch_size: Images per batch of evaluation and prediction, which take whole images: more than 1 needs
-            images of one size.
+        eval_batch_size: Most whole images of one size that are evaluated or predicted together. With 1 a mask does not
+            depend, by a rounding, on which images a batch holds, as in a run that is resumed or has more processes.
     """
 
     dataset = "voc"

@@ -77,6 +77,8 @@ def _open_cache() -> sqlite3.Connection:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         cache = sqlite3.connect(folder / "fingerprints.sqlite", timeout=10)
+        # no waiting for the disk after every image: a cache that a power cut damages only costs reading the files
+        cache.execute("PRAGMA synchronous = OFF")
         cache.execute(_TABLE)
     except (OSError, sqlite3.Error):  # read-only, damaged, ...: the cache only saves time
         cache = sqlite3.connect(":memory:")

@@ -86,8 +86,38 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         InputError: The file is missing, truncated or not an image.
     """
+    with opened_photo(path) as photo:
+        return read_pixels(photo)
+
+
+@contextmanager
+def opened_photo(path: Path) -> Iterator[Image.Image]:
+    """Open a photo, whose size is then known; see `opened_image`."""
     with opened_image(path, "image", "the file is damaged or not an image; copy or download it again") as image:
-        return np.array(image.convert("RGB"))
+        yield image
+
+
+def read_pixels(photo: Image.Image, reduction: int = 1) -> npt.NDArray[np.uint8]:
+    """Read the pixels of an open photo, if asked for at a smaller size, for which a JPEG need not be decoded whole.
+
+    Args:
+        photo: From `opened_photo`.
+        reduction: Each pixel is the mean of `reduction` x `reduction` pixels, a power of two; what is left over at the
+            right and at the bottom is left out.
+
+    Returns:
+        H // reduction x W // reduction x 3 uint8 RGB.
+    """
+    width, height = photo.width // reduction, photo.height // reduction
+    if reduction > 1:
+        drafted = photo.draft(None, (width, height))  # JPEG: a half, a quarter or an eighth
+        if drafted is not None:
+            reduction //= round(width * reduction / drafted[1][2])
+    if photo.mode != "RGB":
+        photo = photo.convert("RGB")
+    if reduction > 1:
+        photo = photo.reduce(reduction)
+    return np.array(photo)[:height, :width]
 
 
 def read_mask(path: Path) -> npt.NDArray[np.uint8]:

@@ -85,7 +85,7 @@ def read_map(path: Path) -> tuple[list[int], npt.NDArray[np.float32]]:
             f"score map {path} should stack {len(class_indices)} channels in 8-bit grey, found shape {levels.shape} of "
             f"{levels.dtype}; write it again."
         )
-    return class_indices, _SCORES[levels.reshape(len(class_indices), -1, levels.shape[1])]
+    return class_indices, np.take(_SCORES, levels, mode="clip").reshape(len(class_indices), -1, levels.shape[1])
 
 
 def _parse_header(header: object, path: Path) -> list[int]:
