@@ -231,7 +231,7 @@ def _named(path: Path) -> ClassTable:
     beyond = [label for label in labels if label.isdecimal() and not 0 < number(label) < IGNORE]
     if beyond:
         raise InputError(
-            f"label file {path} names the class {shown(beyond[0])}, expected indices 1..{IGNORE - 1} or names."
+            f"label file {path} names the class {beyond[0]:.80}, expected indices 1..{IGNORE - 1} or names."
         )
     try:
         read_label_file(path, VOC)

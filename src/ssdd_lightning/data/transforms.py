@@ -102,7 +102,7 @@ class TrainTransform:
         Returns:
             `image`, `image_raw`, the guides as masks, and `valid`, all `crop_size` square.
         """
-        window = self.draw(*image.shape[:2], seed)
+        window = self.draw(image.shape[0], image.shape[1], seed)
         return self.cut(_reduced(image, window.reduction), guides, present, window)
 
     def draw(self, height: int, width: int, seed: int) -> Window:
@@ -123,11 +123,11 @@ class TrainTransform:
         shrinks = min(height / size[0], width / size[1])
         reduction = 1 << max(0, int(shrinks).bit_length() - 1)
         flip = augmentation.flip and draws.random() < 0.5
-        axes = [
+        rows, columns = (
             _drawn_axis(side // reduction, length, augmentation.crop_size, draws)
             for side, length in zip((height, width), size, strict=True)
-        ]
-        return Window(reduction, *axes, flip, draws.getrandbits(32))
+        )
+        return Window(reduction, rows, columns, flip, draws.getrandbits(32))
 
     def cut(self, image: Pixels, guides: Mapping[str, Guide], present: Pixels, window: Window) -> View:
         """Make a view that is drawn.

@@ -302,7 +302,7 @@ def test_a_crf_of_nothing_is_refused(message: str, numbers: tuple[Any, Any, Any]
     with pytest.raises(InputError, match=message):
         ours.DenseCRF2D(*numbers)
     with pytest.raises(InputError, match="the number of variables must be a whole number, 1 or more; found 'a'"):
-        ours.DenseCRF("a", 2)
+        ours.DenseCRF("a", 2)  # type: ignore[arg-type]
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

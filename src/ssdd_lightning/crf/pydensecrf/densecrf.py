@@ -64,7 +64,7 @@ class DenseCRF:
         array([0, 0, 1, 1])
     """
 
-    def __init__(self, nvar: int, nlabels: int) -> None:
+    def __init__(self, nvar: SupportsIndex, nlabels: SupportsIndex) -> None:
         self._nvar, self._nlabel = _whole(nvar, "the number of variables"), _whole(nlabels, "the number of labels")
         self._exponents = self._rows(np.zeros((self._nlabel, self._nvar), np.float32))
         self._pairwise: list[Pairwise] = []
@@ -113,7 +113,7 @@ class DenseCRF:
             raise InputError(f"features must be d x {self._nvar} (features x variables); found {values.shape}.")
         self._add(point_lattice(values, _chosen(normalization, kernel)), compat)
 
-    def inference(self, niter: int) -> Floats:
+    def inference(self, niter: SupportsIndex) -> Floats:
         """Run mean field.
 
         Args:
@@ -192,7 +192,7 @@ class DenseCRF2D(DenseCRF):
                [0, 0, 0, 1, 1, 1]])
     """
 
-    def __init__(self, w: int, h: int, nlabels: int) -> None:
+    def __init__(self, w: SupportsIndex, h: SupportsIndex, nlabels: SupportsIndex) -> None:
         self._w, self._h = _whole(w, "the width w"), _whole(h, "the height h")
         super().__init__(self._w * self._h, nlabels)
 
