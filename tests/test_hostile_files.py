@@ -111,14 +111,14 @@ def test_label_files(tmp_path: Path, reader: Callable[[Path], Any], name: str, c
     if isinstance(content, str):
         path.write_text(content)
     else:
-        np.save(path, content, allow_pickle=True)  # type: ignore[arg-type]
+        np.save(path, content, allow_pickle=True)
     with pytest.raises(InputError, match=f"{name}"):
         reader(path)
 
 
 @pytest.mark.parametrize("content", [{"a": 10**5000}, {10**5000: [0, 1]}], ids=["label", "name"])
 def test_huge_numbers_in_label_files(tmp_path: Path, content: Any) -> None:
-    np.save(tmp_path / "a.npy", content, allow_pickle=True)  # type: ignore[arg-type]
+    np.save(tmp_path / "a.npy", content, allow_pickle=True)
     with pytest.raises(InputError, match=r"a\.npy"):
         read_label_file(tmp_path / "a.npy", VOC)
 

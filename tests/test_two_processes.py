@@ -155,7 +155,7 @@ def test_two_processes_learn_what_one_learns_with_the_whole_batch(flow: Flow) ->
             for run in ("halves", "whole")
         )
         for name, tensor in whole.items():
-            torch.testing.assert_close(halves[name], tensor, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+            torch.testing.assert_close(halves[name], tensor, rtol=1e-4, atol=1e-5, msg=f"{stage}: {name}")
 
 
 def test_two_processes_write_the_files_of_one(flow: Flow) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import default_collate
 from ssdd_lightning.data.augmentation import Augmentation
 from ssdd_lightning.data.classes import VOC_CLASSES, ClassTable
 from ssdd_lightning.data.dataset import FolderDataset, Record, check_exist, select_records
-from ssdd_lightning.data.sampling import seed_for
+from ssdd_lightning.data.sampling import Draw, seed_for
 from ssdd_lightning.data.transforms import PlainTransform, TrainTransform
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import read_image, read_mask, write_mask
@@ -139,7 +139,7 @@ def test_a_large_photo_is_decoded_small_and_its_guides_stay_aligned(devkit: Path
     assert transform.draw(height, width, 0).reduction == 4
     dataset = FolderDataset([Record("large", photo, (8,), guides=guides)], PETS, transform)
     for epoch in range(10):
-        sample: dict[str, Any] = dataset[0, epoch]
+        sample: dict[str, Any] = dataset[Draw(0, epoch)]
         red = (sample["image_raw"][0] > 115).long()
         for key in guides:
             differ = (sample[key] != red) & sample["valid"]

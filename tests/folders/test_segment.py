@@ -248,8 +248,8 @@ def test_masks_of_another_origin_are_neither_kept_nor_overwritten(
 
 def test_huge_photos_are_segmented_only_when_asked_for(tmp_path: Path) -> None:
     Image.new("L", (8192, 4100)).save(tmp_path / "a.png")
-    job = SegmentJob(None, VOC, tmp_path / "out")  # type: ignore[arg-type] - refused before the network is used
+    job = SegmentJob(None, VOC, tmp_path / "out")  # refused before the network is used
     with pytest.raises(InputError, match=r"a\.png has 8192 x 4100 pixels.*give --max_side, such as 2000, or 8192"):
         job.run({"a": tmp_path / "a.png"}, {}, {}, progress=False)
-    asked = SegmentJob(None, VOC, tmp_path / "out", max_side=8192)  # type: ignore[arg-type]
+    asked = SegmentJob(None, VOC, tmp_path / "out", max_side=8192)
     assert asked._photo(tmp_path / "a.png").shape == (4100, 8192, 3)

@@ -1,5 +1,6 @@
 import math
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -135,7 +136,10 @@ def test_difference_loss_with_everything_excluded_is_a_zero_that_reaches_the_par
 ) -> None:
     parameter = torch.ones(1, requires_grad=True)
     target = (torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0)) < 0.5).float()
-    excluded = {"keep": torch.zeros(2, dtype=torch.bool), "valid": torch.zeros(2, 3, 3, dtype=torch.bool)}
+    excluded: dict[str, Any] = {
+        "keep": torch.zeros(2, dtype=torch.bool),
+        "valid": torch.zeros(2, 3, 3, dtype=torch.bool),
+    }
     loss = difference_loss(
         (parameter * 5).expand(2, 1, 3, 3), target, balanced=balanced, per_image=per_image, **{how: excluded[how]}
     )

@@ -159,7 +159,7 @@ def readers(folder: Path) -> dict[str, Reader]:
     def picture(kind: str) -> bytes:
         return saved(lambda stream: Image.fromarray(photo).save(stream, kind))
 
-    def tar(mode: str, name: str = "VOC2012/a.jpg") -> bytes:
+    def tar(mode: Any, name: str = "VOC2012/a.jpg") -> bytes:
         def write(stream: Any) -> None:
             with tarfile.open(fileobj=stream, mode=mode) as archive:
                 entry = tarfile.TarInfo(name)

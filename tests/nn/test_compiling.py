@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssdd_lightning.nn import SSDD, AffinityNet, ClassificationNetwork, DDNet, SegmentationNetwork, backbones
+from ssdd_lightning.nn import SSDD, AffinityNet, ClassificationNetwork, DDNet, SegmentationNetwork, cpu
 
 IMAGE = torch.zeros(2, 3, 64, 96, dtype=torch.uint8)
 MASK = torch.zeros(2, 16, 24, dtype=torch.long)
@@ -45,8 +45,8 @@ def test_what_is_faster_on_a_cpu_is_off_while_compiling(monkeypatch: pytest.Monk
     """Its mode sees the calls of torch's functions one by one, of which a graph would hold the slower ones."""
     network = SegmentationNetwork(3, TINY, head_channels=8).eval()
     entered: list[object] = []
-    monkeypatch.setattr(backbones.FastConvolutions, "__enter__", entered.append)
-    monkeypatch.setattr(backbones.FastConvolutions, "__exit__", lambda *_: None)
+    monkeypatch.setattr(cpu.FastConvolutions, "__enter__", entered.append)
+    monkeypatch.setattr(cpu.FastConvolutions, "__exit__", lambda *_: None)
     with torch.no_grad():
         network(IMAGE)
         assert len(entered) == 1

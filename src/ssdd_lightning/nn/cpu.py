@@ -118,7 +118,7 @@ class FastConvolutions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        super().__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         assert kind is not None or not self._done, "a folded convolution was not followed by its normalisation"
 
     def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any) -> Tensor:  # noqa: ANN401

@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_document(self) -> yaml.Node | None:
         """Compose a document; its aliases are counted before anything is made of them."""
-        node: yaml.Node | None = super().compose_document()  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_document()
         check_expanded(node, _inside, MOST_VALUES)
         return node
 
@@ -39,7 +39,7 @@ def _inside(node: Any) -> Iterable[yaml.Node]:  # noqa: ANN401
         if "\0" in value:
             raise InputError("it holds a null byte.")
         return ()
-    return chain.from_iterable(value) if isinstance(node, yaml.MappingNode) else value or ()
+    return chain.from_iterable(value or ()) if isinstance(node, yaml.MappingNode) else value or ()
 
 
 _Loader.add_implicit_resolver(

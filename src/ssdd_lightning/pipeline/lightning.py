@@ -135,7 +135,7 @@ class SSDDCommandLine(LightningCLI):
         Raises:
             InputError: They name something else, or do not fit the stage.
         """
-        config = self.config.get(self.config.get("subcommand") or "") or {}
+        config: Any = self.config.get(self.config.get("subcommand") or "") or {}
         path = config.get("ckpt_path")
         if path is None:
             return
