@@ -166,9 +166,10 @@ def test_programs_of_our_heads_take_any_size(network: Any, tmp_path: Path) -> No
             np.testing.assert_allclose(packaged(image), stage(image), atol=1e-5)
 
 
-def test_of_the_hiera_of_sam_2_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("backbone", ["hieradet_small", "swin_tiny_patch4_window7_224"])
+def test_of_windows_another_way_is_named(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_down(monkeypatch)
-    network = SegmentationNetwork(3, "hieradet_small", dilation=2, head_channels=8)
+    network = SegmentationNetwork(3, backbone, dilation=2, head_channels=8)
     stage = SegmentationModule(3, network, backbone_weights=None).eval()
     with pytest.raises(
         InputError, match=r"SAM 2 cannot be exported .* take a backbone such as .* or write safetensors"

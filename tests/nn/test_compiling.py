@@ -45,7 +45,7 @@ def test_what_is_faster_on_a_cpu_is_off_while_compiling(monkeypatch: pytest.Monk
     """Its mode sees the calls of torch's functions one by one, of which a graph would hold the slower ones."""
     network = SegmentationNetwork(3, TINY, head_channels=8).eval()
     entered: list[object] = []
-    monkeypatch.setattr(cpu.FastConvolutions, "__enter__", entered.append)
+    monkeypatch.setattr(cpu.FastConvolutions, "__enter__", lambda mode: entered.append(mode))
     monkeypatch.setattr(cpu.FastConvolutions, "__exit__", lambda *_: None)
     with torch.no_grad():
         network(IMAGE)

@@ -131,34 +131,6 @@ def test_swin_shifts_its_windows_on_the_deepest_maps_too() -> None:
     torch.testing.assert_close(encoder(x)[4], built.forward_features(x).permute(0, 3, 1, 2), rtol=1e-4, atol=1e-5)
 
 
-class Attention(nn.Module):
-    """The attention of the shifted windows of a Swin: a block's, without the rest of the block."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        model = HierarchicalTransformer(name, 32).eval().model
-        self.block = next(m for m in model.modules() if any(getattr(m, "shift_size", ())))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.block._attn(x)
-
-
-@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"])
-@torch.no_grad()
-def test_a_program_of_shifted_windows_takes_maps_of_any_size(name: str) -> None:
-    attention = Attention(name)
-    block, channels = attention.block, attention.block.dim
-    free = torch.export.Dim.DYNAMIC
-    program = torch.export.export(
-        attention, (noise(2, 10, 17, channels),), dynamic_shapes=({0: free, 1: free, 2: free},)
-    ).module()
-    for size in ((1, 9, 30), (3, 16, 14)):
-        x = noise(*size, channels)
-        expected = type(block)._attn(block, x)  # timm's own
-        torch.testing.assert_close(program(x), expected)
-        torch.testing.assert_close(attention(x), expected)
-
-
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "test_vit"])
 @torch.no_grad()
 def test_normalisation_constants_are_those_of_the_weights(name: str) -> None:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ssdd_lightning.functional.losses import segmentation_loss
+from ssdd_lightning.functional.totals import Total
 from ssdd_lightning.nn import SegmentationOutput
 from ssdd_lightning.stages import SegmentationModule
 from ssdd_lightning.stages.values import Losses, TestProtocol
@@ -65,10 +66,10 @@ def test_padding_gets_no_gradient(
     stage = build(SegmentationModule, mask_stride=1)
     kept = []
 
-    def keep_logits(logits: Tensor, mask: Tensor, per_class: bool) -> Tensor:
+    def keep_logits(logits: Tensor, mask: Tensor, per_class: bool, total: Total) -> Tensor:
         logits.retain_grad()
         kept.append(logits)
-        return segmentation_loss(logits, mask, per_class)
+        return segmentation_loss(logits, mask, per_class, total)
 
     monkeypatch.setattr("ssdd_lightning.stages.segmentation.segmentation_loss", keep_logits)
     step(stage, batch)[0].backward()

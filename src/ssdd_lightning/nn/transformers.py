@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import timm
@@ -15,14 +14,14 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.nn.layers import exporting, next_multiple, resize_up
+from ssdd_lightning.nn.layers import exporting, resize_up
 from ssdd_lightning.nn.ssdd import resize_logits
 
 PLAIN = {"vision_transformer", "vision_transformer_hybrid", "deit", "eva"}
 """Timm's modules of plain transformers: ViT, DINOv2, CLIP, SigLIP, DeiT; EVA02, DINOv3 with rotary positions."""
 SWIN = {"swin_transformer", "swin_transformer_v2"}
-SAM2 = {"hieradet_sam2"}
-HIERARCHICAL = SWIN | SAM2 | {"hiera"}
+WINDOWED = SWIN | {"hieradet_sam2"}
+HIERARCHICAL = WINDOWED | {"hiera"}
 _LEVELS = 4
 _DEEPEST = 32
 
@@ -153,12 +152,9 @@ class HierarchicalTransformer(nn.Module):
         self.output_stride = output_stride
         # windows are shifted on maps of any size, as where Swin segments; by default timm decides it for one size
         swin = is_model_in_modules(name, SWIN)
-        self._sam2 = is_model_in_modules(name, SAM2)
+        self._windowed = is_model_in_modules(name, WINDOWED)
         windows = {"strict_img_size": False, "always_partition": True} if swin else {}
         self.model = timm.create_model(name, num_classes=0, **windows)
-        for block in self.model.modules() if swin else ():
-            if hasattr(block, "shift_size"):
-                block._attn = partial(_window_attention, block)
         self.channels = [0, *(level["num_chs"] for level in self.model.feature_info)]
 
     def forward(self, image: Tensor) -> list[Tensor]:
@@ -171,12 +167,12 @@ class HierarchicalTransformer(nn.Module):
             An empty map of stride 2, then maps of stride 4, 8, 16 and 32, none above the output stride.
 
         Raises:
-            InputError: SAM 2's Hiera is being exported.
+            InputError: Swin or SAM 2's Hiera is being exported.
         """
-        if self._sam2 and exporting():  # its windows are padded in timm's blocks, see `_window_attention`
+        if self._windowed and exporting():  # timm pads its windows in a way that no program for any size holds
             raise InputError(
-                "the Hiera of SAM 2 cannot be exported for images of any size; take a backbone such as "
-                "hiera_base_abswin_256 or swin_base_patch4_window7_224, or write safetensors."
+                "Swin and the Hiera of SAM 2 cannot be exported for images of any size; take a backbone such as "
+                "hiera_base_abswin_256 or vit_base_patch14_dinov2.lvd142m, or write safetensors."
             )
         whole = resize_up(image, _DEEPEST)
         if isinstance(self.model, Hiera):
@@ -234,23 +230,6 @@ class SimplePyramid(nn.Module):
 
 
 TRANSFORMERS = PlainTransformer, HierarchicalTransformer
-
-
-def _window_attention(block: Any, x: Tensor) -> Tensor:  # noqa: ANN401 - timm's block of Swin
-    """The same as timm's, B x H x W x C, whose padding no exporter of programs for any size gets through."""
-    size, window, shift = x.shape[1:3], block.window_size, block.shift_size
-    grid = [next_multiple(side, unit) // unit for side, unit in zip(size, window, strict=True)]
-    down, right = (n * unit - side for n, side, unit in zip(grid, size, window, strict=True))
-    x = F.pad(torch.roll(x, [-shift[0], -shift[1]], (1, 2)), (0, 0, 0, right, 0, down))
-    whole, (height, width) = x.shape, window
-    windows = (
-        x.view(whole[0], grid[0], height, grid[1], width, whole[3])
-        .transpose(2, 3)
-        .reshape(-1, height * width, whole[3])
-    )
-    windows = block.attn(windows, mask=block.get_attn_mask(x))
-    x = windows.view(whole[0], *grid, height, width, whole[3]).transpose(2, 3).reshape(whole)
-    return torch.roll(x[:, : size[0], : size[1]], shift, (1, 2))
 
 
 def _hiera_maps(model: Any, image: Tensor) -> list[Tensor]:  # noqa: ANN401 - timm's Hiera
