@@ -38,7 +38,8 @@ def test_a_network_is_one_graph(network: Any, inputs: tuple[torch.Tensor, ...]) 
     compiled = torch.compile(module, backend="eager", fullgraph=True)  # raises at a break
     with torch.no_grad():
         for found, expected in zip(compiled(*inputs), module(*inputs), strict=True):
-            torch.testing.assert_close(found, expected)
+            # folded normalisation, which the compiled one does without, rounds otherwise
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_faster_on_a_cpu_is_off_while_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
