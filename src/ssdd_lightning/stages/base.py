@@ -97,6 +97,9 @@ class Stage(LightningModule):
     """What `predict` writes of each image: mask, map, d_knowledge, d_advice."""
     needs_truth: ClassVar[bool] = True
     """Whether validation needs ground truth masks; image-level labels are always there."""
+    # one break in a compiled training step each, whatever Lightning's bookkeeping does
+    log = torch.compiler.disable(LightningModule.log)  # type: ignore[no-untyped-call]
+    log_dict = torch.compiler.disable(LightningModule.log_dict)  # type: ignore[no-untyped-call]
 
     def __init__(
         self,
