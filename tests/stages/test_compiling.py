@@ -28,7 +28,7 @@ def _fresh() -> Iterator[None]:
     [
         (SegmentationModule, ["self.log("]),
         (StaticRefinementModule, ["self.log_dict("]),
-        (DynamicRefinementModule, ["self.knowledge_and_advice(", "self.log_dict(", "self.log_dict("]),
+        (DynamicRefinementModule, ["self.knowledge_and_advice(", "self.log_dict("]),
     ],
 )
 def test_a_training_step_leaves_its_graph_for_the_crf_and_for_logging_only(

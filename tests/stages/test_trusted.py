@@ -99,11 +99,15 @@ def test_a_class_of_ones_own_loads_when_its_module_is_imported_or_named(
 
 def test_what_a_configuration_names_too_is_allowed() -> None:
     given = {"network": {"class_path": "somewhere.Mine"}}
+    built = []
+    with pytest.raises(InputError, match=r"x names 'somewhere\.Mine'"), only_trusted(given, "x"):
+        built.append("alone")
     with only_trusted(given, "x", named=["somewhere.Mine"]):
-        pass
+        built.append("named")
     for harmless in ({"backbone_weights": "res38_cls.pth"}, {"network": {"class_path": "torch.nn.Identity"}}, None):
         with only_trusted(harmless, "x"):
-            pass
+            built.append("harmless")
+    assert built == ["named", *["harmless"] * 3]
 
 
 @pytest.mark.parametrize(

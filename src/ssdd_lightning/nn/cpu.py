@@ -58,13 +58,8 @@ def find_pairs(model: nn.Module, run: Callable[[], Any]) -> list[Pair]:
     return [Pair(convs[conv], norms[norm]) for conv, norm in watch.found() if conv in convs and norm in norms]
 
 
-class _Watch(TorchFunctionMode):
-    """Note which function reads the output of each convolution."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: an output, kept alive, and its weight
-        self.readers: dict[int, list[int]] = {}  # by identity of the output: running mean of the reader, 0 for others
+class _Mode(TorchFunctionMode):
+    """Sees every call of a function of torch while it is entered."""
 
     def __torch_function__(
         self,
@@ -73,7 +68,22 @@ class _Watch(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        result = func(*args, **(kwargs or {}))
+        return self._call(func, args, kwargs or {})
+
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        raise NotImplementedError
+
+
+class _Watch(_Mode):
+    """Note which function reads the output of each convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: dict[int, tuple[Tensor, Tensor]] = {}  # by identity: an output, kept alive, and its weight
+        self.readers: dict[int, list[int]] = {}  # by identity of the output: running mean of the reader, 0 for others
+
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
+        result = func(*args, **kwargs)
         if any(isinstance(leaf, Tensor) for leaf in tree_leaves(result)):  # not those that ask for a shape
             mean = id(args[1]) if func is F.batch_norm else 0
             for leaf in tree_leaves((args, kwargs)):
@@ -90,7 +100,7 @@ class _Watch(TorchFunctionMode):
         return [p for p in pairs if p[1] and weights.count(p[0]) == 1 and means.count(p[1]) == 1]
 
 
-class FastConvolutions(TorchFunctionMode):
+class FastConvolutions(_Mode):
     """While it is entered, frozen normalisation is folded, and depthwise convolutions do not run in half precision.
 
     Args:
@@ -102,20 +112,14 @@ class FastConvolutions(TorchFunctionMode):
         self._pairs = {id(pair.conv.weight): pair for pair in pairs if pair.frozen}
         self._done: dict[int, tuple[Tensor, int]] = {}  # outputs that are normalised already, kept alive
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
         if func is torch.conv2d and not kwargs:
             return self._convolve(*args)
         if func is F.batch_norm and id(args[0]) in self._done:
             image, mean = self._done.pop(id(args[0]))
             assert mean == id(args[1]), "another normalisation reads the output of a folded convolution"
             return image
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]

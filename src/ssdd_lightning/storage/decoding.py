@@ -81,6 +81,7 @@ def check_expanded(content: Any, parts: Callable[[Any], Iterable[Any]], most: in
     spelt = 0
 
     def size_of(part: Any) -> int:  # noqa: ANN401
+        """Values that a part stands for, its own parts counted each time they are named."""
         nonlocal spelt
         inner = list(parts(part))
         if not inner:
