@@ -12,9 +12,12 @@ HEADER = 7
 
 
 def records(path: Path) -> Iterator[bytes]:
-    """The records of a .wandb file: LevelDB's log format after a header of seven bytes."""
+    """The whole records of a .wandb file: LevelDB's log format after a header of seven bytes.
+
+    W&B's own process may still write: a record whose end is missing is left for the next reading.
+    """
     content = path.read_bytes()
-    assert content[:4] == b":W&B"
+    assert b":W&B".startswith(content[:4])
     at, parts = HEADER, b""
     while at + HEADER <= len(content):
         room = BLOCK - at % BLOCK
@@ -25,8 +28,11 @@ def records(path: Path) -> Iterator[bytes]:
         if not kind:
             at += room
             continue
-        parts += content[at + HEADER : at + HEADER + length]
-        at += HEADER + length
+        end = at + HEADER + length
+        if end > len(content):
+            return
+        parts += content[at + HEADER : end]
+        at = end
         if kind in (1, 4):  # whole, or the last part
             yield parts
             parts = b""
@@ -44,7 +50,7 @@ class OfflineRun:
         self.history: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
         self.exit_code: int | None = None
-        for content in records(next(folder.glob("*.wandb"))):
+        for content in (record for path in folder.glob("*.wandb") for record in records(path)):
             record = proto.Record()
             record.ParseFromString(content)
             kind = record.WhichOneof("record_type")
