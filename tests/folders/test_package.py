@@ -166,6 +166,36 @@ def test_programs_of_our_heads_take_any_size(network: Any, tmp_path: Path) -> No
             np.testing.assert_allclose(packaged(image), stage(image), atol=1e-5)
 
 
+def test_hiera_in_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    skip_without_onnx("onnx")
+    cut_down(monkeypatch)
+    torch.manual_seed(0)
+    network = SegmentationNetwork(3, "hiera_small_abswin_256", dilation=2, head_channels=8)
+    stage = SegmentationModule(3, network, backbone_weights=None).eval()
+    assert package(stage, TABLE, "onnx", tmp_path / "model.onnx", {}) < 1e-5
+    packaged, _ = as_onnx(tmp_path / "model.onnx")
+    with torch.no_grad():
+        for image in images():
+            np.testing.assert_allclose(packaged(image), stage(image), atol=1e-5)
+    assert all(layer.fused_attn for layer in network.modules() if hasattr(layer, "fused_attn"))
+
+
+class Unknown(Segmenter):
+    """Uses an operator that ONNX does not have."""
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        low, high, logits = super().forward(image)
+        return low, high, torch.special.bessel_j0(logits)
+
+
+def test_what_onnx_does_not_know_is_said_in_a_sentence(tmp_path: Path) -> None:
+    skip_without_onnx("onnx")
+    stage = SegmentationModule(3, Unknown, backbone_weights=None).eval()
+    with pytest.raises(InputError, match="the Unknown cannot be exported"):
+        package(stage, TABLE, "onnx", tmp_path / "own.onnx", {})
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("backbone", ["hieradet_small", "swin_tiny_patch4_window7_224"])
 def test_of_windows_another_way_is_named(backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut_down(monkeypatch)

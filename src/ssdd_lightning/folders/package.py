@@ -4,7 +4,8 @@ import importlib
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.card import run_record
+from ssdd_lightning.nn.transformers import unfused_attention
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.storage.files import rename_over
 
@@ -88,9 +90,11 @@ def _onnx(stage: SegmentationStage, classes: dict[str, str], made: Path) -> Run:
             raise InputError(f"onnx needs a package, {name}: pip install 'ssdd-lightning[export]'.") from error
     import onnxruntime
 
-    program = torch.onnx.export(
-        _exported(stage), dynamo=True, verbose=False, input_names=["image"], output_names=["probabilities"]
-    )
+    # the exporter knows fused attention of four axes only; Hiera's has five
+    with unfused_attention(stage.modules()), _refused(stage):
+        program = torch.onnx.export(
+            _exported(stage), dynamo=True, verbose=False, input_names=["image"], output_names=["probabilities"]
+        )
     assert program is not None
     program.model.metadata_props["classes"] = json.dumps(classes)
     program.save(made)
@@ -102,18 +106,24 @@ def _exported(stage: SegmentationStage) -> torch.export.ExportedProgram:
     if not hasattr(torch.export.Dim, "DYNAMIC"):
         raise InputError(f"onnx and pt2 need torch 2.6 or newer, found {torch.__version__}; update torch.")
     free = torch.export.Dim.DYNAMIC
+    with _refused(stage), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.export.export(
+            stage, (torch.zeros(EXAMPLE, dtype=torch.uint8),), dynamic_shapes=({0: free, 2: free, 3: free},)
+        )
+
+
+@contextmanager
+def _refused(stage: SegmentationStage) -> Iterator[None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.export(
-                stage, (torch.zeros(EXAMPLE, dtype=torch.uint8),), dynamic_shapes=({0: free, 2: free, 3: free},)
-            )
+        yield
     except InputError:
         raise
     except Exception as error:  # whatever the tracer meets in a foreign network
+        reason = error.__cause__ or error
         raise InputError(
             f"the {type(stage.network).__name__} cannot be exported for images of any size: "
-            f"{(str(error).splitlines() or [type(error).__name__])[0]}; its forward may not branch on the image's size."
+            f"{(str(reason).splitlines() or [type(reason).__name__])[0]}; its forward may not branch on the image's size."
         ) from error
 
 

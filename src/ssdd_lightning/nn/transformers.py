@@ -1,6 +1,6 @@
 """Vision transformers of timm as encoders: plain ones, whose maps all have one stride, and hierarchical ones."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -259,18 +259,29 @@ def _hiera_positions(model: Any, grid: list[int]) -> Tensor:  # noqa: ANN401
 def _watched(layers: Sequence[Any]) -> Iterator[list[Tensor]]:
     """Collect the attention of layers while they run, the mean of their heads, B x N x N; fused kernels hold none."""
     seen: list[Tensor] = []
-    fused = [layer.fused_attn for layer in layers]
     hooks = [
         layer.attn_drop.register_forward_hook(lambda _, given, __: seen.append(given[0].mean(1))) for layer in layers
     ]
+    try:
+        with unfused_attention(layers):
+            yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def unfused_attention(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Let timm's attention layers among some modules multiply and normalise in steps, without a fused kernel."""
+    layers: list[Any] = [module for module in modules if hasattr(module, "fused_attn")]
+    fused = [layer.fused_attn for layer in layers]
     for layer in layers:
         layer.fused_attn = False
     try:
-        yield seen
+        yield
     finally:
-        for layer, value, hook in zip(layers, fused, hooks, strict=True):
+        for layer, value in zip(layers, fused, strict=True):
             layer.fused_attn = value
-            hook.remove()
 
 
 def _sizes(image: Sequence[int], output_stride: int) -> list[torch.Size]:
