@@ -204,4 +204,4 @@ entry_point()
 """
     statuses, outputs = two_processes([sys.executable, "-c", script])
     assert statuses == [2, 2], outputs
-    assert "the loss of step 1 (epoch 0) is not finite, on the images 2007_" in outputs[0]
+    assert "the loss of step 1 (epoch 0) is NaN, on the images 2007_" in outputs[0]

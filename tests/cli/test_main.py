@@ -508,11 +508,33 @@ def test_random_weights_replace_no_masks(flow: Flow, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_ends_the_fit_and_names_its_images(flow: Flow, tmp_path: Path) -> None:
     options = [f"--trainer.default_root_dir={tmp_path}", "--model.init_args.optimization.new_learning_rate=1e30"]
     message = (
-        r"SegmentationModule: the loss of step [12] \(epoch 0\) is (NaN|not finite), on the images 2007_\d+, 2007_"
+        r"SegmentationModule: the loss of step [12] \(epoch 0\) (is NaN|is not finite|has diverged \(.*\)), "
+        r"on the images 2007_\d+, 2007_"
     )
     with pytest.raises(InputError, match=message):
         flow.run("fit", "segmentation", *options, "--trainer.max_epochs=3")
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_steps_may_be_skipped(flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = ssdd_lightning.SegmentationModule
+    original = stage.training_step
+    monkeypatch.setattr(
+        stage, "training_step", lambda self, *a: original(self, *a) * (float("nan") if self.current_epoch == 1 else 1)
+    )
+    options = [f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=3"]
+    with pytest.raises(InputError, match="is NaN, on the images"):
+        flow.run("fit", "segmentation", *options)
+    with pytest.warns(UserWarning, match="the step is skipped, 1 of 1000 that may be"):
+        done = flow.run("fit", "segmentation", *options, "--on_nan=skip:1000")  # goes on where the first one stopped
+    assert done.trainer.current_epoch == 3
+    assert done.model.loss_guard.skipped == done.trainer.num_training_batches
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["on_nan"] == "skip:1000"
+
+
+def test_a_wrong_way_to_go_on_is_a_sentence(flow: Flow) -> None:
+    with pytest.raises(InputError, match="on_nan: expected stop, or skip:N with N at least 1, found 'skip'"):
+        flow.run("fit", "segmentation", "--on_nan=skip")
 
 
 def test_the_last_good_checkpoint_stays(flow: Flow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

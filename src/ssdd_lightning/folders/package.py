@@ -123,7 +123,8 @@ def _refused(stage: SegmentationStage) -> Iterator[None]:
         reason = error.__cause__ or error
         raise InputError(
             f"the {type(stage.network).__name__} cannot be exported for images of any size: "
-            f"{(str(reason).splitlines() or [type(reason).__name__])[0]}; its forward may not branch on the image's size."
+            f"{(str(reason).splitlines() or [type(reason).__name__])[0]}; "
+            "its forward may not branch on the image's size."
         ) from error
 
 

@@ -43,12 +43,14 @@ from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.pipeline.status import LiveStream
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
+from ssdd_lightning.stages.loss_guard import allowed_skips
 from ssdd_lightning.stages.trusted import names_in, only_trusted
 from ssdd_lightning.storage.decoding import reason
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.safe_torch import load_torch
 
+ON_NAN = "what a fit does at a loss that is NaN, infinite or diverged: stop, or skip:N to leave out up to N steps"
 _NOT_BUILT = re.compile(r"Problem with given class_path '([^']+)':\s*(.+)")
 """What jsonargparse says of a class whose constructor fails, such as a logger whose package is not installed."""
 
@@ -86,6 +88,7 @@ class SSDDCommandLine(LightningCLI):
         """
         help_text = "dataset: voc, coco, or folder for your own photos; decides the options of data"
         parser.add_argument(OPTION, type=str | None, default=dataset_name(self.datamodule_class), help=help_text)
+        parser.add_argument("--on_nan", type=str, default="stop", help=ON_NAN)
         parser.link_arguments("data.num_classes", "model.init_args.num_classes", apply_on="instantiate")
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.set_defaults(
@@ -175,6 +178,9 @@ class SSDDCommandLine(LightningCLI):
             raise cause or _not_built(error) from error
         except TypeError as error:
             raise _not_built(error) from error
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        allowed_skips(config["on_nan"])
+        self.model.loss_guard.on_nan = config["on_nan"]
         self.model._log_hyperparams = False  # `SaveRunConfig` logs them, each once
         for logger in self._wandb_loggers():
             settle(logger, Path(self.trainer.default_root_dir), type(self.model).__name__)

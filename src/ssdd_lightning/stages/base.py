@@ -22,6 +22,7 @@ from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.nn.protocols import AffinityLike, ClassificationLike, SegmentationLike
 from ssdd_lightning.stages.groups import parameter_groups
 from ssdd_lightning.stages.hyperparameters import plain_arguments, plain_hyperparameters
+from ssdd_lightning.stages.loss_guard import LossGuard
 from ssdd_lightning.stages.trusted import only_trusted
 from ssdd_lightning.stages.values import Optimization
 from ssdd_lightning.storage.safe_torch import check_finite, load_torch
@@ -61,6 +62,8 @@ CLASSES_KEY = "ssdd_classes"
 """Where a checkpoint keeps the names of the dataset's classes and the dataset's index of each network output."""
 SEED_KEY = "ssdd_seed"
 """Where a checkpoint keeps the seed of the training steps."""
+SKIPPED_KEY = "ssdd_skipped_steps"
+"""Where a checkpoint keeps how many steps were skipped for their loss."""
 
 
 SCORES_KEY = "ssdd_scores"
@@ -120,6 +123,8 @@ class Stage(LightningModule):
         self._names: list[str] = []
         self.seed: int | None = None
         """Seed of what is random in a training step; None until the first one."""
+        self.loss_guard = LossGuard()
+        """What happens when a loss is not finite."""
         self._pictures: dict[str, Tensor] | None = None
         self.watched = Watched()
         """What the last training step leaves to be watched."""
@@ -184,33 +189,26 @@ class Stage(LightningModule):
         A resumed fit therefore has the dropout of an uninterrupted one.
         """
         self._names = list(batch["name"])
+        self.loss_guard.begin(self)
         self.seed = run_seed() if self.seed is None else self.seed
         torch.manual_seed(seed_for(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def on_before_backward(self, loss: Tensor) -> None:
-        """Stop before a loss that is NaN or infinite reaches the weights.
+        """Stop, or skip the step, before a loss that is NaN, infinite or diverged reaches the weights; see `LossGuard`.
 
         Raises:
             InputError: It is, in this process or in another one; all of them stop at the same step.
         """
-        finite = bool(loss.isfinite())
-        if self.trainer.strategy.reduce_boolean_decision(finite, all=True):
-            return
-        whose = [self._names if not finite else []]
-        if self.trainer.world_size > 1:
-            whose = [[]] * self.trainer.world_size
-            torch.distributed.all_gather_object(whose, self._names if not finite else [])
-        names = ", ".join(name for part in whose for name in part)
-        raise InputError(
-            f"{type(self).__name__}: the loss of step {self.trainer.global_step} (epoch {self.trainer.current_epoch}) "
-            f"is {'NaN' if loss.isnan() else 'not finite'}, on the images {names}; {self._kept()}. Lower the learning "
-            "rate, or look at these images and their masks."
-        )
+        self.loss_guard.check(self, loss, self._names)
+
+    def on_after_backward(self) -> None:
+        """Leave nothing of a skipped step."""
+        self.loss_guard.drop(self)
 
     def _take_note_of_weights(self, *_: object) -> None:
         self.trained = True
 
-    def _kept(self) -> str:
+    def kept_checkpoint(self) -> str:
         """Say which checkpoint is kept."""
         folders = self._checkpoint_folders()
         last = next((path for folder in folders for path in folder.glob("last.ckpt")), None)
@@ -230,6 +228,7 @@ class Stage(LightningModule):
         if "hyper_parameters" in checkpoint:
             checkpoint["hyper_parameters"] = plain_hyperparameters(type(self), dict(checkpoint["hyper_parameters"]))
         checkpoint[SEED_KEY] = self.seed
+        checkpoint[SKIPPED_KEY] = self.loss_guard.skipped
         scores = {} if self._trainer is None else self._trainer.callback_metrics
         checkpoint[SCORES_KEY] = {name: float(v) for name, v in scores.items() if name.startswith("val/")}
         self.class_table = self._data_classes() or self.class_table
@@ -249,6 +248,7 @@ class Stage(LightningModule):
                 check_finite(state, f"optimizer {number} of {where}")
         drop_foreign_paths(checkpoint, self._checkpoint_folders())
         self.trained, self.seed = True, checkpoint.get(SEED_KEY)
+        self.loss_guard.skipped = checkpoint.get(SKIPPED_KEY, 0)
         if CLASSES_KEY not in checkpoint:
             return  # written before classes were kept
         stored = checkpoint[CLASSES_KEY]
