@@ -61,11 +61,15 @@ def check_size(
         raise InputError(f"{what} is {sizes[0]} pixels, {other} is {sizes[1]}; {remedy}.")
 
 
+STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+"""What asks a command to stop: Ctrl-C, whoever ends processes, and a batch system that warns of the end of a job."""
+
+
 class Interrupted(BaseException):
     """A signal asks the process to stop. No error: nothing that handles errors should take it for one.
 
     Args:
-        signum: SIGINT or SIGTERM.
+        signum: One of `STOP_SIGNALS`.
         advice: How to continue, a sentence.
     """
 
@@ -80,5 +84,5 @@ class Interrupted(BaseException):
 
     @property
     def status(self) -> int:
-        """Exit status that shells expect: 130 after SIGINT, 143 after SIGTERM."""
-        return 128 + self.signum
+        """Exit status that shells expect: 130 after SIGINT, otherwise 143, that of SIGTERM."""
+        return 128 + (signal.SIGINT if self.signum == signal.SIGINT else signal.SIGTERM)

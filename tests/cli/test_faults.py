@@ -26,6 +26,10 @@ WORKER = (
         (OSError(WORKER), "OSError: bad disk. What is finished is kept"),
         (PermissionError(errno.EACCES, "Permission denied", "out"), "no permission for out"),
         (InputError("mine."), "mine."),
+        (MemoryError(), "the memory is full. Take a smaller batch_size"),
+        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), "the system ended a process that"),
+        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. It is "), "/dev/shm is full. What is"),
+        (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), "loads data (no signal); perhaps the"),
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])
@@ -46,9 +50,19 @@ def test_faults_of_the_machine(
         entry_point()
     assert ended.value.code == 2
     said = capsys.readouterr().err
-    assert f"ssdd: error: {sentence}" in said
+    assert said.rpartition("\nssdd: error: ")[2].removeprefix("ssdd: error: ").count(sentence) == 1
     assert ("Traceback (most recent call last)" in said) == debug
     assert debug or said.count("\n") == 1
+
+
+def test_a_defect_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise RuntimeError("mine")
+
+    monkeypatch.setattr(command, "main", fail)
+    monkeypatch.setattr(command, "raise_on_signals", lambda: None)
+    with pytest.raises(RuntimeError, match="mine"):
+        entry_point()
 
 
 def test_debug_is_an_option_of_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -600,7 +600,7 @@ def test_a_diverged_optimiser_is_refused(flow: Flow, tmp_path: Path) -> None:
         flow.run("fit", "static", f"--ckpt_path={bad}", f"--trainer.default_root_dir={tmp_path}")
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("command", ["fit", "test", "predict"])
 def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(
     flow: Flow, tmp_path: Path, command: str, signum: signal.Signals
@@ -610,9 +610,9 @@ def test_a_signal_ends_a_command_with_its_status_and_a_word_on_how_to_go_on(
         command, "segmentation", f"--trainer.default_root_dir={tmp_path}", *more, trained=command != "fit"
     )
     status, _, output, said = stopped(words, signum)
-    assert status == 128 + signum
+    assert status == (130 if signum == signal.SIGINT else 143)
     assert output.count("working") <= 1, "the batch in work was the last one"
-    happened = {signal.SIGTERM: "terminated", signal.SIGINT: "interrupted"}[signum]
+    happened = "interrupted" if signum == signal.SIGINT else "terminated"
     assert said == [f"ssdd: {happened}. Run the same command again to continue."]
     if command == "fit":
         kept = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
@@ -651,12 +651,14 @@ def test_a_shorter_list_is_said_and_scored(
     assert (again["left_over"], again["results"]["scores"]) == ([], whole["results"]["scores"])
 
 
-def test_a_signal_reaches_the_workers_too(flow: Flow, tmp_path: Path) -> None:
-    """As Ctrl-C in a terminal does."""
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_reaches_the_workers_too(flow: Flow, tmp_path: Path, signum: signal.Signals) -> None:
+    """As Ctrl-C in a terminal does, and SLURM's signals."""
     words = flow.words("fit", "segmentation", f"--trainer.default_root_dir={tmp_path}", "--trainer.max_epochs=1000")
-    status, _, _, said = stopped([*words, "--data.num_workers=2"], signal.SIGINT, group=True)
-    assert status == 130
+    status, _, _, said = stopped([*words, "--data.num_workers=2"], signum, group=True)
+    assert status == (130 if signum == signal.SIGINT else 143)
     assert len(said) == 1
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
 
 
 def test_a_fit_that_was_ended_goes_on_by_the_same_command(

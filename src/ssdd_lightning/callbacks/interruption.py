@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT end a run between two batches, with their own exit status."""
+"""SIGTERM, SIGINT and SIGUSR1 end a run between two batches, with their own exit status."""
 
 import signal
 import threading
@@ -11,15 +11,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from ssdd_lightning.callbacks.checkpoint import RunCheckpoint
-from ssdd_lightning.errors import Interrupted
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from ssdd_lightning.errors import STOP_SIGNALS, Interrupted
 
 
 class Interruption(Callback):
-    """Finishes the current batch after SIGINT or SIGTERM, then raises `Interrupted`; a second signal raises at once.
+    """Finishes the current batch after one of `STOP_SIGNALS`, then raises `Interrupted`; a second signal raises at once.
 
-    Lightning itself ends a fit that receives SIGTERM as if it were finished, and ignores it in a prediction. In
+    Lightning itself ends a fit that receives SIGTERM as if it were finished, and ignores it in a prediction; under SLURM
+    it answers SIGUSR1 with a checkpoint of its own and queues the job again, which here is the job script's affair. In
     training with several processes all of them stop after the same batch, whichever received the signal.
     """
 
@@ -35,7 +34,7 @@ class Interruption(Callback):
         if threading.current_thread() is threading.main_thread():
             self._may_leave = trainer.world_size == 1 or not _fits(trainer)
             self._kill = getattr(trainer.strategy.launcher, "kill", None)
-            for signum in SIGNALS:
+            for signum in STOP_SIGNALS:
                 signal.signal(signum, self._receive)
 
     on_train_start = on_sanity_check_start

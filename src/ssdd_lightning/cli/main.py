@@ -14,7 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from ssdd_lightning.cli.mistakes import check_stage_words, stage_content
-from ssdd_lightning.errors import InputError, Interrupted
+from ssdd_lightning.errors import STOP_SIGNALS, InputError, Interrupted
 
 STAGE_COMMANDS = {
     "fit": "train a stage from a YAML file",
@@ -46,6 +46,9 @@ FILE_COMMANDS = {
     "completion": ("ssdd_lightning.cli.completion", "print a script that lets bash, zsh or tcsh complete commands"),
 }
 
+DEAD_WORKER = re.compile(r"DataLoader worker \(pid[^)]*\)?[^)]*\) (?:is killed by signal: (\w[^.]*)|exited unexpectedly)")
+"""What torch says of a process of a data loader that is gone."""
+TRY_AGAIN = "What is finished is kept: mend this, and run the same command again to continue"
 DEBUG = "--debug"
 """Option of every command: show tracebacks."""
 FIRST_STEPS = {
@@ -203,11 +206,13 @@ def entry_point() -> None:
     except BrokenPipeError:  # whoever reads, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except (InputError, OSError) as error:
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
+        said = plain_message(error) if isinstance(error, InputError) else fault(error)
+        if said is None:
+            raise
         end_progress_bars()
         if DEBUG in sys.argv:
             traceback.print_exc()
-        said = plain_message(error) if isinstance(error, InputError) else fault(error)
         print(f"ssdd: error: {said}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as stop:
@@ -217,17 +222,26 @@ def entry_point() -> None:
         sys.exit(stop.status)
 
 
-def fault(error: OSError) -> str:
-    """Say what the machine refused, and that it can be tried again."""
+def fault(error: Exception) -> str | None:
+    """Say what the machine refused, and that it can be tried again; None if the error is a defect."""
+    text = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        return "the memory is full. Take a smaller batch_size, crop or network; what is finished is kept."
+    if not isinstance(error, OSError):
+        worker = DEAD_WORKER.search(text)
+        if worker is None:
+            return None
+        why = "/dev/shm is full" if worker[1] == "Bus error" else "perhaps the memory is full"
+        return f"the system ended a process that loads data ({worker[1] or 'no signal'}); {why}. {TRY_AGAIN}."
     if isinstance(error, PermissionError):
         return f"no permission for {error.filename or error}; change its permissions or name another."
-    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[-1]  # a worker's traceback
+    reason = error.strerror or (text.strip().splitlines() or [type(error).__name__])[-1]  # a worker's traceback
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{reason}. What is finished is kept: mend this, and run the same command again to continue."
+    return f"{where}{reason}. {TRY_AGAIN}."
 
 
 def raise_on_signals() -> None:
-    """Let SIGINT and SIGTERM raise `Interrupted` in this process; processes forked from it die of them as usual."""
+    """Let `STOP_SIGNALS` raise `Interrupted` in this process; processes forked from it die of them as usual."""
     process = os.getpid()
 
     def receive(signum: int, frame: FrameType | None) -> None:
@@ -237,7 +251,7 @@ def raise_on_signals() -> None:
         if signum == signal.SIGTERM:
             os._exit(128 + signum)
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
+    for signum in STOP_SIGNALS:
         signal.signal(signum, receive)
 
 

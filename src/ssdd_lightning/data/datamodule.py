@@ -26,7 +26,7 @@ from ssdd_lightning.data.sampling import (
 )
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.data.transforms import PlainTransform, SmallTransform, TrainTransform
-from ssdd_lightning.errors import InputError, check_folder
+from ssdd_lightning.errors import STOP_SIGNALS, InputError, check_folder
 from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.score_maps import map_path, mask_path
 
@@ -313,9 +313,9 @@ def _stacked(samples: list[Sample]) -> Any:  # noqa: ANN401 - as torch's
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """A terminal's Ctrl-C reaches the workers too; the parent ends them when its batch is done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """A terminal's or a batch system's signals reach the workers too; they end when the parent has no more to ask."""
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _guides(records: list[Record], folder: Path, what: str) -> list[Path]:
