@@ -1,8 +1,10 @@
-"""Every command, killed in the middle of its work and called again, ends as one that was never stopped."""
+"""Every command, killed or out of disk space in the middle of its work and called again, ends as one never stopped."""
 
+import errno
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -35,8 +37,13 @@ FORKS.set_forkserver_preload(
 )
 
 
-def process(words: list[str], home: Path, count: Any, last: int) -> None:
-    """One command in a process of its own, which is killed before it changes its output for the last time."""
+KILLS = int(os.environ.get("KILLS", "0"))
+"""Further moments to stop each command at, spread over its work, each by a kill and by a full disk."""
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+def process(words: list[str], home: Path, count: Any, last: int, fault: int) -> None:
+    """One command in a process of its own; before its last change of its output it is killed, or its disk fails."""
     os.chdir(home)
     with Path("said").open("ab") as said:
         os.dup2(said.fileno(), 1)
@@ -46,14 +53,18 @@ def process(words: list[str], home: Path, count: Any, last: int) -> None:
         """Count what a command does to its output: a new name, a link, a line more in a journal."""
         if event in ("os.rename", "os.link"):
             changed = arguments[1]
-        elif event == "open" and isinstance(arguments[1], str) and "a" in arguments[1]:
+        elif event in ("open", "os.mkdir"):
             changed = arguments[0]
         else:
             return
-        if Path(str(changed)).absolute().is_relative_to(home / "out"):
-            count.value += 1
-            if count.value == last:
-                os.kill(os.getpid(), signal.SIGKILL)
+        if not Path(str(changed)).absolute().is_relative_to(home / "out"):
+            return
+        counted = event not in ("open", "os.mkdir") or "a" in str(arguments[1])
+        count.value += counted
+        if counted and count.value == last and not fault:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault and count.value >= last and (counted or event == "os.mkdir" or arguments[2] & WRITES):
+            raise OSError(fault, os.strerror(fault), str(changed))
 
     sys.addaudithook(watch)
     sys.argv = ["ssdd", *words]
@@ -62,10 +73,10 @@ def process(words: list[str], home: Path, count: Any, last: int) -> None:
     sys.exit(entry_point())
 
 
-def run(words: list[str], home: Path, last: int = 0) -> tuple[int, int]:
-    """Run a command to its end, or until it is killed; return its status and how often it changed its output."""
+def run(words: list[str], home: Path, last: int = 0, fault: int = 0) -> tuple[int, int]:
+    """Run a command to its end, a kill or a fault; return its status and how often it changed its output."""
     count = FORKS.Value("i", 0, lock=False)
-    child = FORKS.Process(target=process, args=(words, home, count, last))
+    child = FORKS.Process(target=process, args=(words, home, count, last, fault))
     child.start()
     child.join(timeout=900)
     return child.exitcode, count.value
@@ -153,6 +164,8 @@ def words_of(command: str, given: Path) -> list[str]:
         "test": ["test", *stage, trained, "--output.output_dir=out", "--data.splits.test=train"],
         "predict": ["predict", *stage, trained, "--output.output_dir=out", "--data.batch_size=1"],
         "crf": ["crf", photos, f"--maps={given / 'maps'}", "--iterations=1", one],
+        "par": ["par", photos, f"--maps={given / 'maps'}", "--iterations=1", "--device=cpu", one],
+        "report": ["report", f"--predictions={given / 'K'}", photos, *guides],
         "merge": ["merge", *guides, f"--differences={given / 'seeds'}"],
         "segment": ["segment", trained.partition("=")[2], str(given / "photos"), "--overlays", "--device=cpu"],
         "import": ["import", str(given / "psa"), "--from=psa-cam", photos, one],
@@ -169,11 +182,11 @@ def words_of(command: str, given: Path) -> list[str]:
 @pytest.mark.parametrize(
     "command",
     [
-        *("fit", "test", "predict", "crf", "merge", "refine", "segment", "import", "export", "run"),
+        *("fit", "test", "predict", "crf", "par", "merge", "refine", "segment", "import", "export", "report", "run"),
         *("prepare voc", "prepare coco", "prepare folder"),
     ],
 )
-def test_a_killed_command_ends_as_one_that_was_never_stopped(
+def test_a_command_that_was_stopped_ends_as_one_that_was_not(
     command: str, given: Path, fitted: tuple[Path, int], coco_source: Path, tmp_path: Path
 ) -> None:
     if command == "prepare coco" and not (given / "coco").exists():
@@ -185,14 +198,28 @@ def test_a_killed_command_ends_as_one_that_was_never_stopped(
         whole.mkdir()
         status, changes = run(words, whole)
         assert status == 0, (whole / "said").read_text()
-    killed = tmp_path / "killed"
-    killed.mkdir()
-    for last in (2, changes // 2, changes // 2):  # each of them goes on where the one before was killed
-        status, _ = run(words, killed, last)
-        assert status == -signal.SIGKILL, (killed / "said").read_text()
-    status, left = run(words, killed)
-    assert status == 0, (killed / "said").read_text()
-    assert left < changes, "what was finished was kept"
-    expected, found = written(whole), written(killed)
-    assert sorted(found) == sorted(expected)
-    assert [name for name in expected if found[name] != expected[name]] == []
+    half = max(1, changes // 2)
+    # in one folder, where each goes on after the one before
+    stops = [[(0, errno.EROFS), (min(2, half), 0), (half, 0), (half, errno.ENOSPC)]]
+    moments: Any = (
+        np.random.default_rng(0).permutation(np.linspace(1, changes, KILLS).round().astype(int)) if KILLS else []
+    )
+    stops += [[(int(moment), fault)] for moment in moments for fault in (0, errno.ENOSPC)]
+    for number, each in enumerate(stops):
+        stopped = tmp_path / f"stopped{number}"
+        stopped.mkdir()
+        for last, fault in each:
+            status, _ = run(words, stopped, last, fault)
+            said = (stopped / "said").read_text()
+            assert status == (2 if fault else -signal.SIGKILL), said
+            if fault:
+                assert "Traceback" not in said
+                *_, sentence = said.splitlines()
+                assert re.fullmatch(rf"ssdd: error: .*\bout\b.*{os.strerror(fault)}.*\.", sentence), sentence
+        status, left = run(words, stopped)
+        assert status == 0, (stopped / "said").read_text()
+        assert left < changes or number or command == "report", "what was finished was kept"
+        expected, found = written(whole), written(stopped)
+        assert sorted(found) == sorted(expected), each
+        assert [name for name in expected if found[name] != expected[name]] == [], each
+        shutil.rmtree(stopped)

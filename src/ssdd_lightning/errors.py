@@ -1,5 +1,6 @@
 """The exceptions of the package: the input is wrong, or a signal stopped the run."""
 
+import re
 import reprlib
 import signal
 from collections.abc import Collection, Sequence
@@ -59,6 +60,18 @@ def check_size(
     if tuple(found[:2]) != tuple(expected[:2]):
         sizes = [f"{width} x {height}" for height, width in (found[:2], expected[:2])]
         raise InputError(f"{what} is {sizes[0]} pixels, {other} is {sizes[1]}; {remedy}.")
+
+
+_DEAD_WORKER = re.compile(r"DataLoader worker \(.*\) (?:is killed by signal: (\w[^.]*)|exited unexpectedly)")
+
+
+def end_of_worker(error: BaseException) -> str | None:
+    """Name the signal that ended a process of a data loader; None if the error says something else.
+
+    torch raises it in the middle of whatever the parent is doing, even while it reads a checkpoint.
+    """
+    found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    return found and (found[1] or "no signal")
 
 
 STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))

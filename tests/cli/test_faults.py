@@ -27,9 +27,6 @@ WORKER = (
         (PermissionError(errno.EACCES, "Permission denied", "out"), "no permission for out"),
         (InputError("mine."), "mine."),
         (MemoryError(), "the memory is full. Take a smaller batch_size"),
-        (RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed. "), "the system ended a process that"),
-        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Bus error. It is "), "/dev/shm is full. What is"),
-        (RuntimeError("DataLoader worker (pid(s) 1, 2) exited unexpectedly"), "loads data (no signal); perhaps the"),
     ],
 )
 @pytest.mark.parametrize("debug", [False, True])

@@ -651,6 +651,53 @@ def test_a_shorter_list_is_said_and_scored(
     assert (again["left_over"], again["results"]["scores"]) == ([], whole["results"]["scores"])
 
 
+SPOILT = """
+import os, signal, sys
+from torch.utils.data import get_worker_info
+from ssdd_lightning.cli.main import entry_point
+from ssdd_lightning.data.dataset import FolderDataset
+read = FolderDataset.__getitem__
+def spoilt(self, draw):
+    if get_worker_info() is not None:
+        {fault}
+        draw = 0
+    return read(self, draw)
+FolderDataset.__getitem__ = spoilt
+entry_point()
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            r"a loader process ended \(Killed\): memory or /dev/shm was short",
+        ),
+        ("os.kill(os.getpid(), signal.SIGBUS)", r"a loader process ended \(Bus error\): memory"),
+        ("self.records[0].image.unlink(missing_ok=True)", r"image .*\.jpg does not exist; check"),
+        ("open(self.records[0].image, 'w').close()", r"cannot read image .*\.jpg \(cannot identify"),
+    ],
+)
+def test_a_worker_that_dies_or_a_photo_that_goes_is_a_sentence(
+    flow: Flow, tmp_path: Path, fault: str, sentence: str
+) -> None:
+    shutil.copytree(flow.root, tmp_path / "devkit")
+    options = [f"--trainer.default_root_dir={tmp_path}", f"--data.root={tmp_path / 'devkit'}", "--data.num_workers=1"]
+    words = flow.words("fit", "segmentation", *options)
+    done = subprocess.run(
+        [sys.executable, "-c", SPOILT.format(fault=fault), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    said = done.stderr.splitlines()[-1].replace("\0", "")  # torch ends its own line about a bus error with one
+    assert done.returncode == 2, done.stderr
+    assert re.match(f"ssdd: error: {sentence}", said), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_reaches_the_workers_too(flow: Flow, tmp_path: Path, signum: signal.Signals) -> None:
     """As Ctrl-C in a terminal does, and SLURM's signals."""

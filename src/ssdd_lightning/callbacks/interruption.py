@@ -15,10 +15,10 @@ from ssdd_lightning.errors import STOP_SIGNALS, Interrupted
 
 
 class Interruption(Callback):
-    """Finishes the current batch after one of `STOP_SIGNALS`, then raises `Interrupted`; a second signal raises at once.
+    """Finishes the batch in work after one of `STOP_SIGNALS`, then raises `Interrupted`; a second one raises at once.
 
-    Lightning itself ends a fit that receives SIGTERM as if it were finished, and ignores it in a prediction; under SLURM
-    it answers SIGUSR1 with a checkpoint of its own and queues the job again, which here is the job script's affair. In
+    Lightning itself ends a fit that receives SIGTERM as if it were finished, and ignores it in a prediction. Under
+    SLURM it answers SIGUSR1 with a checkpoint of its own and queues the job again; here the job's script does that. In
     training with several processes all of them stop after the same batch, whichever received the signal.
     """
 

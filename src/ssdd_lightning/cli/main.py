@@ -46,9 +46,6 @@ FILE_COMMANDS = {
     "completion": ("ssdd_lightning.cli.completion", "print a script that lets bash, zsh or tcsh complete commands"),
 }
 
-DEAD_WORKER = re.compile(r"DataLoader worker \(pid[^)]*\)?[^)]*\) (?:is killed by signal: (\w[^.]*)|exited unexpectedly)")
-"""What torch says of a process of a data loader that is gone."""
-TRY_AGAIN = "What is finished is kept: mend this, and run the same command again to continue"
 DEBUG = "--debug"
 """Option of every command: show tracebacks."""
 FIRST_STEPS = {
@@ -224,20 +221,15 @@ def entry_point() -> None:
 
 def fault(error: Exception) -> str | None:
     """Say what the machine refused, and that it can be tried again; None if the error is a defect."""
-    text = str(error)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
         return "the memory is full. Take a smaller batch_size, crop or network; what is finished is kept."
     if not isinstance(error, OSError):
-        worker = DEAD_WORKER.search(text)
-        if worker is None:
-            return None
-        why = "/dev/shm is full" if worker[1] == "Bus error" else "perhaps the memory is full"
-        return f"the system ended a process that loads data ({worker[1] or 'no signal'}); {why}. {TRY_AGAIN}."
+        return None
     if isinstance(error, PermissionError):
         return f"no permission for {error.filename or error}; change its permissions or name another."
-    reason = error.strerror or (text.strip().splitlines() or [type(error).__name__])[-1]  # a worker's traceback
+    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[-1]  # a worker's traceback
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{reason}. {TRY_AGAIN}."
+    return f"{where}{reason}. What is finished is kept: mend this, and run the same command again to continue."
 
 
 def raise_on_signals() -> None:

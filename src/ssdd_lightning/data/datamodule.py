@@ -1,7 +1,9 @@
 """What the data modules of all datasets share: splits, guides, loaders."""
 
+import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from itertools import islice, pairwise, repeat
@@ -313,9 +315,20 @@ def _stacked(samples: list[Sample]) -> Any:  # noqa: ANN401 - as torch's
 
 
 def _leave_signals_to_the_parent(worker: int) -> None:
-    """A terminal's or a batch system's signals reach the workers too; they end when the parent has no more to ask."""
-    for signum in STOP_SIGNALS:
+    """A terminal's or a batch system's signals reach the workers too; only the parent may end them."""
+    for signum in set(STOP_SIGNALS) - {signal.SIGTERM}:
         signal.signal(signum, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_obey_the_parent, daemon=True).start()
+
+
+def _obey_the_parent() -> None:
+    """Wait until the parent itself sends SIGTERM, as it does with workers that are left when it ends."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(128 + signal.SIGTERM)
 
 
 def _guides(records: list[Record], folder: Path, what: str) -> list[Path]:

@@ -28,7 +28,7 @@ from ssdd_lightning.callbacks.wandb_run import RememberRun, go_on, own_run, sett
 from ssdd_lightning.callbacks.watch import Watch
 from ssdd_lightning.data.choice import OPTION, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
-from ssdd_lightning.errors import InputError, Interrupted
+from ssdd_lightning.errors import InputError, Interrupted, end_of_worker
 from ssdd_lightning.pipeline.config import (
     StageConfig,
     checkpoint_folder,
@@ -454,9 +454,9 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
         except RuntimeError as error:
             if interruption.signum is not None:  # from torch, if the same signal ended its loader workers
                 raise Interrupted(interruption.signum) from error
-            if "DataLoader worker" in str(error):
+            if (ended_by := end_of_worker(error)) is not None:
                 raise InputError(
-                    f"a loader process ended ({reason(error)}): memory or /dev/shm was short, or somebody killed it. "
+                    f"a loader process ended ({ended_by}): memory or /dev/shm was short, or somebody killed it. "
                     "Run the same command again to continue, with fewer of them if it happens again "
                     "(--data.num_workers)."
                 ) from error

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, end_of_worker
 
 MOST_NODES = 10_000_000
 """Values that a file may hold by naming others again; those that it spells out are as many as it has bytes for."""
@@ -47,9 +47,14 @@ def decoding(what: str, remedy: str, missing: str = "check the path") -> Iterato
     except FileNotFoundError as error:
         raise InputError(f"{what} does not exist; {missing}.") from error
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _DISK:
+        if of_the_machine(error):
             raise
         raise InputError(f"cannot read {what} ({reason(error)}); {remedy}.") from error
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether an error tells of the disk or of another process, and nothing of the file that was being read."""
+    return (isinstance(error, OSError) and error.errno in _DISK) or end_of_worker(error) is not None
 
 
 def reason(error: BaseException) -> str:

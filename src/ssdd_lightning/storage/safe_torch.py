@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.decoding import check_expanded, inside, reason
+from ssdd_lightning.storage.decoding import check_expanded, inside, of_the_machine, reason
 
 _CHUNK = 1 << 20
 LARGEST_VIEW = 1 << 28
@@ -43,6 +43,8 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
     except InputError:
         raise
     except Exception as error:  # zip, pickle, sizes: a damaged file raises nearly anything
+        if of_the_machine(error):
+            raise
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
             raise InputError(f"truncated, damaged or not written by torch.save ({type(error).__name__}).") from error
@@ -77,6 +79,8 @@ def check_sums(source: Path | BinaryIO) -> None:
     except InputError:
         raise
     except Exception as error:  # names, sizes, offsets: a damaged archive raises nearly anything
+        if of_the_machine(error):
+            raise
         raise InputError(f"damaged: {reason(error)}.") from error
 
 
