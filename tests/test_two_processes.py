@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from ssdd_lightning.cli.main import main
 from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 from tests.helpers.files import contents
+from tests.helpers.processes import SLOW
 from tests.helpers.stages import write_stage
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -205,3 +207,42 @@ entry_point()
     statuses, outputs = two_processes([sys.executable, "-c", script])
     assert statuses == [2, 2], outputs
     assert "the loss of step 1 (epoch 0) is NaN, on the images 2007_" in outputs[0]
+
+
+def slurm(words: Sequence[str], rank: int) -> dict[str, str]:
+    """What srun sets for one of two tasks of a node."""
+    tasks = {"SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 2, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+    job = {"SLURM_JOB_ID": os.getpid(), "SLURM_JOB_NAME": "fit", "SLURM_NODEID": 0, "SLURM_NODELIST": "127.0.0.1"}
+    return {name: str(value) for name, value in {**tasks, **job, "OMP_NUM_THREADS": 1}.items()}
+
+
+def test_slurms_warning_ends_all_tasks_and_the_requeued_job_goes_on(flow: Flow) -> None:
+    words = flow.words("fit", "baseline", "slurm", "--trainer.strategy=ddp", "--trainer.devices=2")
+
+    def tasks(*more: str) -> list[subprocess.Popen[str]]:
+        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        command = [sys.executable, "-c", SLOW, *words, *more]
+        return [
+            subprocess.Popen(command, env={**os.environ, **slurm(words, rank)}, start_new_session=True, **options)
+            for rank in range(2)
+        ]
+
+    processes = tasks("--trainer.max_epochs=1000", "--data.num_workers=1")
+    for line in processes[0].stdout:
+        if line == "working\n":
+            break
+    for process in processes:
+        os.killpg(process.pid, signal.SIGUSR1)  # to the workers too
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    said = [line for output in outputs for line in output.splitlines() if line.startswith("ssdd: ")]
+    assert said == ["ssdd: terminated. Run the same command again to continue."]
+    folder = flow.folder / "slurm" / "baseline"
+    assert not list(folder.rglob("hpc_ckpt*"))
+    steps = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps in (1, 2)
+    processes = tasks("--trainer.max_epochs=1")
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    entry = json.loads((folder / "fit.json").read_text())
+    assert entry["finished"]

@@ -214,7 +214,8 @@ def entry_point() -> None:
         sys.exit(2)
     except Interrupted as stop:
         end_progress_bars()
-        if not os.environ.get("LOCAL_RANK", "0").strip("0"):  # the first process of a machine speaks for all
+        ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+        if next((rank for rank in ranks if rank), "0") == "0":  # the first process speaks for all
             print(f"ssdd: {stop}", file=sys.stderr)
         sys.exit(stop.status)
 
