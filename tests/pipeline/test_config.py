@@ -17,7 +17,7 @@ from ssdd_lightning.pipeline.config import (
     with_contents,
 )
 from ssdd_lightning.pipeline.lightning import run_command
-from ssdd_lightning.pipeline.renamed import RENAMED, with_new_names, words_with_new_names
+from ssdd_lightning.renamed import RENAMED, with_new_names, words_with_new_names
 
 
 @pytest.fixture

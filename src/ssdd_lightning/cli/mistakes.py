@@ -18,8 +18,8 @@ from ssdd_lightning.pipeline.config import (
     plain_value,
 )
 from ssdd_lightning.pipeline.config_errors import place_of
-from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.pipeline.signatures import SECTIONS, Argument, ClassSource, find_class
+from ssdd_lightning.renamed import words_with_new_names
 
 NAMES = ("data", "model", *SECTIONS)
 """Sections; their options have a dot and a name behind it."""

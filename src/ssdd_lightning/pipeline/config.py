@@ -13,7 +13,7 @@ import yaml
 from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.experiments import config_file
-from ssdd_lightning.pipeline.renamed import with_new_names
+from ssdd_lightning.renamed import with_new_names
 from ssdd_lightning.storage.decoding import check_expanded, decoding, reason
 
 _CONFIGS = ("--config", "-c")

@@ -39,8 +39,8 @@ from ssdd_lightning.pipeline.config import (
 from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.pipeline.provenance import told_config
 from ssdd_lightning.pipeline.quiet import quiet
-from ssdd_lightning.pipeline.renamed import words_with_new_names
 from ssdd_lightning.pipeline.status import LiveStream
+from ssdd_lightning.renamed import checkpoint_with_new_names, words_with_new_names
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.stages.loss_guard import allowed_skips
@@ -142,11 +142,16 @@ class SSDDCommandLine(LightningCLI):
         path = config.get("ckpt_path")
         if path is None:
             return
-        hyper_parameters = load_torch(Path(path), mmap=True).get("hyper_parameters") or {}
+        given = checkpoint_with_new_names(load_torch(Path(path), mmap=True)).get("hyper_parameters")
+        if not given:
+            return
+        hyper_parameters = {name: value for name, value in given.items() if name != "_instantiator"}
         named = {text for _, text in names_in(config.as_dict())}
-        with only_trusted(hyper_parameters, f"the checkpoint {path}", named):
+        with only_trusted(given, f"the checkpoint {path}", named):
             try:
-                super()._parse_ckpt_path()
+                stage = hyper_parameters.pop("_class_path")
+                model = {"class_path": stage, "dict_kwargs": hyper_parameters}
+                self.config = self.parser.parse_object({self.config["subcommand"]: {"model": model}}, self.config)
             except (ArgumentError, TypeError, ValueError, LookupError, AttributeError) as error:
                 raise InputError(
                     f"the hyper-parameters of {path} fit no stage here ({reason(error)}); use the version that wrote "

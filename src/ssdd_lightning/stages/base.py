@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar, Literal, TypedDict
@@ -20,6 +21,7 @@ from ssdd_lightning.data.sampling import run_seed, seed_for
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.nn.protocols import AffinityLike, ClassificationLike, SegmentationLike
+from ssdd_lightning.renamed import checkpoint_with_new_names
 from ssdd_lightning.stages.groups import parameter_groups
 from ssdd_lightning.stages.hyperparameters import plain_arguments, plain_hyperparameters
 from ssdd_lightning.stages.loss_guard import LossGuard
@@ -171,9 +173,15 @@ class Stage(LightningModule):
         content = load_torch(Path(checkpoint_path), mmap=True) if local else pl_load(checkpoint_path, weights_only=True)
         if hasattr(checkpoint_path, "seek"):
             checkpoint_path.seek(0)
-        hyper_parameters = content.get("hyper_parameters") if isinstance(content, dict) else None
+        given, content = content, checkpoint_with_new_names(content) if isinstance(content, dict) else {}
+        hyper_parameters = content.get("hyper_parameters")
+        source: Any = checkpoint_path
+        if content and hyper_parameters != given.get("hyper_parameters"):  # of an earlier version
+            source = BytesIO()
+            torch.save(content, source)
+            source.seek(0)
         with only_trusted(hyper_parameters, f"the checkpoint {checkpoint_path}"):
-            return load(checkpoint_path, *args, **options)
+            return load(source, *args, **options)
 
     def on_fit_start(self) -> None:
         """Load the backbone's starting weights before a fit that does not resume from a checkpoint.

@@ -33,12 +33,12 @@ RENAMED = {
 """Old dotted name -> new one."""
 
 
-def with_new_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
+def with_new_names(content: Mapping[str, Any], where: str | None) -> dict[str, Any]:
     """A configuration with every option under its new name.
 
     Args:
         content: Sections of a YAML file, nested.
-        where: The file, for the warning.
+        where: The file, for the warning; None for no warning, where nobody can edit the names.
     """
     result = _copy(content)
     for old, new in RENAMED.items():
@@ -48,7 +48,8 @@ def with_new_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
             owner = owner.get(section) if isinstance(owner, dict) else None
         if not isinstance(owner, dict) or name not in owner:
             continue
-        _warn(old, new, where)
+        if where is not None:
+            _warn(old, new, where)
         value, target = owner.pop(name), result
         *sections, name = new.split(".")
         for section in sections:
@@ -59,6 +60,21 @@ def with_new_names(content: Mapping[str, Any], where: str) -> dict[str, Any]:
                 raise InputError(f"{where}: expected options below {section}, found {target!r} beside the old {old}.")
         target.setdefault(name, value)
     return result
+
+
+def checkpoint_with_new_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint whose hyper-parameters have their new names.
+
+    Args:
+        content: The checkpoint.
+    """
+    given = content.get("hyper_parameters")
+    if not isinstance(given, Mapping):
+        return dict(content)
+    named = with_new_names({"model": {"init_args": given}}, None)["model"]["init_args"]
+    if named != given and named.get("crf", ...) is None:
+        del named["crf"]  # null meant the default values
+    return {**content, "hyper_parameters": named}
 
 
 def words_with_new_names(words: Sequence[str]) -> list[str]:
