@@ -4,7 +4,7 @@ BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test fuzz docs package bench clean
+.PHONY: demo test fuzz kills test-bare test-min docs package bench clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -20,6 +20,21 @@ test: .venv/test.stamp  ## lint, types, rooms, tests
 fuzz: .venv/test.stamp  ## mutants of every file format in every reader; MUTANTS each (10,000), those that break one in build/fuzz
 	mkdir -p build/fuzz
 	MUTANTS=$(or $(MUTANTS),10000) KEEP=$(CURDIR)/build/fuzz $(BIN)/pytest -n auto tests/test_fuzz.py
+
+kills: .venv/test.stamp  ## every command stopped at KILLS moments (20), each by a kill and by a full disk
+	KILLS=$(or $(KILLS),20) $(BIN)/pytest -n auto tests/test_kills.py
+
+# Before a release: the tests with nothing but what a user gets, at the newest and at the lowest versions.
+TESTER := 'pytest>=8' 'pytest-xdist>=3'
+
+test-bare:  ## tests without any extra
+	$(PYTHON) -m venv build/bare && build/bare/bin/pip install --quiet --editable . $(TESTER)
+	build/bare/bin/pytest -n auto
+
+test-min:  ## tests with the lowest versions that setup.cfg declares
+	$(PYTHON) -m venv build/min && build/min/bin/pip install --quiet uv
+	build/min/bin/uv pip install --quiet --python build/min/bin/python --resolution lowest-direct --editable . $(TESTER)
+	build/min/bin/pytest -n auto
 
 docs: .venv/docs.stamp  ## the site in site/, with executed notebooks; any warning is an error
 	$(BIN)/mkdocs build --strict

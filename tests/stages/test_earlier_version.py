@@ -50,8 +50,10 @@ def earlier(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     config = write_stage(root / "dynamic.yaml", "DynamicRefinementModule", root / "today", data)
     assert main(["fit", f"--config={config}", "--trainer.limit_train_batches=1", "--trainer.limit_val_batches=0"]) == 0
     content = torch.load(root / "today" / "checkpoints" / "last.ckpt", weights_only=True)
-    kept = ("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks")
-    kept = (*kept, "optimizer_states", "lr_schedulers", "hparams_name")
+    kept = [
+        *("epoch", "global_step", "pytorch-lightning_version", "state_dict", "loops", "callbacks", "optimizer_states"),
+        *("lr_schedulers", "hparams_name"),
+    ]
     old: dict[str, Any] = {key: content[key] for key in kept}
     old["hyper_parameters"] = HYPER_PARAMETERS
     old["ssdd_classes"] = {"names": ["background", *VOC_CLASSES[1:]], "indices": [0, 8, 12]}
