@@ -4,7 +4,7 @@ BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 
-.PHONY: demo test fuzz kills test-bare test-min docs package bench clean
+.PHONY: demo test fuzz kills leaks test-bare test-min docs package bench clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -23,6 +23,9 @@ fuzz: .venv/test.stamp  ## mutants of every file format in every reader; MUTANTS
 
 kills: .venv/test.stamp  ## every command stopped at KILLS moments (20), each by a kill and by a full disk
 	KILLS=$(or $(KILLS),20) $(BIN)/pytest -n auto tests/test_kills.py
+
+leaks: .venv/test.stamp  ## fits with workers in one process for LEAK_MINUTES (30); the slope of its memory, and what is left
+	LEAK_MINUTES=$(or $(LEAK_MINUTES),30) $(BIN)/pytest tests/test_leaks.py
 
 # Before a release: the tests with nothing but what a user gets, at the newest and at the lowest versions.
 TESTER := 'pytest>=8' 'pytest-xdist>=3'

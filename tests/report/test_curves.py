@@ -2,13 +2,14 @@ import os
 from pathlib import Path
 
 import pytest
-from torch.utils.tensorboard import SummaryWriter
 
 from ssdd_lightning.report.curves import POINTS, read_curves
 
+tensorboard = pytest.importorskip("torch.utils.tensorboard", reason="tensorboard is not installed")
+
 
 def write_events(folder: Path, points: dict[str, list[tuple[int, float]]]) -> Path:
-    writer = SummaryWriter(str(folder))
+    writer = tensorboard.SummaryWriter(str(folder))
     for tag, values in points.items():
         for step, value in values:
             writer.add_scalar(tag, value, step)
