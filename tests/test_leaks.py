@@ -69,7 +69,9 @@ def words(tiny_devkit: Path, tmp_path: Path) -> Callable[[int], list[str]]:
 
 
 def test_fits_leave_nothing(words: Callable[[int], list[str]], capsys: pytest.CaptureFixture[str]) -> None:
-    held, memory, end = [], [], time.monotonic() + 60 * MINUTES
+    held: list[dict[str, int]] = []
+    memory: list[float] = []
+    end = time.monotonic() + 60 * MINUTES
     while len(held) < 4 or time.monotonic() < end:
         assert main(words(len(held))) == 0
         held.append(left())
