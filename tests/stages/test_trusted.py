@@ -136,6 +136,40 @@ def test_commands_of_stages_do_not_import_it_either(tmp_path: Path, evil: Path, 
         main(["test", f"--config={config}", f"--ckpt_path={misfit}"])
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"epoch": "x", "global_step": 1},
+        {"global_step": None},
+        {"hyper_parameters": ["x"]},
+        {"ssdd_scores": {"val/mIoU": "x"}},
+        {"state_dict": {"network.backbone.early.weight": 3}},
+        {"ssdd_classes": {"names": 3}},
+        {"ssdd_seed": "x"},
+        {"ssdd_skipped_steps": "x"},
+        {"optimizer_states": [{"state": {0: 3}}]},
+        {"pytorch-lightning_version": "x"},
+        {"callbacks": {"Watch": 3}},
+        {"loops": {}},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_other_contents_is_a_sentence(
+    tmp_path: Path, tiny_devkit: Path, changed: dict[str, Any]
+) -> None:
+    path = write_checkpoint(tmp_path / "odd.ckpt")
+    content = torch.load(path, weights_only=True)
+    content.pop("ssdd_classes")
+    torch.save(content | changed, path)
+    config = write_stage(
+        tmp_path / "s.yaml", "SegmentationModule", tmp_path, {"root": tiny_devkit, "classes": ["cat", "dog"]}
+    )
+    with pytest.raises(
+        InputError, match=r"cannot read the checkpoint .*odd\.ckpt|the checkpoint does not fit this run"
+    ):
+        main(["test", f"--config={config}", f"--ckpt_path={path}"])
+
+
 def test_a_class_of_ones_own_loads_when_its_module_is_imported_or_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

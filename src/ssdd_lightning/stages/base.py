@@ -247,8 +247,9 @@ class Stage(LightningModule):
             for state in optimizer["state"].values():
                 check_finite(state, f"optimizer {number} of {where}")
         drop_foreign_paths(checkpoint, self._checkpoint_folders())
-        self.trained, self.seed = True, checkpoint.get(SEED_KEY)
-        self.loss_guard.skipped = checkpoint.get(SKIPPED_KEY, 0)
+        seed = checkpoint.get(SEED_KEY)
+        self.trained, self.seed = True, None if seed is None else int(seed)
+        self.loss_guard.skipped = int(checkpoint.get(SKIPPED_KEY, 0))
         if CLASSES_KEY not in checkpoint:
             return  # written before classes were kept
         stored = checkpoint[CLASSES_KEY]
