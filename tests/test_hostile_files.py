@@ -27,6 +27,7 @@ from ssdd_lightning.storage.archives import tar_files, zip_files
 from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.safe_torch import load_torch
+from ssdd_lightning.weights.loading import load_weights
 
 resource = pytest.importorskip("resource", reason="limits of memory are POSIX's")
 
@@ -247,6 +248,25 @@ def test_pickles_and_tensors_that_repeat_themselves(tmp_path: Path) -> None:
     for name, message in (("bomb", "again and again"), ("view", "is stored in 4 bytes")):
         with pytest.raises(InputError, match=message):
             load_torch(tmp_path / f"{name}.pt")
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(4, 4, device="meta"),
+        torch.zeros(4, 4).to(torch.float8_e4m3fn),
+        torch.empty(4, 4, dtype=torch.bits8),
+        torch.eye(4).to_sparse(),
+        torch.eye(4, dtype=torch.long).to_sparse_csr(),
+        torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+        torch.quantize_per_tensor(torch.zeros(4, 4), 1.0, 0, torch.qint8),
+    ],
+    ids=["meta", "float8", "bits", "sparse", "sparse rows", "nested", "quantised"],
+)
+def test_tensors_of_no_plain_numbers(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({"weight": tensor, "bias": torch.zeros(4)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"x\.pth .*: it holds a tensor \(.*\) where plain numbers are expected"):
+        load_weights(torch.nn.Linear(4, 4), tmp_path / "x.pth", required="")
 
 
 @pytest.mark.usefixtures("little_memory")

@@ -13,6 +13,11 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.decoding import check_expanded, inside, reason
 
 _CHUNK = 1 << 20
+_NUMBERS = {
+    *(torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64),
+    *(torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128),
+}
+"""Types that arithmetic and comparisons know."""
 LARGEST_VIEW = 1 << 28
 """Bytes that a tensor may stand for which repeats what is stored of it."""
 
@@ -81,8 +86,11 @@ def check_sums(source: Path | BinaryIO) -> None:
 
 
 def _checked_parts(value: Any) -> Iterable[Any]:  # noqa: ANN401
-    """The parts of a container; refuse a tensor that repeats its values, which any arithmetic would write out."""
-    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+    """The parts of a container; refuse a tensor of no plain numbers, or one that arithmetic would blow up."""
+    if isinstance(value, Tensor):
+        if value.layout is not torch.strided or value.is_meta or value.is_nested or value.dtype not in _NUMBERS:
+            kind = "nested" if value.is_nested else f"{value.device.type}, {value.layout}, {value.dtype}"
+            raise InputError(f"it holds a tensor ({kind}) where plain numbers are expected; save it as such.")
         claimed, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
         if claimed > max(stored, LARGEST_VIEW):
             raise InputError(f"it holds a tensor of {tuple(value.shape)} that is stored in {stored} bytes.")
@@ -102,8 +110,6 @@ def check_finite(tensors: Mapping[str, Any], source: str) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             continue
-        if tensor.layout is not torch.strided:
-            raise InputError(f"{source} holds a sparse tensor, {name}, where a dense one is expected.")
         if not tensor.isfinite().all():
             raise InputError(
                 f"{source} holds NaN or infinite numbers, the first in {name}; if its training diverged, use an "
