@@ -84,6 +84,17 @@ def test_photos_that_pillow_stumbles_over(tmp_path: Path, content: bytes) -> Non
         read_image(path)
 
 
+def test_a_jpeg_cannot_ask_for_hundreds_of_passes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("L", (64, 64), 100).save(path, progressive=True)
+    assert read_image(path).shape == (64, 64, 3)
+    content = path.read_bytes()
+    last = content.rindex(b"\xff\xda")
+    path.write_bytes(content[:-2] + content[last:-2] * 200 + content[-2:])
+    with pytest.raises(InputError, match=r"a\.jpg holds 20\d scans, expected at most 100; do not trust it"):
+        read_image(path)
+
+
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.parametrize("reader", [read_image, read_mask, image_size])
 def test_a_few_kilobytes_cannot_claim_all_memory(tmp_path: Path, reader: Callable[[Path], Any]) -> None:
