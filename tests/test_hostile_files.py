@@ -155,6 +155,24 @@ def test_sizes_in_cocos_json(height: float, width: float) -> None:
         draw_mask(read_split(json.dumps(content).encode(), "x.json").photos["a"])
 
 
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("objects", "polygon", "message"),
+    [
+        (30, [0, 0, 9, 0, 9, 9], "a.jpg has 30 objects in 11585 x 11585 pixels"),
+        (1, [0, 0, 23000, 23000] * 1000, "a.jpg .*polygons of more than 10,000,000 pixels"),
+    ],
+    ids=["objects", "outline"],
+)
+def test_regions_in_cocos_json(objects: int, polygon: list[int], message: str) -> None:
+    pytest.importorskip("pycocotools")
+    image = {"id": 1, "file_name": "a.jpg", "height": 11585, "width": 11585}
+    shape = {"image_id": 1, "category_id": 1, "segmentation": [polygon]}
+    content = {"categories": [{"id": 1, "name": "a"}], "images": [image], "annotations": [shape] * objects}
+    with pytest.raises(InputError, match=message):
+        draw_mask(read_split(json.dumps(content).encode(), "x.json").photos["a"])
+
+
 YAMLS = {
     "laughs": "a0: &a0 [0,0,0,0,0,0,0,0,0]\n"
     + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
