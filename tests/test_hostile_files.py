@@ -184,6 +184,8 @@ YAMLS = {
     "bool": "a: !!bool x",
     "int": 'a: !!int ""',
     "null byte": 'a: "\\0"',
+    "half a character": 'a: "\\ud800"',
+    "sixties": "a: 1" + ":1" * 5000,
     "code": "a: !!python/object/apply:os.system [touch x]",
 }
 

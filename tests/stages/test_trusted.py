@@ -18,7 +18,7 @@ from ssdd_lightning.folders.segment_checkpoint import load_stage
 from ssdd_lightning.pipeline.config import StageConfig
 from ssdd_lightning.pipeline.steps import StageStep
 from ssdd_lightning.stages.hyperparameters import plain_hyperparameters
-from ssdd_lightning.stages.trusted import check_trusted, only_trusted, only_trusted_imports
+from ssdd_lightning.stages.trusted import check_trusted, import_modules, only_trusted, only_trusted_imports
 from tests.helpers.networks import Segmenter
 from tests.helpers.stages import write_stage
 
@@ -184,6 +184,12 @@ def test_a_class_of_ones_own_loads_when_its_module_is_imported_or_named(
         assert type(stage.network).__name__ == "Segmenter"
     finally:
         sys.modules["tests.helpers.networks"] = module
+
+
+@pytest.mark.parametrize("name", ["", ".", ".x", "nowhere_module"])
+def test_a_module_that_cannot_be_imported_is_a_sentence(name: str) -> None:
+    with pytest.raises(InputError, match="--import: cannot import"):
+        import_modules([name])
 
 
 def test_what_a_configuration_names_too_is_allowed() -> None:

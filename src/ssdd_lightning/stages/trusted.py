@@ -55,7 +55,7 @@ def import_modules(names: Sequence[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
+        except (ImportError, TypeError, ValueError) as error:  # the latter for "" and ".x"
             raise InputError(
                 f"--import: cannot import {name} ({error}); for a file in this folder, set PYTHONPATH=. and leave out "
                 "its suffix."
