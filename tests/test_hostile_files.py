@@ -281,6 +281,25 @@ def test_pickles_and_tensors_that_repeat_themselves(tmp_path: Path) -> None:
             load_torch(tmp_path / f"{name}.pt")
 
 
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x1f.", r"the pickle numbers a part 536870911 after \d+ bytes"),
+        (b"}p99999999\n.", r"the pickle numbers a part 99999999 after \d+ bytes"),
+        (pickle.dumps({n * (2**61 - 1): 0 for n in range(10_000)}, 2), "the pickle holds a whole number of 65 bits"),
+        (b"}I" + b"9" * 4000 + b"\nNs.", "the pickle holds a whole number of 132"),
+    ],
+    ids=["a number", "a number in digits", "one hash", "digits"],
+)
+def test_pickles_of_huge_numbers(tmp_path: Path, content: bytes, message: str) -> None:
+    with (tmp_path / "a.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+        stream.write(content)
+    with pytest.raises(InputError, match=rf"a\.npy: {message}"):
+        read_label_file(tmp_path / "a.npy", VOC)
+
+
 @pytest.mark.parametrize(
     "tensor",
     [

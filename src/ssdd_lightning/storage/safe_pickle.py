@@ -7,6 +7,7 @@ can crash the process or worse. So arrays are rebuilt here from a type code, a s
 
 import io
 import pickle
+import pickletools
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.decoding import check_expanded, inside
 
 _DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f(2|4|8|16)|[SU]\d+|O8?)")
+_MOST_BITS = 64
 _PLAIN = (str, bytes, bool, int, float, type(None), np.generic)
 
 
@@ -110,12 +112,28 @@ def load_pickle(stream: BinaryIO) -> Any:  # noqa: ANN401
         InputError: The pickle asks for anything else.
         Exception: Almost any kind, if the pickle is damaged.
     """
+    start = stream.tell()
+    _check_numbers(stream)
+    stream.seek(start)
     unpickler = SafeUnpickler(stream, encoding="latin1")  # latin1: as numpy requires for files of Python 2
     content = unpickler.load()
     if isinstance(content, _Array) and content.objects is not None and len(content.objects) == 1:
         content = content.objects[0]
     check_expanded(content, _inside)
     return _finished(content)
+
+
+def _check_numbers(stream: BinaryIO) -> None:
+    """Refuse a pickle that numbers its parts higher than it can hold parts, or holds huge whole numbers.
+
+    The unpickler takes memory for all numbers below, and needs quadratic time for keys of one hash, which are easily
+    found among huge numbers.
+    """
+    for operation, argument, position in pickletools.genops(stream):
+        if "PUT" in operation.name and (argument or 0) > (position or 0):
+            raise InputError(f"the pickle numbers a part {argument} after {position} bytes; do not trust it.")
+        if isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
+            raise InputError(f"the pickle holds a whole number of {argument.bit_length()} bits; do not trust it.")
 
 
 def to_numpy(tensor: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a Tensor, named only where torch is loaded
