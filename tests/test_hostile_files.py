@@ -300,6 +300,35 @@ def test_pickles_of_huge_numbers(tmp_path: Path, content: bytes, message: str) -
         read_label_file(tmp_path / "a.npy", VOC)
 
 
+def asked(name: str, argument: bytes) -> bytes:
+    """A pickle that calls a function of torch's choice."""
+    return b"\x80\x02c" + name.encode() + b"\n" + argument + b"\x85R."
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (asked("builtins\nbytearray", b"J\xff\xff\xff\x3f"), "asks for a builtins bytearray, which takes any memory"),
+        (asked("torch\nFloatTensor", b"J\xff\xff\xff\x0f"), "asks for a torch FloatTensor, which takes any memory"),
+        (pickle.dumps({n * (2**61 - 1): 0 for n in range(10_000)}, 2), "holds a whole number of 65 bits"),
+    ],
+    ids=["bytes", "tensor", "one hash"],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_pickles_of_torch(tmp_path: Path, content: bytes, message: str, old: bool) -> None:
+    path = tmp_path / "a.pt"
+    if old:
+        torch.save({}, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes().replace(pickle.dumps({}, 2), content))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in {"data.pkl": content, "version": b"3\n", "byteorder": b"little"}.items():
+                archive.writestr(f"a/{name}", data)
+    with pytest.raises(InputError, match=f"the pickle {message}"):
+        load_torch(path)
+
+
 @pytest.mark.parametrize(
     "tensor",
     [

@@ -1,8 +1,10 @@
 """Reading what `torch.save` wrote without running code that may hide in it."""
 
+import io
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.decoding import check_expanded, inside, reason
+from ssdd_lightning.storage.safe_pickle import check_pickle
 
 _CHUNK = 1 << 20
 _NUMBERS = {
@@ -42,6 +45,8 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
     if not isinstance(source, Path):
         source.seek(0)
     try:
+        if not zipped:
+            _check_old_file(source)
         content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap and zipped)
         check_expanded(content, _checked_parts)
         return content
@@ -77,12 +82,23 @@ def check_sums(source: Path | BinaryIO) -> None:
                 if entry.compress_type != zipfile.ZIP_STORED:  # a few bytes could stand for gigabytes
                     raise InputError(f"it holds compressed data ({entry.filename}), which torch.save never writes.")
                 with archive.open(entry) as part:
+                    if entry.filename.lower().endswith("data.pkl"):
+                        check_pickle(io.BytesIO(part.read()))
                     while part.read(_CHUNK):
                         pass
     except InputError:
         raise
     except Exception as error:  # names, sizes, offsets: a damaged archive raises nearly anything
         raise InputError(f"damaged: {reason(error)}.") from error
+
+
+def _check_old_file(source: Path | BinaryIO) -> None:
+    """Check a file from before torch 1.6: a huge number, its version, a note of the system, and then the content."""
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
+        start = stream.tell()
+        for number in range(4):
+            check_pickle(stream, numbers=number > 0)
+        stream.seek(start)
 
 
 def _checked_parts(value: Any) -> Iterable[Any]:  # noqa: ANN401
