@@ -90,6 +90,21 @@ def test_a_skipped_step_changes_nothing(value: float, half: bool) -> None:
         torch.testing.assert_close(state[name], tensor, rtol=0, atol=2e-3 if half else 0)
 
 
+class Late(Line):
+    """A network of somebody's own that makes a buffer in its first step."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        if not hasattr(self, "late"):
+            self.register_buffer("late", torch.zeros(1))
+        return super().forward(image)
+
+
+def test_a_buffer_that_a_skipped_step_made_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.Line", Late)
+    with pytest.warns(UserWarning, match="is skipped, 1 of 1"):
+        assert "network.late" in fitted([float("nan"), 1.0], "skip:1").state_dict()
+
+
 def test_no_more_than_the_budget() -> None:
     with (
         pytest.raises(InputError, match=r"All 1 steps that may be skipped were\. Lower"),

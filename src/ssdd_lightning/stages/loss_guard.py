@@ -100,7 +100,7 @@ class LossGuard:
             return
         self._skip = False
         for name, buffer in stage.named_buffers():
-            buffer.copy_(self._buffers[name])
+            buffer.copy_(self._buffers.get(name, buffer))  # one that this step made has no earlier value
         for parameter in stage.parameters():
             if getattr(stage.trainer.precision_plugin, "scaler", None) is None:
                 parameter.grad = None
