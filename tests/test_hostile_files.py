@@ -27,6 +27,7 @@ from ssdd_lightning.storage.archives import tar_files, zip_files
 from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.safe_torch import load_torch
+from ssdd_lightning.weights.loading import load_weights
 
 resource = pytest.importorskip("resource", reason="limits of memory are POSIX's")
 
@@ -80,6 +81,17 @@ def test_photos_that_pillow_stumbles_over(tmp_path: Path, content: bytes) -> Non
     path = tmp_path / "a.png"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"image .*a\.png"):
+        read_image(path)
+
+
+def test_a_jpeg_cannot_ask_for_hundreds_of_passes(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("L", (64, 64), 100).save(path, progressive=True)
+    assert read_image(path).shape == (64, 64, 3)
+    content = path.read_bytes()
+    last = content.rindex(b"\xff\xda")
+    path.write_bytes(content[:-2] + content[last:-2] * 200 + content[-2:])
+    with pytest.raises(InputError, match=r"a\.jpg holds 20\d scans, expected at most 100; do not trust it"):
         read_image(path)
 
 
@@ -143,6 +155,24 @@ def test_sizes_in_cocos_json(height: float, width: float) -> None:
         draw_mask(read_split(json.dumps(content).encode(), "x.json").photos["a"])
 
 
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("objects", "polygon", "message"),
+    [
+        (30, [0, 0, 9, 0, 9, 9], "a.jpg has 30 objects in 11585 x 11585 pixels"),
+        (1, [0, 0, 23000, 23000] * 1000, "a.jpg .*polygons of more than 10,000,000 pixels"),
+    ],
+    ids=["objects", "outline"],
+)
+def test_regions_in_cocos_json(objects: int, polygon: list[int], message: str) -> None:
+    pytest.importorskip("pycocotools")
+    image = {"id": 1, "file_name": "a.jpg", "height": 11585, "width": 11585}
+    shape = {"image_id": 1, "category_id": 1, "segmentation": [polygon]}
+    content = {"categories": [{"id": 1, "name": "a"}], "images": [image], "annotations": [shape] * objects}
+    with pytest.raises(InputError, match=message):
+        draw_mask(read_split(json.dumps(content).encode(), "x.json").photos["a"])
+
+
 YAMLS = {
     "laughs": "a0: &a0 [0,0,0,0,0,0,0,0,0]\n"
     + "".join(f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
@@ -154,6 +184,8 @@ YAMLS = {
     "bool": "a: !!bool x",
     "int": 'a: !!int ""',
     "null byte": 'a: "\\0"',
+    "half a character": 'a: "\\ud800"',
+    "sixties": "a: 1" + ":1" * 5000,
     "code": "a: !!python/object/apply:os.system [touch x]",
 }
 
@@ -247,6 +279,73 @@ def test_pickles_and_tensors_that_repeat_themselves(tmp_path: Path) -> None:
     for name, message in (("bomb", "again and again"), ("view", "is stored in 4 bytes")):
         with pytest.raises(InputError, match=message):
             load_torch(tmp_path / f"{name}.pt")
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x1f.", r"the pickle numbers a part 536870911 after \d+ bytes"),
+        (b"}p99999999\n.", r"the pickle numbers a part 99999999 after \d+ bytes"),
+        (pickle.dumps({n * (2**61 - 1): 0 for n in range(10_000)}, 2), "the pickle holds a whole number of 65 bits"),
+        (b"}I" + b"9" * 4000 + b"\nNs.", "the pickle holds a whole number of 132"),
+    ],
+    ids=["a number", "a number in digits", "one hash", "digits"],
+)
+def test_pickles_of_huge_numbers(tmp_path: Path, content: bytes, message: str) -> None:
+    with (tmp_path / "a.npy").open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "|O", "fortran_order": False, "shape": ()})
+        stream.write(content)
+    with pytest.raises(InputError, match=rf"a\.npy: {message}"):
+        read_label_file(tmp_path / "a.npy", VOC)
+
+
+def asked(name: str, argument: bytes) -> bytes:
+    """A pickle that calls a function of torch's choice."""
+    return b"\x80\x02c" + name.encode() + b"\n" + argument + b"\x85R."
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (asked("builtins\nbytearray", b"J\xff\xff\xff\x3f"), "asks for a builtins bytearray, which takes any memory"),
+        (asked("torch\nFloatTensor", b"J\xff\xff\xff\x0f"), "asks for a torch FloatTensor, which takes any memory"),
+        (pickle.dumps({n * (2**61 - 1): 0 for n in range(10_000)}, 2), "holds a whole number of 65 bits"),
+    ],
+    ids=["bytes", "tensor", "one hash"],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_pickles_of_torch(tmp_path: Path, content: bytes, message: str, old: bool) -> None:
+    path = tmp_path / "a.pt"
+    if old:
+        torch.save({}, path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes().replace(pickle.dumps({}, 2), content))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in {"data.pkl": content, "version": b"3\n", "byteorder": b"little"}.items():
+                archive.writestr(f"a/{name}", data)
+    with pytest.raises(InputError, match=f"the pickle {message}"):
+        load_torch(path)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(4, 4, device="meta"),
+        torch.zeros(4, 4).to(torch.float8_e4m3fn),
+        torch.empty(4, 4, dtype=torch.bits8),
+        torch.eye(4).to_sparse(),
+        torch.eye(4, dtype=torch.long).to_sparse_csr(),
+        torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+        torch.quantize_per_tensor(torch.zeros(4, 4), 1.0, 0, torch.qint8),
+    ],
+    ids=["meta", "float8", "bits", "sparse", "sparse rows", "nested", "quantised"],
+)
+def test_tensors_of_no_plain_numbers(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({"weight": tensor, "bias": torch.zeros(4)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"x\.pth .*: it holds a tensor \(.*\) where plain numbers are expected"):
+        load_weights(torch.nn.Linear(4, 4), tmp_path / "x.pth", required="")
 
 
 @pytest.mark.usefixtures("little_memory")

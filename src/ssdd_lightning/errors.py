@@ -68,9 +68,9 @@ _DEAD_WORKER = re.compile(r"DataLoader worker \(.*\) (?:is killed by signal: (\w
 def end_of_worker(error: BaseException) -> str | None:
     """Name the signal that ended a process of a data loader; None if the error says something else.
 
-    torch raises it in the middle of whatever the parent is doing, even while it reads a checkpoint.
+    torch raises it in the middle of whatever the parent is doing, even while it reads a checkpoint, and wraps it then.
     """
-    found = _DEAD_WORKER.search(str(error)) if isinstance(error, RuntimeError) else None
+    found = _DEAD_WORKER.search(str(error))
     return found and (found[1] or "no signal")
 
 

@@ -70,5 +70,7 @@ def test_debug_is_an_option_of_every_command(capsys: pytest.CaptureFixture[str])
 
 def test_options_of_trust_are_not_the_parsers() -> None:
     words = ["fit", "--config=a.yaml", "-c", "b.yaml", "--data.root", "x"]
-    assert trusting(words) == words
-    assert trusting(["fit", "--import", "json", "--config=a.yaml", "--import=csv"]) == ["fit", "--config=a.yaml"]
+    with trusting(words) as rest:
+        assert rest == words
+    with trusting(["fit", "--import", "json", "--config=a.yaml", "--import=csv"]) as rest:
+        assert rest == ["fit", "--config=a.yaml"]

@@ -55,5 +55,5 @@ def test_damaged_and_missing_files_are_named(tmp_path: Path, suffix: str) -> Non
 
 def test_a_sparse_tensor_is_no_array(tmp_path: Path) -> None:
     torch.save(torch.eye(3).to_sparse(), tmp_path / "x.pt")
-    with pytest.raises(InputError, match=r"x\.pt as plain arrays .*sparse|Sparse"):
+    with pytest.raises(InputError, match=r"x\.pt: it holds a tensor \(cpu, torch\.sparse_coo, torch\.float32\)"):
         load_arrays(tmp_path / "x.pt")

@@ -57,3 +57,13 @@ def test_one_process_reads_many_files_and_another_takes_its_place_if_one_crashes
 def test_damaged_files_are_one_sentence(content: bytes) -> None:
     with pytest.raises(InputError, match=r"a\.mat of SBD"):
         read_mat(content, "a.mat")
+
+
+def test_a_mask_of_a_few_kilobytes_cannot_claim_all_memory() -> None:
+    stream = io.BytesIO()
+    savemat(stream, {"GTcls": {"Segmentation": np.zeros((12_000, 12_000), np.uint8)}}, do_compression=True)
+    assert len(stream.getvalue()) < 200_000
+    with pytest.raises(
+        InputError, match=r"cannot read a\.mat of SBD \(ValueError: Segmentation holds 144000000 bytes\)"
+    ):
+        read_mat(stream.getvalue(), "a.mat")

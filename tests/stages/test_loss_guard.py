@@ -90,6 +90,39 @@ def test_a_skipped_step_changes_nothing(value: float, half: bool) -> None:
         torch.testing.assert_close(state[name], tensor, rtol=0, atol=2e-3 if half else 0)
 
 
+class Late(Line):
+    """A network of somebody's own that makes a buffer in its first step."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        if not hasattr(self, "late"):
+            self.register_buffer("late", torch.zeros(1))
+        return super().forward(image)
+
+
+def test_a_buffer_that_a_skipped_step_made_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{__name__}.Line", Late)
+    with pytest.warns(UserWarning, match="is skipped, 1 of 1"):
+        assert "network.late" in fitted([float("nan"), 1.0], "skip:1").state_dict()
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10 * DIVERGED])
+def test_a_skipped_batch_costs_the_whole_step_of_accumulated_gradients(value: float) -> None:
+    expected = fitted([1.0, 2.0, 0.5, -1.0], accumulate_grad_batches=2)
+    for bad in ([value, 3.0], [3.0, value]):
+        with pytest.warns(UserWarning, match="the step is skipped, 1 of 5"):
+            found = fitted([1.0, 2.0, *bad, 0.5, -1.0], "skip:5", accumulate_grad_batches=2)
+        for (name, tensor), weight in zip(expected.named_parameters(), found.parameters(), strict=True):
+            assert torch.equal(weight, tensor), name
+
+
+def test_a_stage_whose_losses_are_sums_may_set_another_limit() -> None:
+    stage = Small()
+    stage.loss_guard.largest = 1e9
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(max_epochs=1, accelerator="cpu", enable_model_summary=False, **options)
+    trainer.fit(stage, DataLoader(batches([10 * DIVERGED]), batch_size=None))  # type: ignore[arg-type]
+
+
 def test_no_more_than_the_budget() -> None:
     with (
         pytest.raises(InputError, match=r"All 1 steps that may be skipped were\. Lower"),

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import DDNet
 from ssdd_lightning.nn.segmentation import LargeFOVHead
 from ssdd_lightning.weights import load_weights, read_weights
@@ -127,3 +128,15 @@ def test_names_of_a_dynamic_checkpoint(tmp_path: Path) -> None:
     names = set(read_weights(saved(tmp_path / "seg.pth", tensors)))
     heads = {f"{part}.{k}" for part in ("network.head", "sub_head") for k in LargeFOVHead([16], C, HIGH).state_dict()}
     assert names == heads | {"network.backbone.encoder.conv1a.weight"}
+
+
+@pytest.mark.parametrize(
+    ("mean", "bias"),
+    [(torch.zeros(5), torch.zeros(7)), (torch.zeros(1 << 15, 1), torch.zeros(1 << 15)), (torch.zeros(5) > 0,) * 2],
+    ids=["two shapes", "a square of four gigabytes", "no numbers"],
+)
+def test_a_mean_and_a_bias_that_do_not_fit(tmp_path: Path, mean: torch.Tensor, bias: torch.Tensor) -> None:
+    content = {"seg_main.seg1.bn1.running_mean": mean, "seg_main.seg1.conv1.bias": bias}
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"seg_main\.seg1\.bn1\.running_mean is \(.*\) of .*, the bias before it"):
+        read_weights(tmp_path / "x.pth")

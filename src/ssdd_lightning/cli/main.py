@@ -8,7 +8,8 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from types import FrameType
 from typing import NoReturn
@@ -87,18 +88,19 @@ def main(args: Sequence[str] | None = None) -> int:
 
         print(stage_help(words, STAGE_COMMANDS[words[0]]))
         return 0
-    words = trusting(words)
-    if "--help-all" not in words:
-        check_stage_words(words)
-    words = ["--help" if word == "--help-all" else word for word in words]
-    from ssdd_lightning.pipeline.lightning import run_command
+    with trusting(words) as words:
+        if "--help-all" not in words:
+            check_stage_words(words)
+        words = ["--help" if word == "--help-all" else word for word in words]
+        from ssdd_lightning.pipeline.lightning import run_command
 
-    run_command(words)
+        run_command(words)
     return 0
 
 
-def trusting(words: Sequence[str]) -> list[str]:
-    """Obey the options that say whose code a stage command may run, and return the other words.
+@contextmanager
+def trusting(words: Sequence[str]) -> Iterator[list[str]]:
+    """Obey the options that say whose code a stage command may run, while the block runs; yield the other words.
 
     `--import MODULE` imports a module, whose classes a checkpoint may then name. `--trusted_classes` refuses a
     configuration that names classes of others.
@@ -110,13 +112,16 @@ def trusting(words: Sequence[str]) -> list[str]:
     parser.add_argument("--import", action="append", default=[], dest="modules")
     parser.add_argument("--trusted_classes", "--trusted-classes", action="store_true")
     given, rest = parser.parse_known_args(words)
-    if given.modules or given.trusted_classes:
-        from ssdd_lightning.stages.trusted import check_trusted, import_modules
+    if not (given.modules or given.trusted_classes):
+        yield rest
+        return
+    from ssdd_lightning.stages.trusted import check_trusted, import_modules, only_trusted_imports
 
-        import_modules(given.modules)
-        if given.trusted_classes:
-            check_trusted(stage_content(rest))
-    return rest
+    import_modules(given.modules)
+    if given.trusted_classes:
+        check_trusted(stage_content(rest))
+    with only_trusted_imports() if given.trusted_classes else nullcontext():
+        yield rest
 
 
 class CommandParser(argparse.ArgumentParser):

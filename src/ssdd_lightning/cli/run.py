@@ -1,6 +1,7 @@
 """`ssdd run`: all stages of an experiment folder in order."""
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +81,20 @@ def run(args: argparse.Namespace) -> int:
     chosen = Chosen(*(given.pop(name) for name in ("first", "last", "keep")))
     refined = Refined(given.pop("knowledge"), given.pop("advice"))
     options = RunOptions(**given, data=data, refined=refined, settings=settings, chosen=chosen)
-    for step in Pipeline(options).steps:
-        if isinstance(step, StageStep):
-            content = step.config.content()
-            if trusted:
-                from ssdd_lightning.stages.trusted import check_trusted
+    contents = [(step, step.config.content()) for step in Pipeline(options).steps if isinstance(step, StageStep)]
+    with ExitStack() as held:
+        if trusted:
+            from ssdd_lightning.stages.trusted import check_trusted, only_trusted_imports
 
-                check_trusted(content)
+            check_trusted([content for _, content in contents])
+            held.enter_context(only_trusted_imports())
+        for step, content in contents:
             check_stage(content, str(content.get("dataset") or "voc"), [step.command, *step.config.words()])
-    if dry_run:
-        for name, state in plan_experiment(options):
-            print(f"{name}: {state}")
-    else:
-        run_experiment(options)
+        if dry_run:
+            for name, state in plan_experiment(options):
+                print(f"{name}: {state}")
+        else:
+            run_experiment(options)
     return 0
 
 

@@ -51,6 +51,7 @@ def load_stage(
         check_finite(content["state_dict"], str(path))
         stage_class = _stage_class(content["hyper_parameters"]["_class_path"], path)
         stage = stage_class.load_from_checkpoint(path, map_location=device, weights_only=True)
+        print(describe_checkpoint(path, content))
     except InputError:
         raise
     except _LOAD_ERRORS as error:
@@ -58,7 +59,6 @@ def load_stage(
             f"cannot load {path} ({_first_line(error)}); expected a checkpoint that `ssdd fit` wrote, of plain values "
             "and tensors."
         ) from error
-    print(describe_checkpoint(path, content))
     return stage.eval().to(device), _classes(stage, path, classes)
 
 

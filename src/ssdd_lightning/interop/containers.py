@@ -83,7 +83,7 @@ def _load_torch(path: Path) -> Any:  # noqa: ANN401
         content = load_torch(path)
     except InputError as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    with decoding(f"the tensors of {path} as plain arrays", "save dense numbers"):  # sparse, quantised, without memory
+    with decoding(f"the tensors of {path} as plain arrays", "save dense numbers"):  # such as conjugate views
         return _without_tensors(content)
 
 

@@ -19,6 +19,9 @@ from ssdd_lightning.storage.decoding import check_expanded, decoding, reason
 _CONFIGS = ("--config", "-c")
 MOST_VALUES = 100_000
 """Values that a YAML file may hold by its aliases."""
+LONGEST_NUMBER = 4000
+"""Characters of a whole number."""
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 EXTENDS = "extends"
 """Key of a YAML file: another one, beside it, whose settings it takes over and changes."""
 
@@ -36,8 +39,10 @@ class _Loader(yaml.SafeLoader):
 def _inside(node: Any) -> Iterable[yaml.Node]:  # noqa: ANN401
     value = getattr(node, "value", None)
     if isinstance(value, str):
-        if "\0" in value:
-            raise InputError("it holds a null byte.")
+        if _UNWRITABLE.search(value):
+            raise InputError("it holds a null byte or half a character.")
+        if node.tag == "tag:yaml.org,2002:int" and len(value) > LONGEST_NUMBER:  # 1:1:1... takes quadratic time
+            raise InputError(f"it holds a number of {len(value)} characters.")
         return ()
     return chain.from_iterable(value or ()) if isinstance(node, yaml.MappingNode) else value or ()
 

@@ -5,8 +5,8 @@ import re
 import sys
 import traceback
 from argparse import ArgumentError
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -45,7 +45,7 @@ from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.stages.loss_guard import allowed_skips
 from ssdd_lightning.stages.trusted import names_in, only_trusted
-from ssdd_lightning.storage.decoding import reason
+from ssdd_lightning.storage.decoding import decoding, reason
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.safe_torch import load_torch
@@ -129,8 +129,9 @@ class SSDDCommandLine(LightningCLI):
             checkpoint = config.ckpt_path = find_checkpoint(subcommand, checkpoint, folder, root)
         if checkpoint is not None:
             content = _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
-            rank_zero_info(describe_checkpoint(Path(checkpoint), content))
-            self.steps = int(content.get("global_step", 0))
+            with decoding(f"the checkpoint {checkpoint}", "expected a file that `ssdd fit` wrote"):
+                rank_zero_info(describe_checkpoint(Path(checkpoint), content))
+                self.steps = int(content.get("global_step", 0))
 
     def _parse_ckpt_path(self) -> None:
         """Take over the hyper-parameters of a checkpoint, which may name only what is trusted or in the YAML.
@@ -332,6 +333,24 @@ def _not_built(error: Exception) -> Exception:
     return error if ours else InputError(_trainer_sentence(error))
 
 
+@contextmanager
+def _restoring() -> Iterator[None]:
+    """Say in a sentence what Lightning stumbles over in a checkpoint; it takes what it finds there for its own."""
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+        names = [code.co_name for code in codes if Path(code.co_filename).stem == "checkpoint_connector"]
+        if any("restore" in name or "resume" in name for name in names):
+            raise InputError(
+                f"the checkpoint does not fit this run, or is damaged ({reason(error)}); use one that `ssdd fit` wrote "
+                "with these options."
+            ) from error
+        raise
+
+
 def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:
     """Open the checkpoint once, because Lightning meets a damaged one with a traceback."""
     try:
@@ -442,7 +461,7 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
     # no abbreviations: a misspelt option could pass for another one
     strict = {"allow_abbrev": False, "exit_on_error": False}
     interruption = Interruption()
-    with quiet(), own_run():
+    with quiet(), own_run(), _restoring():
         try:
             return SSDDCommandLine(
                 Stage,

@@ -104,6 +104,7 @@ class StageStep(Step):
     def run(self, keep: bool = False) -> None:
         """Run the command: in this process, or in new ones if it takes several."""
         from ssdd_lightning.pipeline.lightning import run_stage
+        from ssdd_lightning.stages.trusted import is_held
 
         if self.processes == 1:
             run_stage(self.command, self.config, keep)
@@ -113,6 +114,7 @@ class StageStep(Step):
         path = self.folder / f"{self.command}.yaml"
         write_text(path, yaml.safe_dump(self.config.content(), sort_keys=False))
         words = [sys.executable, "-m", "ssdd_lightning", self.command, f"--config={path}"]
+        words += ["--trusted_classes"] if is_held() else []
         status = subprocess.run(words, check=False).returncode
         if status > 128:
             raise Interrupted(status - 128)

@@ -19,6 +19,11 @@ from ssdd_lightning.storage.decoding import decoding
 from ssdd_lightning.storage.masks import MOST_PIXELS
 from ssdd_lightning.storage.names import check_class_name, check_name
 
+MOST_DRAWN = 1 << 30
+"""Pixels that the regions of an image may have in all, each as large as the image; COCO's have some ten million."""
+LONGEST_OUTLINE = 10_000_000
+"""Pixels along the polygons of an object; COCO's have some thousand, and pycocotools keeps forty bytes of each."""
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -98,9 +103,14 @@ def draw_mask(photo: Photo) -> npt.NDArray[np.uint8]:
         H x W uint8: class indices, 255 for crowds.
 
     Raises:
-        InputError: A segmentation is damaged, or pycocotools is not installed.
+        InputError: A segmentation is damaged, or there are too many, or pycocotools is not installed.
     """
     size = (photo.height, photo.width)
+    if len(photo.instances) * photo.height * photo.width > MOST_DRAWN:
+        raise InputError(
+            f"the annotation of {photo.file} has {len(photo.instances)} objects in {photo.width} x {photo.height} "
+            f"pixels, expected at most {MOST_DRAWN:,} pixels of all objects; do not trust it."
+        )
     mask = np.zeros(size, dtype=np.uint8)
     for shape in photo.crowds:
         mask[decode(shape, size, photo.file)] = IGNORE
@@ -136,6 +146,8 @@ def _decode_polygons(shape: Sequence[Sequence[float]], size: tuple[int, int]) ->
     if any(len(polygon) % 2 or not np.all(np.abs(polygon) <= 2 * max(size)) for polygon in polygons):
         # pycocotools believes all that it is told, and takes memory for a line to any point
         raise ValueError("a polygon that leads far out of the image")
+    if sum(np.abs(np.diff(np.reshape(polygon, (-1, 2)), axis=0)).sum() for polygon in polygons) > LONGEST_OUTLINE:
+        raise ValueError(f"polygons of more than {LONGEST_OUTLINE:,} pixels")
     areas = [polygon for polygon in polygons if len(polygon) >= 6]  # pycocotools would take two corners for a box
     if not areas:
         return np.zeros(size, dtype=bool)

@@ -20,6 +20,7 @@ from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.archives import tar_files
 from ssdd_lightning.storage.decoding import reason
+from ssdd_lightning.storage.masks import MOST_PIXELS
 
 LARGEST_MAT = 1 << 20
 """Bytes that a .mat file may hold; they hold some ten thousand, and what they hold is compressed once more."""
@@ -156,6 +157,8 @@ def _serve(connection: Connection) -> None:
                 mask = np.asarray(loadmat(content, variable_names=["GTcls"])["GTcls"]["Segmentation"].item())
                 if mask.dtype.kind not in "biuf":
                     raise ValueError(f"Segmentation is of {mask.dtype}")
+                if mask.nbytes > MOST_PIXELS:  # so much is not sent, which takes its memory four times
+                    raise ValueError(f"Segmentation holds {mask.nbytes} bytes")
                 answer = json.dumps([mask.dtype.str, *mask.shape]).encode() + b"\n" + mask.tobytes()
             except Exception as error:  # scipy promises nothing about what it raises on damaged files
                 answer = json.dumps([None, f"{type(error).__name__}: {reason(error)}"]).encode()

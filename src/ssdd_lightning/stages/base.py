@@ -13,6 +13,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_info
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, PolynomialLR
 from typing_extensions import NotRequired, Self
 
@@ -210,7 +211,11 @@ class Stage(LightningModule):
         self.loss_guard.check(self, loss, self._names)
 
     def on_after_backward(self) -> None:
-        """Leave nothing of a skipped step."""
+        """Leave nothing of a skipped step's forward pass."""
+        self.loss_guard.spoil(self)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Leave nothing of a skipped step's gradients."""
         self.loss_guard.drop(self)
 
     def _take_note_of_weights(self, *_: object) -> None:
@@ -255,8 +260,9 @@ class Stage(LightningModule):
             for state in optimizer["state"].values():
                 check_finite(state, f"optimizer {number} of {where}")
         drop_foreign_paths(checkpoint, self._checkpoint_folders())
-        self.trained, self.seed = True, checkpoint.get(SEED_KEY)
-        self.loss_guard.skipped = checkpoint.get(SKIPPED_KEY, 0)
+        seed = checkpoint.get(SEED_KEY)
+        self.trained, self.seed = True, None if seed is None else int(seed)
+        self.loss_guard.skipped = int(checkpoint.get(SKIPPED_KEY, 0))
         if CLASSES_KEY not in checkpoint:
             return  # written before classes were kept
         stored = checkpoint[CLASSES_KEY]

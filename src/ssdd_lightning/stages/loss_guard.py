@@ -38,16 +38,19 @@ def allowed_skips(on_nan: str) -> int:
 class LossGuard:
     """Stops a fit before a bad loss reaches the weights, or skips the step: one that is NaN, infinite, or has diverged.
 
-    In a skipped step no weight changes, nor the state of the optimizer, nor the running statistics of normalisation.
+    In a skipped step no weight changes, nor the state of the optimizer, nor the running statistics of normalisation;
+    with accumulated gradients it is the whole step.
 
     Attributes:
         on_nan: "stop", or "skip:N" to skip up to N steps of a fit, and stop at the next.
-        skipped: Steps skipped so far; a checkpoint keeps it.
+        skipped: Batches skipped so far; a checkpoint keeps it.
+        largest: A loss above this has diverged.
     """
 
     def __init__(self) -> None:
         self.on_nan = "stop"
         self.skipped = 0
+        self.largest = DIVERGED
         self._skip = False
         self._buffers: dict[str, Tensor] = {}
 
@@ -69,7 +72,7 @@ class LossGuard:
         """
         scaler = getattr(stage.trainer.precision_plugin, "scaler", None)
         loss = loss.detach() / (scaler.get_scale() if scaler is not None else 1.0)
-        good = bool(loss.abs() <= DIVERGED)  # false for NaN
+        good = bool(loss.abs() <= self.largest)  # false for NaN
         if stage.trainer.strategy.reduce_boolean_decision(good, all=True):
             return
         found = [None if good else (float(loss), names)]
@@ -94,18 +97,21 @@ class LossGuard:
             "masks."
         )
 
-    def drop(self, stage: "Stage") -> None:
-        """Take back what a skipped step did; without gradients an optimizer changes nothing."""
+    def spoil(self, stage: "Stage") -> None:
+        """Take back what the forward pass of a skipped step did, and mark its gradients, also those that follow."""
         if not self._skip:
             return
-        self._skip = False
         for name, buffer in stage.named_buffers():
-            buffer.copy_(self._buffers[name])
+            buffer.copy_(self._buffers.get(name, buffer))  # one that this step made has no earlier value
         for parameter in stage.parameters():
-            if getattr(stage.trainer.precision_plugin, "scaler", None) is None:
-                parameter.grad = None
-            elif parameter.grad is not None:  # the scaler of fp16 looks at them, and skips the step
-                parameter.grad.fill_(torch.nan)
+            if parameter.grad is not None:
+                parameter.grad.fill_(torch.nan)  # whatever is accumulated; the scaler of fp16 then skips the step
+
+    def drop(self, stage: "Stage") -> None:
+        """Leave the optimizer of a skipped step nothing to do."""
+        if self._skip and getattr(stage.trainer.precision_plugin, "scaler", None) is None:
+            stage.zero_grad()
+        self._skip = False
 
 
 def _what_is_wrong(loss: float) -> str:

@@ -15,6 +15,10 @@ from ssdd_lightning.storage.files import atomic_write
 
 MOST_PIXELS = 1 << 27
 """Pixels that an image may claim; a few hundred kilobytes can claim more than any memory holds."""
+MOST_SCANS = 100
+"""Passes over all pixels that a progressive JPEG may ask for, each in two hundred bytes; real ones have ten."""
+_SCAN = b"\xff\xda"
+"""What a scan of a JPEG begins with; in the data of a scan a zero follows each 255."""
 _BY_PROGRAMS = ("EPS",)
 """Formats that Pillow hands to other programs, Ghostscript for one, which run what is in the file."""
 
@@ -107,7 +111,12 @@ def read_pixels(photo: Image.Image, reduction: int = 1) -> npt.NDArray[np.uint8]
 
     Returns:
         H // reduction x W // reduction x 3 uint8 RGB.
+
+    Raises:
+        InputError: It is a progressive JPEG of very many scans.
+        Exception: Almost any kind, if it is damaged; `opened_photo` makes a sentence of it.
     """
+    _check_scans(photo)
     width, height = photo.width // reduction, photo.height // reduction
     if reduction > 1:
         drafted = photo.draft(None, (width, height))  # JPEG: a half, a quarter or an eighth
@@ -118,6 +127,22 @@ def read_pixels(photo: Image.Image, reduction: int = 1) -> npt.NDArray[np.uint8]
     if reduction > 1:
         photo = photo.reduce(reduction)
     return np.array(photo)[:height, :width]
+
+
+def _check_scans(photo: Image.Image) -> None:
+    """Refuse a JPEG that takes minutes to decode because it passes over its pixels again and again."""
+    stream = getattr(photo, "fp", None)
+    if stream is None or "progressive" not in photo.info:
+        return
+    start = stream.tell()
+    stream.seek(0)
+    scans = stream.read().count(_SCAN)
+    stream.seek(start)
+    if scans > MOST_SCANS:
+        raise InputError(
+            f"image {getattr(photo, 'filename', '')} holds {scans} scans, expected at most {MOST_SCANS}; do not trust "
+            "it, or save it as a plain JPEG."
+        )
 
 
 def read_mask(path: Path) -> npt.NDArray[np.uint8]:

@@ -7,6 +7,7 @@ can crash the process or worse. So arrays are rebuilt here from a type code, a s
 
 import io
 import pickle
+import pickletools
 import re
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.decoding import check_expanded, inside
 
 _DTYPES = re.compile(r"[<>=|]?(b1|[iu][1248]|f(2|4|8|16)|[SU]\d+|O8?)")
+_MOST_BITS = 64
+_SIZED = re.compile(r"builtins bytearray|torch[\w.]* \w*Tensor")
 _PLAIN = (str, bytes, bool, int, float, type(None), np.generic)
 
 
@@ -110,12 +113,38 @@ def load_pickle(stream: BinaryIO) -> Any:  # noqa: ANN401
         InputError: The pickle asks for anything else.
         Exception: Almost any kind, if the pickle is damaged.
     """
+    start = stream.tell()
+    check_pickle(stream)
+    stream.seek(start)
     unpickler = SafeUnpickler(stream, encoding="latin1")  # latin1: as numpy requires for files of Python 2
     content = unpickler.load()
     if isinstance(content, _Array) and content.objects is not None and len(content.objects) == 1:
         content = content.objects[0]
     check_expanded(content, _inside)
     return _finished(content)
+
+
+def check_pickle(stream: BinaryIO, numbers: bool = True) -> None:
+    """Refuse a pickle of which a few bytes take any memory or time.
+
+    The unpickler takes memory for as many parts as the highest number that it gives to one, and needs quadratic time
+    for keys of one hash, which are easily found among huge numbers. Torch's lets pass what takes a size.
+
+    Args:
+        stream: Where the pickle starts; afterwards at its end.
+        numbers: Whether huge numbers are refused.
+
+    Raises:
+        InputError: It does one of these.
+        Exception: Almost any kind, if the pickle is damaged.
+    """
+    for operation, argument, position in pickletools.genops(stream):
+        if "PUT" in operation.name and (argument or 0) > (position or 0):
+            raise InputError(f"the pickle numbers a part {argument} after {position} bytes; do not trust it.")
+        if numbers and isinstance(argument, int) and argument.bit_length() > _MOST_BITS:
+            raise InputError(f"the pickle holds a whole number of {argument.bit_length()} bits; do not trust it.")
+        if operation.name == "GLOBAL" and _SIZED.fullmatch(str(argument)):
+            raise InputError(f"the pickle asks for a {argument}, which takes any memory; do not trust it.")
 
 
 def to_numpy(tensor: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a Tensor, named only where torch is loaded

@@ -1,8 +1,10 @@
 """Reading what `torch.save` wrote without running code that may hide in it."""
 
+import io
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,8 +13,14 @@ from torch import Tensor
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.decoding import check_expanded, inside, of_the_machine, reason
+from ssdd_lightning.storage.safe_pickle import check_pickle
 
 _CHUNK = 1 << 20
+_NUMBERS = {
+    *(torch.bool, torch.uint8, torch.int8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.uint64),
+    *(torch.int64, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128),
+}
+"""Types that arithmetic and comparisons know."""
 LARGEST_VIEW = 1 << 28
 """Bytes that a tensor may stand for which repeats what is stored of it."""
 
@@ -37,6 +45,8 @@ def load_torch(source: Path | BinaryIO, mmap: bool = False) -> Any:  # noqa: ANN
     if not isinstance(source, Path):
         source.seek(0)
     try:
+        if not zipped:
+            _check_old_file(source)
         content = torch.load(source, map_location="cpu", weights_only=True, mmap=mmap and zipped)
         check_expanded(content, _checked_parts)
         return content
@@ -74,6 +84,8 @@ def check_sums(source: Path | BinaryIO) -> None:
                 if entry.compress_type != zipfile.ZIP_STORED:  # a few bytes could stand for gigabytes
                     raise InputError(f"it holds compressed data ({entry.filename}), which torch.save never writes.")
                 with archive.open(entry) as part:
+                    if entry.filename.lower().endswith("data.pkl"):
+                        check_pickle(io.BytesIO(part.read()))
                     while part.read(_CHUNK):
                         pass
     except InputError:
@@ -84,9 +96,21 @@ def check_sums(source: Path | BinaryIO) -> None:
         raise InputError(f"damaged: {reason(error)}.") from error
 
 
+def _check_old_file(source: Path | BinaryIO) -> None:
+    """Check a file from before torch 1.6: a huge number, its version, a note of the system, and then the content."""
+    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
+        start = stream.tell()
+        for number in range(4):
+            check_pickle(stream, numbers=number > 0)
+        stream.seek(start)
+
+
 def _checked_parts(value: Any) -> Iterable[Any]:  # noqa: ANN401
-    """The parts of a container; refuse a tensor that repeats its values, which any arithmetic would write out."""
-    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_meta:
+    """The parts of a container; refuse a tensor of no plain numbers, or one that arithmetic would blow up."""
+    if isinstance(value, Tensor):
+        if value.layout is not torch.strided or value.is_meta or value.is_nested or value.dtype not in _NUMBERS:
+            kind = "nested" if value.is_nested else f"{value.device.type}, {value.layout}, {value.dtype}"
+            raise InputError(f"it holds a tensor ({kind}) where plain numbers are expected; save it as such.")
         claimed, stored = value.numel() * value.element_size(), value.untyped_storage().nbytes()
         if claimed > max(stored, LARGEST_VIEW):
             raise InputError(f"it holds a tensor of {tuple(value.shape)} that is stored in {stored} bytes.")
@@ -106,8 +130,6 @@ def check_finite(tensors: Mapping[str, Any], source: str) -> None:
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
             continue
-        if tensor.layout is not torch.strided:
-            raise InputError(f"{source} holds a sparse tensor, {name}, where a dense one is expected.")
         if not tensor.isfinite().all():
             raise InputError(
                 f"{source} holds NaN or infinite numbers, the first in {name}; if its training diverged, use an "

@@ -7,6 +7,8 @@ added to the running variance both compute the same in eval mode, the only one t
 
 from torch import Tensor
 
+from ssdd_lightning.errors import InputError
+
 _EPS_DIFFERENCE = 1e-3 - 1e-5
 
 _SEGMENTATION = {"seg1.conv1": "features.1", "seg1.bn1": "features.2", "seg2": "classifier.1"}
@@ -31,6 +33,9 @@ def reference_heads(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     Returns:
         The tensors under a stage's names: `network.head`, `sub_head`, and `ssdd.ddnet` or, where there are two,
         `ssdd1.ddnet` and `ssdd2.ddnet`. All others are as they were.
+
+    Raises:
+        InputError: a running mean and its bias are of two shapes, or of no real numbers.
     """
     layers = _layers(two=any(name.startswith("dd1.") for name in weights))
     renamed: dict[str, Tensor] = {}
@@ -61,5 +66,10 @@ def _recomputed(layer: str, last: str, weights: dict[str, Tensor]) -> Tensor:
     tensor = weights[f"{layer}.{last}"]
     bias = weights.get(f"{layer.removesuffix('bn1')}conv1.bias") if layer.endswith("seg1.bn1") else None
     if last == "running_mean" and bias is not None:
+        if bias.shape != tensor.shape or not (bias.is_floating_point() and tensor.is_floating_point()):
+            raise InputError(
+                f"{layer}.running_mean is {tuple(tensor.shape)} of {tensor.dtype}, the bias before it "
+                f"{tuple(bias.shape)} of {bias.dtype}; the file is damaged, get it again."
+            )
         return tensor - bias
     return tensor + _EPS_DIFFERENCE if last == "running_var" else tensor
