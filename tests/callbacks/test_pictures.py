@@ -127,6 +127,7 @@ def test_wandb_offline(make_trainer: Callable[..., Trainer], tmp_path: Path, mon
 def test_a_logger_without_pictures_gets_files_beside_one_with(
     make_trainer: Callable[..., Trainer], tmp_path: Path
 ) -> None:
+    pytest.importorskip("tensorboard")
     fit(make_trainer, RefinementPictures(), logger=[CSVLogger(tmp_path, "a", "b"), TensorBoardLogger(tmp_path, "c")])
     assert (tmp_path / "a" / "b" / "pictures" / "epoch_000_train.png").is_file()
 

@@ -60,8 +60,11 @@ class OfflineRun:
             elif kind == "config":
                 _update(self.config, record.config.update)
             elif kind == "history":
-                self.history.append({})
-                _update(self.history[-1], record.history.item)
+                row: dict[str, Any] = {}
+                _update(row, record.history.item)
+                for key in [key for key, value in row.items() if isinstance(value, dict)]:  # W&B before 0.18
+                    row |= {f"{key}/{name}": value for name, value in row.pop(key).items()}
+                self.history.append(row)
             elif kind == "summary":
                 _update(self.summary, record.summary.update)
             elif kind == "exit":
