@@ -134,7 +134,7 @@ def test_the_command_line_knows_every_option(devkit: Path, capsys: pytest.Captur
     parser.add_class_arguments(VOCDataModule, "data")
     options = ["--data.root", str(devkit), "--data.classes", "[cat, dog]", "--data.augmentation.resize", "[30, 40]"]
     config = parser.parse_args(options)
-    data = parser.instantiate(config).data
+    data = getattr(parser, "instantiate", parser.instantiate_classes)(config).data  # the older name
     assert (data.num_classes, data.train_transform.__class__.__name__) == (3, "TrainTransform")
     again = ArgumentParser(exit_on_error=False)
     again.add_class_arguments(VOCDataModule, "data")

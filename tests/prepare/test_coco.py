@@ -21,6 +21,8 @@ from ssdd_lightning.prepare.download import Obtaining, Remote, md5_of
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from tests.helpers.server import FileServer
 
+pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `coco`)")
+
 SIZE = (24, 36)  # of conftest's photos
 CAT, DOG = 17, 18
 

@@ -103,8 +103,6 @@ def _onnx(stage: SegmentationStage, classes: dict[str, str], made: Path) -> Run:
 
 
 def _exported(stage: SegmentationStage) -> torch.export.ExportedProgram:
-    if not hasattr(torch.export.Dim, "DYNAMIC"):
-        raise InputError(f"onnx and pt2 need torch 2.6 or newer, found {torch.__version__}; update torch.")
     free = torch.export.Dim.DYNAMIC
     with _refused(stage), warnings.catch_warnings():
         warnings.simplefilter("ignore")
