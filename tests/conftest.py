@@ -2,6 +2,7 @@
 
 import atexit
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -22,6 +23,13 @@ from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 
 torch.set_num_threads(1)
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> None:
+    """Let `caplog` hear what Lightning says, which some of its versions keep from the root logger."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).propagate = True
 
 
 @pytest.fixture(scope="session")

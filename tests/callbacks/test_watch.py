@@ -63,6 +63,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def watched(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two epochs of two steps: fewer than `log_every_n_steps`."""
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     folder = tmp_path_factory.mktemp("watched")
     pictures = ["--trainer.callbacks+=ssdd_lightning.callbacks.RefinementPictures"]
     fit(folder, tiny_devkit, "--trainer.max_epochs=2", *pictures, loggers=("CSVLogger", "TensorBoardLogger"))

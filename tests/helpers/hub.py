@@ -49,6 +49,9 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         self._file()
 
     def do_GET(self) -> None:
+        if self.path.startswith("/api/models/"):  # asked by huggingface_hub before 1.0
+            self._json({"id": self.path.split("/revision/")[0], "sha": COMMIT, "xetEnabled": False})
+            return
         content = self._file()
         if content is not None:
             self.wfile.write(content)

@@ -16,6 +16,11 @@ LOGGING = {"self.log(", "self.log_dict("}  # Lightning's bookkeeping
 CRF = {"self.knowledge_and_advice("}  # on the CPU it is numba's machine code
 
 
+pytestmark = pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13), reason="older versions of torch trace less"
+)
+
+
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
     torch._dynamo.reset()
