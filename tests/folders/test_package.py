@@ -152,6 +152,8 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         partial(SegmentationNetwork, backbone="resnet18", head="fpn", output_stride=32),
         partial(SegmentationNetwork, backbone="test_efficientnet", head="unet", output_stride=32),
         partial(SegmentationNetwork, backbone="test_efficientnet", head="deeplabv3plus", output_stride=16),
+        partial(SegmentationNetwork, backbone="tf_mobilenetv3_small_minimal_100", head="fpn", output_stride=32),
+        partial(SegmentationNetwork, backbone="tf_mobilenetv3_small_minimal_100", output_stride=8, head_channels=8),
         partial(SegmentationNetwork, backbone="resnet18", dilation=2, head_channels=8),
         partial(SegmentationNetwork, backbone="test_vit", dilation=2, head_channels=8),
     ],

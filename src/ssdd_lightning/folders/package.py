@@ -5,7 +5,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.card import run_record
+from ssdd_lightning.nn.backbones import constant_padding
+from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.transformers import unfused_attention
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.storage.files import rename_over
@@ -104,7 +106,8 @@ def _onnx(stage: SegmentationStage, classes: dict[str, str], made: Path) -> Run:
 
 def _exported(stage: SegmentationStage) -> torch.export.ExportedProgram:
     free = torch.export.Dim.DYNAMIC
-    with _refused(stage), warnings.catch_warnings():
+    own = isinstance(stage.network, SegmentationNetwork)
+    with _refused(stage), warnings.catch_warnings(), constant_padding() if own else nullcontext():
         warnings.simplefilter("ignore")
         return torch.export.export(
             stage, (torch.zeros(EXAMPLE, dtype=torch.uint8),), dynamic_shapes=({0: free, 2: free, 3: free},)

@@ -1,8 +1,10 @@
 """Backbones: timm encoders or ResNet-38, which normalise their own input."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import segmentation_models_pytorch as smp
 import timm
@@ -258,3 +260,19 @@ def _check(name: str, output_stride: int) -> None:
         raise InputError(f"a backbone's output stride must be 8, 16 or 32, found {output_stride}.")
     if name == "resnet38" and output_stride != 8:
         raise InputError(f"the backbone resnet38 has the output stride 8, found {output_stride}; set output_stride: 8.")
+
+
+@contextmanager
+def constant_padding() -> Iterator[None]:
+    """Let timm's "same" padding (tf_* models) take sides for multiples of the stride, as those in a `Backbone` are.
+
+    It is the same padding then. Otherwise a program for images of any size computes the padding of each layer from the
+    size of the image, in a formula that doubles with every layer: it took minutes to make one.
+    """
+
+    def padding(size: int, kernel: int, stride: int, dilation: int) -> int:
+        """Padding of a side, before and after it together."""
+        return max((kernel - 1) * dilation + 1 - stride, 0)
+
+    with patch.object(timm.layers.padding, "get_same_padding", padding):
+        yield
