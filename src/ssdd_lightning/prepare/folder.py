@@ -130,6 +130,7 @@ def prepare_folder(options: FolderOptions, num_workers: int | None = None, progr
             for path, text in texts.items():
                 write_text(path, text)
             ledger.done(["lists"])
+            write_text(options.out / CONFIG, _config(options, val))
             ledger.close({"turned": turned})
     write_text(options.out / CONFIG, _config(options, val))
     assert ledger.earlier is not None  # it is finished

@@ -171,7 +171,8 @@ class Ledger:
         try:
             yield
         finally:
-            self._write()
+            if not self._finished:  # `close` wrote it
+                self._write()
 
     def begin(self) -> None:
         """Start the work; if there is an earlier product, say why it no longer counts."""
@@ -191,8 +192,7 @@ class Ledger:
             said = "their files stay, and what reads the folder leaves them out"
             count = f"{len(there)} images in {self.folder}"
             print(f"{self.name}: {count} are no longer asked for ({listed(there, _SHOWN)}): {said}.", flush=True)
-        for folder in {path.parent for item in self.items.values() for path in item.products}:
-            remove_leftovers(folder)
+        self._clean()
         self.difference, self._finished = None, False
         self._write()
 
@@ -288,6 +288,11 @@ class Ledger:
     def _save(self, entry: Mapping[str, Any]) -> None:
         with atomic_write(self.path) as stream:
             stream.write(json.dumps(entry, indent=2).encode())
+
+    def _clean(self) -> None:
+        """Remove what a killed process left half written."""
+        for folder in {self.folder, *(path.parent for item in self.items.values() for path in item.products)}:
+            remove_leftovers(folder)
 
     def _forget(self) -> None:
         self.earlier = None

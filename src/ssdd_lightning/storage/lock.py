@@ -21,7 +21,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 def locked(folder: Path) -> Iterator[None]:
     """Lock a folder. The system releases the lock when the process ends, however it ends.
 
-    While it is held, nobody else writes there. Half-written files of killed processes in the folder are removed.
+    While it is held, nobody else writes there. Half-written files of killed processes are removed, in the folder and in
+    the folders in it, unless somebody works in one of these.
 
     Args:
         folder: The folder, created if need be.
@@ -38,9 +39,17 @@ def locked(folder: Path) -> Iterator[None]:
     with stream:
         try:
             remove_leftovers(folder)
+            for part in _free_folders(folder):
+                remove_leftovers(part)
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _free_folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        folders = [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return [path for path in folders if not (path / NAME).exists()]
 
 
 def _take(path: Path) -> IO[str]:
