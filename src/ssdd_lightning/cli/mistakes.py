@@ -24,7 +24,8 @@ from ssdd_lightning.renamed import words_with_new_names
 NAMES = ("data", "model", *SECTIONS)
 """Sections; their options have a dot and a name behind it."""
 OPTIONS = (
-    *("help", "config", "print_config", "seed_everything", "dataset", "ckpt_path", "weights_only", "verbose"),
+    *("help", "config", "print_config", "seed_everything", "on_nan", "dataset", "ckpt_path", "weights_only"),
+    "verbose",
     *("return_predictions", "help_all"),
 )
 """Options without a section."""
