@@ -25,8 +25,7 @@ NAMES = ("data", "model", *SECTIONS)
 """Sections; their options have a dot and a name behind it."""
 OPTIONS = (
     *("help", "config", "print_config", "seed_everything", "on_nan", "dataset", "ckpt_path", "weights_only"),
-    "verbose",
-    *("return_predictions", "help_all"),
+    *("verbose", "return_predictions", "help_all"),
 )
 """Options without a section."""
 MEANT = {
