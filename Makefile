@@ -36,7 +36,8 @@ test-bare:  ## tests without any extra
 
 test-min:  ## tests with the lowest versions that setup.cfg declares
 	$(PYTHON) -m venv build/min && build/min/bin/pip install --quiet uv
-	build/min/bin/uv pip install --quiet --python build/min/bin/python --resolution lowest-direct --editable . $(TESTER)
+	build/min/bin/uv pip install --quiet --python build/min/bin/python --resolution lowest-direct --editable .
+	build/min/bin/uv pip install --quiet --python build/min/bin/python $(TESTER)
 	build/min/bin/pytest -n auto
 
 docs: .venv/docs.stamp  ## the site in site/, with executed notebooks; any warning is an error
