@@ -53,7 +53,11 @@ def test_one_process_reads_many_files_and_another_takes_its_place_if_one_crashes
     assert _PROCESS._process.pid != first
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 200, mat()[:300], mat("text"), mat(MASK + 30)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"x" * 200, mat()[:300], mat("text"), mat(MASK + 30)],
+    ids=["empty", "no .mat", "torn", "text", "class 30"],  # .mat files hold the time at which they were written
+)
 def test_damaged_files_are_one_sentence(content: bytes) -> None:
     with pytest.raises(InputError, match=r"a\.mat of SBD"):
         read_mat(content, "a.mat")
