@@ -89,5 +89,6 @@ def coco_source(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture(scope="session")
 def tiny_coco(coco_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder COCO2014 that `ssdd prepare coco` makes of it, read-only by agreement."""
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `coco`)")
     out = tmp_path_factory.mktemp("prepared")
     return prepare_coco(out, Obtaining(out / "downloads", progress=False), coco_source).devkit
