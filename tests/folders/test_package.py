@@ -42,6 +42,12 @@ def as_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
     return lambda image: torch.from_numpy(session.run(["probabilities"], {"image": image.numpy()})[0]), classes
 
 
+def check_same(packaged: Callable[[Tensor], Tensor], stage: SegmentationModule) -> None:
+    with torch.no_grad():
+        for image in images():
+            np.testing.assert_allclose(packaged(image), stage(image), atol=1e-5)
+
+
 READERS: dict[str, Any] = {"pt2": as_torch, "onnx": as_onnx}
 
 
@@ -162,10 +168,7 @@ def test_programs_of_our_heads_take_any_size(network: Any, tmp_path: Path) -> No
     torch.manual_seed(0)
     stage = SegmentationModule(3, network, backbone_weights=None).eval()
     assert package(stage, TABLE, "pt2", tmp_path / "model.pt2", {}) < 1e-5
-    packaged, _ = as_torch(tmp_path / "model.pt2")
-    with torch.no_grad():
-        for image in images():
-            np.testing.assert_allclose(packaged(image), stage(image), atol=1e-5)
+    check_same(as_torch(tmp_path / "model.pt2")[0], stage)
 
 
 def test_hiera_in_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,10 +178,7 @@ def test_hiera_in_onnxruntime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     network = SegmentationNetwork(3, "hiera_small_abswin_256", dilation=2, head_channels=8)
     stage = SegmentationModule(3, network, backbone_weights=None).eval()
     assert package(stage, TABLE, "onnx", tmp_path / "model.onnx", {}) < 1e-5
-    packaged, _ = as_onnx(tmp_path / "model.onnx")
-    with torch.no_grad():
-        for image in images():
-            np.testing.assert_allclose(packaged(image), stage(image), atol=1e-5)
+    check_same(as_onnx(tmp_path / "model.onnx")[0], stage)
     assert all(layer.fused_attn for layer in network.modules() if hasattr(layer, "fused_attn"))
 
 
