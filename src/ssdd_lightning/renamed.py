@@ -57,9 +57,8 @@ def with_new_names(content: Mapping[str, Any], where: str | None) -> dict[str, A
                 target[section] = {}
             target = target[section]
             if not isinstance(target, dict):
-                raise InputError(
-                    f"{where or 'the checkpoint'}: expected options below {section}, found {target!r} beside the old {old}."
-                )
+                source = where or "the checkpoint"
+                raise InputError(f"{source}: expected options below {section}, found {target!r} beside the old {old}.")
         target.setdefault(name, value)
     return result
 
