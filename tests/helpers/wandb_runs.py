@@ -86,5 +86,5 @@ def offline_runs(folder: Path, patience: float = 30) -> list[OfflineRun]:
     while True:
         found = [OfflineRun(path) for path in folder.rglob("offline-run-*") if path.is_dir()]
         if all(run.exit_code is not None for run in found) or time.monotonic() > deadline:
-            return sorted(found, key=lambda run: run.folder.name)  # it begins with the time
+            return sorted(found, key=lambda run: run.run.start_time.ToNanoseconds())  # names know only the second
         time.sleep(0.1)
