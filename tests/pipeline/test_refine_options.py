@@ -2,6 +2,7 @@ import pytest
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.refine_options import Recipe, default_crop, default_epochs, stage_config
+from tests.helpers.weights import needs_package
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def test_the_longest_side_is_drawn_as_in_the_paper() -> None:
 @pytest.mark.parametrize(
     ("backbone", "given", "weights"),
     [
-        ("tf_efficientnet_lite0", None, "offline"),
+        pytest.param("tf_efficientnet_lite0", None, "offline", marks=needs_package),
         ("resnet50", None, "imagenet"),
         ("resnet50", "none", None),
         ("resnet50", "my.ckpt", "my.ckpt"),
