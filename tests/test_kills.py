@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +44,10 @@ KILLS = int(os.environ.get("KILLS", "0"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-def process(words: list[str], home: Path, count: Any, last: int, fault: int) -> None:
+def process(words: list[str], home: Path, count: Any, last: int, fault: int, slow: float) -> None:
     """One command in a process of its own; before its last change of its output it is killed, or its disk fails."""
+    clock = time.time
+    time.time = lambda: clock() - slow
     os.chdir(home)
     with Path("said").open("ab") as said:
         os.dup2(said.fileno(), 1)
@@ -73,10 +77,13 @@ def process(words: list[str], home: Path, count: Any, last: int, fault: int) -> 
     sys.exit(entry_point())
 
 
-def run(words: list[str], home: Path, last: int = 0, fault: int = 0) -> tuple[int, int]:
-    """Run a command to its end, a kill or a fault; return its status and how often it changed its output."""
+def run(words: list[str], home: Path, last: int = 0, fault: int = 0, slow: float = 0) -> tuple[int, int]:
+    """Run a command to its end, a kill or a fault; return its status and how often it changed its output.
+
+    Its clock is `slow` by so many seconds.
+    """
     count = FORKS.Value("i", 0, lock=False)
-    child = FORKS.Process(target=process, args=(words, home, count, last, fault))
+    child = FORKS.Process(target=process, args=(words, home, count, last, fault, slow))
     child.start()
     child.join(timeout=900)
     return child.exitcode, count.value
@@ -227,3 +234,70 @@ def test_a_command_that_was_stopped_ends_as_one_that_was_not(
         assert sorted(found) == sorted(expected), each
         assert [name for name in expected if found[name] != expected[name]] == [], each
         shutil.rmtree(stopped)
+
+
+@pytest.mark.parametrize("command", ["fit", "predict", "crf", "report"])
+def test_a_clock_that_is_set_back_changes_nothing(
+    command: str, given: Path, fitted: tuple[Path, int], tmp_path: Path
+) -> None:
+    words = words_of(command, given)
+    whole, changes = fitted
+    if command != "fit":
+        whole = tmp_path / "whole"
+        whole.mkdir()
+        status, changes = run(words, whole)
+        assert status == 0, (whole / "said").read_text()
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    assert run(words, stopped, last=max(1, changes // 2))[0] == -signal.SIGKILL
+    day = 86_400.0
+    for again in (False, True):
+        status, left = run(words, stopped, slow=day)
+        assert status == 0, (stopped / "said").read_text()
+        assert left < (2 if again else changes), "what was finished was kept"
+    assert written(stopped) == written(whole)
+
+
+SMALL_DISK = """
+mount -t tmpfs -o size=$0 none out || exit 3
+"$@" > said 2>&1
+echo $? > status
+mount -o remount,size=1g out
+"$@" || exit 4
+cp -r out kept
+"""
+"""A command on a filesystem of a few pages, which then grows, and the same command again."""
+
+
+def unshared(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["unshare", "--map-root-user", "--mount", *words], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict", "crf", "merge", "segment", "report", "prepare voc"])
+def test_a_filesystem_that_is_full_costs_a_sentence(
+    command: str, given: Path, fitted: tuple[Path, int], tmp_path: Path
+) -> None:
+    if not shutil.which("unshare") or unshared("mount", "-t", "tmpfs", "none", str(tmp_path), cwd=tmp_path).returncode:
+        pytest.skip("mounting a filesystem is not allowed here")
+    words, whole, stopped = words_of(command, given), fitted[0], tmp_path / "stopped"
+    if command != "fit":
+        whole = tmp_path / "whole"
+        whole.mkdir()
+        assert run(words, whole)[0] == 0, (whole / "said").read_text()
+    pages = sum(-(-path.stat().st_size // 4096) for path in (whole / "out").rglob("*") if path.is_file())
+    (stopped / "out").mkdir(parents=True)
+    ssdd = [sys.executable, "-m", "ssdd_lightning", *words]
+    done = unshared("sh", "-c", SMALL_DISK, str(pages // 2 * 4096), *ssdd, cwd=stopped)
+    assert done.returncode == 0, done.stderr
+    said = (stopped / "said").read_text()
+    assert (stopped / "status").read_text() == "2\n", said
+    assert "Traceback" not in said
+    *_, sentence = said.splitlines()
+    assert re.fullmatch(rf"ssdd: error: .*\bout\b.*{os.strerror(errno.ENOSPC)}.*\.", sentence), sentence
+    (stopped / "out").rmdir()
+    (stopped / "kept").rename(stopped / "out")
+    expected, found = written(whole), written(stopped)
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []

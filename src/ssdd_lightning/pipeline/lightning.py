@@ -5,8 +5,8 @@ import re
 import sys
 import traceback
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,7 @@ from ssdd_lightning.pipeline.status import LiveStream
 from ssdd_lightning.renamed import checkpoint_with_new_names, words_with_new_names
 from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
+from ssdd_lightning.stages.bounded import bounded_by
 from ssdd_lightning.stages.loss_guard import allowed_skips
 from ssdd_lightning.stages.trusted import names_in, only_trusted
 from ssdd_lightning.storage.decoding import decoding, reason
@@ -105,6 +106,8 @@ class SSDDCommandLine(LightningCLI):
     """Whether what there is counts as finished, although what it was made from changed."""
     steps = 0
     """Steps of the fit that left the checkpoint."""
+    bounds: AbstractContextManager[None] = nullcontext()
+    """How large a network may be built."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:  # noqa: ANN401
         """Parse words or take values; Lightning's version also warns if the process has arguments of its own."""
@@ -132,6 +135,7 @@ class SSDDCommandLine(LightningCLI):
             with decoding(f"the checkpoint {checkpoint}", "expected a file that `ssdd fit` wrote"):
                 rank_zero_info(describe_checkpoint(Path(checkpoint), content))
                 self.steps = int(content.get("global_step", 0))
+            self.bounds = bounded_by(content["state_dict"], f"the checkpoint {checkpoint}")
 
     def _parse_ckpt_path(self) -> None:
         """Take over the hyper-parameters of a checkpoint, which may name only what is trusted or in the YAML.
@@ -171,7 +175,8 @@ class SSDDCommandLine(LightningCLI):
             InputError: A constructor's own, or the trainer asks for a device or a package that is not here.
         """
         try:
-            super().instantiate_classes()
+            with self.bounds:
+                super().instantiate_classes()
         except (MisconfigurationException, ModuleNotFoundError) as error:
             raise InputError(_trainer_sentence(error)) from error
         except ValueError as error:
@@ -266,9 +271,28 @@ class SSDDCommandLine(LightningCLI):
             goes_on = ckpt_path is not None and Path(ckpt_path).resolve() in (last.resolve(), before(last).resolve())
             self._go_on_logging(last if goes_on else None)
             self.trainer.callbacks.append(FitBookkeeping(ledger, last, goes_on))  # type: ignore[attr-defined]
-            self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
+            with nullcontext() if ckpt_path is None else self._resuming(Path(ckpt_path)):
+                self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
             if goes_on and self.trainer.state.finished and not ledger.finished:
                 ledger.close({"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step})
+
+    @contextmanager
+    def _resuming(self, path: Path) -> Iterator[None]:
+        """Say in a sentence that the state of the training in a checkpoint is not this fit's.
+
+        Lightning and torch take over what they find there, and stumble over it in a later step.
+        """
+        loop = self.trainer.fit_loop
+        found = load_torch(path, mmap=True).get("loops", {}).get("fit_loop", {})
+        if not _same_kinds(loop.state_dict(), found):
+            raise InputError(_other_state(path, "its counts of steps and epochs are no numbers"))
+        try:
+            yield
+        except Exception as error:
+            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+            if str(frame.f_globals.get("__name__")).startswith("torch.optim."):
+                raise InputError(_other_state(path, reason(error))) from error
+            raise
 
     def test(self, **arguments: Any) -> None:  # noqa: ANN401
         """Run `test` on the images that are not finished."""
@@ -344,11 +368,24 @@ def _restoring() -> Iterator[None]:
         codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
         names = [code.co_name for code in codes if Path(code.co_filename).stem == "checkpoint_connector"]
         if any("restore" in name or "resume" in name for name in names):
-            raise InputError(
-                f"the checkpoint does not fit this run, or is damaged ({reason(error)}); use one that `ssdd fit` wrote "
-                "with these options."
-            ) from error
+            raise InputError(_other_state("", reason(error))) from error
         raise
+
+
+def _other_state(path: Path | str, why: str) -> str:
+    return (
+        f"the checkpoint {path}".rstrip() + f" does not fit this run, or is damaged ({why}); use one that `ssdd fit` "
+        "wrote with these options."
+    )
+
+
+def _same_kinds(ours: object, found: object) -> bool:
+    """Whether numbers stand where numbers do, and mappings where mappings do; names of one side alone are passed."""
+    if isinstance(ours, Mapping):
+        return isinstance(found, Mapping) and all(
+            _same_kinds(ours[name], found[name]) for name in ours.keys() & found.keys()
+        )
+    return not isinstance(ours, int) or isinstance(found, int)
 
 
 def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:

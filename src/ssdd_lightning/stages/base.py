@@ -23,6 +23,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.nn.protocols import AffinityLike, ClassificationLike, SegmentationLike
 from ssdd_lightning.renamed import checkpoint_with_new_names
+from ssdd_lightning.stages.bounded import bounded_by
 from ssdd_lightning.stages.groups import parameter_groups
 from ssdd_lightning.stages.hyperparameters import plain_arguments, plain_hyperparameters
 from ssdd_lightning.stages.loss_guard import LossGuard
@@ -165,7 +166,8 @@ class Stage(LightningModule):
             **options: `weights_only=False` unpickles whatever is in the file: for files that you wrote yourself.
 
         Raises:
-            InputError: The checkpoint names other classes or functions, or is damaged.
+            InputError: The checkpoint names other classes or functions, asks for a network of another size than its
+                tensors have, or is damaged.
         """
         load = super().load_from_checkpoint
         if options.get("weights_only") is False:
@@ -181,7 +183,8 @@ class Stage(LightningModule):
             source = BytesIO()
             torch.save(content, source)
             source.seek(0)
-        with only_trusted(hyper_parameters, f"the checkpoint {checkpoint_path}"):
+        name = f"the checkpoint {checkpoint_path}"
+        with only_trusted(hyper_parameters, name), bounded_by(content.get("state_dict"), name):
             return load(source, *args, **options)
 
     def on_fit_start(self) -> None:

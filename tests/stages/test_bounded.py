@@ -1,0 +1,61 @@
+"""A checkpoint cannot ask for a network that fills the memory."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ssdd_lightning import SegmentationModule
+from ssdd_lightning.cli.main import main
+from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders.segment_checkpoint import load_stage
+from ssdd_lightning.stages.hyperparameters import plain_hyperparameters
+from tests.helpers.networks import Segmenter
+from tests.helpers.stages import SEGMENTATION, write_stage
+
+LARGE = {"head_channels": 10**6}
+TOLD = r"large\.ckpt holds [\d,]+ numbers, but its hyper-parameters ask for a network of far more \(a Conv2d with a "
+
+
+def write_checkpoint(path: Path, network: dict[str, Any], **changed: Any) -> Path:
+    """A checkpoint of small weights whose hyper-parameters ask for another network."""
+    stage = SegmentationModule(3, Segmenter, backbone_weights=None)
+    kept = plain_hyperparameters(SegmentationModule, dict(stage.hparams)) | {"network": network, **changed}
+    content = {"state_dict": stage.state_dict(), "hyper_parameters": kept, "callbacks": {}, "loops": {}}
+    torch.save({**content, "pytorch-lightning_version": "2.5.0"}, path)
+    return path
+
+
+@pytest.mark.parametrize("changed", [{"num_classes": 10**7}, {}])
+def test_a_network_of_far_more_parameters_is_not_built(
+    tmp_path: Path, tiny_devkit: Path, changed: dict[str, Any]
+) -> None:
+    options: Any = SEGMENTATION["init_args"]
+    network = {**SEGMENTATION, "init_args": {**options, **({} if changed else LARGE)}}
+    path = write_checkpoint(tmp_path / "large.ckpt", network, **changed)
+    with pytest.raises(InputError, match=TOLD):
+        load_stage(path, torch.device("cpu"))
+    with pytest.raises(InputError, match=TOLD):
+        SegmentationModule.load_from_checkpoint(path)
+    config = write_stage(tmp_path / "s.yaml", "SegmentationModule", tmp_path, {"root": tiny_devkit})
+    told = r"does not fit this" if changed else TOLD  # the number of classes comes from the data
+    with pytest.raises(InputError, match=told):
+        main(["test", f"--config={config}", f"--ckpt_path={path}"])
+
+
+def test_a_network_of_many_small_layers_is_not_built(tmp_path: Path) -> None:
+    path = write_checkpoint(
+        tmp_path / "large.ckpt", {"class_path": "tests.stages.test_bounded.Deep", "init_args": {"layers": 10**9}}
+    )
+    with pytest.raises(InputError, match=r"far more \(a Linear with a (weight|bias)"):
+        load_stage(path, torch.device("cpu"))
+
+
+class Deep(Segmenter):
+    """As many layers as one likes."""
+
+    def __init__(self, num_classes: int, layers: int) -> None:
+        super().__init__(num_classes)
+        for number in range(layers):
+            self.add_module(str(number), torch.nn.Linear(1, 1))
