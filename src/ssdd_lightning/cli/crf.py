@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Mapping, Sequence
 
+from ssdd_lightning.cli.launched import launched
 from ssdd_lightning.cli.options import add_options
 from ssdd_lightning.crf.settings import PRESETS, CRFOptions
 
@@ -63,5 +64,6 @@ def run(args: argparse.Namespace) -> int:
     options = vars(args)
     workers = options.pop("num_workers")
     crf = CRFOptions(options.pop("preset"), **{name: options.pop(name) for name in WIDTHS})
-    CRFJob(**options, crf=crf).run(workers)
+    with launched() as team:
+        CRFJob(**options, crf=crf).run(workers, team=team)
     return 0

@@ -2,11 +2,13 @@
 
 import argparse
 
+from ssdd_lightning.cli.launched import launched
 from ssdd_lightning.cli.options import CLASS_NAMES, add_options
 from ssdd_lightning.data.classes import read_classes
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.evaluation.chart import write_chart
 from ssdd_lightning.evaluation.folder import evaluate_folders
+from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.evaluation.table import scores_csv, scores_table
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.score_maps import mask_path
@@ -42,15 +44,23 @@ def run(args: argparse.Namespace) -> int:
     names = None
     if args.split is not None:
         names = read_list(args.split, lambda name: mask_path(args.truth, name).is_file())
-    card = evaluate_folders(
-        args.predictions,
-        args.truth,
-        names=names,
-        class_names=None if args.classes is None else read_classes(args.classes),
-        advice=args.advice,
-        boundary=args.boundary,
-        curves=args.curves,
-    )
+    with launched() as team:
+        card = evaluate_folders(
+            args.predictions,
+            args.truth,
+            names=names,
+            class_names=None if args.classes is None else read_classes(args.classes),
+            advice=args.advice,
+            boundary=args.boundary,
+            curves=args.curves,
+            team=team,
+        )
+        if not team.rank:
+            _write(args, card)
+    return 0
+
+
+def _write(args: argparse.Namespace, card: Scorecard) -> None:
     title = "knowledge" if args.advice else "predictions"
     print(scores_table(card, title))
     if args.json is not None:
@@ -59,4 +69,3 @@ def run(args: argparse.Namespace) -> int:
         write_text(args.csv, scores_csv(card, title))
     if args.png is not None:
         write_chart(args.png, card, title)
-    return 0

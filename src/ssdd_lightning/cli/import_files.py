@@ -2,6 +2,7 @@
 
 import argparse
 
+from ssdd_lightning.cli.launched import launched
 from ssdd_lightning.cli.options import CLASSES, WORKERS, add_options
 from ssdd_lightning.interop.detection import FORMATS
 from ssdd_lightning.interop.formats import CHANNELS
@@ -41,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = vars(args)
     source, images, out, workers = (options.pop(name) for name in ("source", "images", "out", "num_workers"))
-    written = import_folder(source, images, out, ImportOptions(**options), workers)
-    print(f"{out}: {written} files written.")
+    with launched() as team:
+        written = import_folder(source, images, out, ImportOptions(**options), workers, team=team)
+        print(f"{out}: {written} files written.")
     return 0

@@ -2,6 +2,7 @@
 
 import argparse
 
+from ssdd_lightning.cli.launched import launched
 from ssdd_lightning.cli.options import add_options
 
 PARTS = {
@@ -35,5 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from ssdd_lightning.functional.refinement import MergeBiases
 
     folders = MergeFolders(args.knowledge, args.advice, args.differences)
-    merge_folder(folders, args.out, MergeBiases(args.dd_bias, args.class_bias, args.background_bias))
+    biases = MergeBiases(args.dd_bias, args.class_bias, args.background_bias)
+    with launched() as team:
+        merge_folder(folders, args.out, biases, team=team)
     return 0

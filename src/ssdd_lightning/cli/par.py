@@ -3,6 +3,7 @@
 import argparse
 
 from ssdd_lightning.cli.crf import add_mapping
+from ssdd_lightning.cli.launched import launched
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,5 +27,6 @@ def run(args: argparse.Namespace) -> int:
     workers, dilations = options.pop("num_workers"), options.pop("dilations")
     if dilations is not None:
         options["dilations"] = tuple(dilations)
-    PARJob(**options).run(workers)
+    with launched() as team:
+        PARJob(**options).run(workers, team=team)
     return 0

@@ -20,6 +20,7 @@ from ssdd_lightning.storage.listing import predicted_names
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import SUFFIX, map_path, mask_path, read_map
+from ssdd_lightning.storage.team import ALONE, Team
 from ssdd_lightning.storage.threads import cores
 
 CHUNK = 16  # images per task: about 10 ms of work against some 0.1 ms to hand it to another process
@@ -38,6 +39,7 @@ def evaluate_folders(
     progress: bool = True,
     boundary: bool = False,
     curves: bool = False,
+    team: Team = ALONE,
 ) -> Scorecard:
     """Score a folder of masks or score maps.
 
@@ -55,6 +57,7 @@ def evaluate_folders(
         progress: Whether to show a bar.
         boundary: Also measure the boundary IoU and the mIoU in bands around ground truth contours, of all three.
         curves: Measure the mIoU by background too, which needs score maps in `predictions`.
+        team: The processes that share the images; all of them return the scores of all images.
 
     Returns:
         The scorecard of `predictions`.
@@ -71,7 +74,11 @@ def evaluate_folders(
     job = _Job(predictions, truth, advice, tuple(sorted(table)), boundary, curves)
     scored = list(names) if names is not None else predicted_names(predictions)
     _check_complete(job, scored)
-    total = _pooled(job, scored, _workers(workers, len(scored)), progress)
+    mine = team.share(scored)
+    counts = _pooled(job, mine, _workers(workers, len(mine), team), progress and not team.rank)
+    total: Counts = {}
+    for part in team.gather({what: numbers.tolist() for what, numbers in counts.items()}):
+        _add(total, {what: np.array(numbers) for what, numbers in part.items()})
     cards = [_card(total, number, table, len(scored)) for number in range(len(total["confusion"]))]
     companions = dict(zip(("advice", "oracle"), cards[1:], strict=False))
     known = None if not curves else BackgroundCurves(total["foreground"], total["confusion"][0].sum(axis=1))
@@ -208,12 +215,12 @@ def _check_complete(job: _Job, names: Sequence[str]) -> None:
         )
 
 
-def _workers(wanted: int | None, images: int) -> int:
+def _workers(wanted: int | None, images: int, team: Team) -> int:
     if wanted is not None:
         return max(wanted, 1)
     if "fork" not in multiprocessing.get_all_start_methods():
         return 1  # spawning imports the user's script again, which breaks a script without a main guard
-    return min(cores(), 1 + images // (4 * CHUNK))
+    return min(cores(team), 1 + images // (4 * CHUNK))
 
 
 def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> Counts:

@@ -20,6 +20,7 @@ from ssdd_lightning.storage.listing import map_names
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, write_mask
 from ssdd_lightning.storage.score_maps import map_path, mask_path, read_map, write_map
+from ssdd_lightning.storage.team import ALONE, Team
 from ssdd_lightning.storage.threads import cores
 
 WRITES = ("maps", "masks", "both")
@@ -77,11 +78,12 @@ class MapsJob(ABC):
         if self.background_alpha is not None and not self.background_alpha > 0:
             raise InputError(f"the background's exponent must be more than 0; found {self.background_alpha}.")
 
-    def ledger(self, say: bool = False) -> Ledger:
+    def ledger(self, say: bool = False, rank: int = 0) -> Ledger:
         """The job's ledger.
 
         Args:
             say: Whether to say how many maps are left out, see `asked_for`.
+            rank: Number of this process, see `Ledger`.
 
         Raises:
             InputError: A folder or an image is missing.
@@ -99,15 +101,16 @@ class MapsJob(ABC):
             name: Item((map_path(self.maps, name), images[name]), tuple(path_of(self.out, name) for path_of in paths))
             for name in names
         }
-        return Ledger(self.out, self.command, Recipe({**self.settings(), **chosen}), items)
+        return Ledger(self.out, self.command, Recipe({**self.settings(), **chosen}), items, rank)
 
-    def run(self, num_workers: int | None = None, progress: bool = True, keep: bool = False) -> int:
+    def run(self, num_workers: int | None = None, progress: bool = True, keep: bool = False, team: Team = ALONE) -> int:
         """Refine what is not finished; an interrupted run continues where it stopped.
 
         Args:
             num_workers: Threads, one image each; None means one per core.
             progress: Whether to show a bar.
             keep: Accept finished score maps even if their inputs changed.
+            team: The processes that share the images.
 
         Returns:
             How many score maps this call refined.
@@ -118,17 +121,17 @@ class MapsJob(ABC):
         if num_workers is not None and num_workers < 1:
             raise InputError(f"the number of workers must be 1 or more; found {num_workers}.")
         find_device(self.device)
-        workers = num_workers or cores()
+        workers = num_workers or cores(team)
         self.ledger()  # fails before a folder is created
-        with locked(self.out):
-            ledger = self.ledger(say=True)
+        with locked(self.out, team.rank):
+            ledger = self.ledger(say=team.rank == 0, rank=team.rank)
             if keep:
                 ledger.accept()
 
             def refine(name: str) -> None:
                 _refine(self, name, ledger.items[name].sources)
 
-            return ledger.make_each(refine, workers, progress)
+            return ledger.make_each(refine, workers, progress, team)
 
 
 def _image_paths(images: Path, names: list[str]) -> dict[str, Path]:

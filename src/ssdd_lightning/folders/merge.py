@@ -17,6 +17,7 @@ from ssdd_lightning.storage.ledger import Item, Ledger, Recipe, asked_for
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import mask_path
+from ssdd_lightning.storage.team import ALONE, Team
 
 
 class MergeInput(NamedTuple):
@@ -107,7 +108,9 @@ class MergeFolders:
         return self.differences / "d_knowledge", self.differences / "d_advice"
 
 
-def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress: bool = True) -> int:
+def merge_folder(
+    folders: MergeFolders, out: Path, biases: MergeBiases, progress: bool = True, team: Team = ALONE
+) -> int:
     """Merge every image that has difference maps and write the masks `<name>.png`; finished ones are skipped.
 
     Args:
@@ -115,6 +118,7 @@ def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress
         out: Folder for the masks; may be the folder of the difference maps, whose masks are then replaced.
         biases: Biases of the merge.
         progress: Whether to show a bar.
+        team: The processes that share the images.
 
     Returns:
         Number of masks.
@@ -125,14 +129,14 @@ def merge_folder(folders: MergeFolders, out: Path, biases: MergeBiases, progress
     if out.resolve() in (folders.knowledge.resolve(), folders.advice.resolve()):
         raise InputError(f"the merge would overwrite its own input in {out}; choose another output folder.")
     names = folders.names()
-    with locked(out):
+    with locked(out, team.rank):
         items = {name: Item(folders.files(name), (mask_path(out, name),)) for name in names}
-        ledger = Ledger(out, "merge", Recipe({"biases": asdict(biases)}), items)
+        ledger = Ledger(out, "merge", Recipe({"biases": asdict(biases)}), items, team.rank)
 
         def merge(name: str) -> None:
             write_mask(mask_path(out, name), folders.read(name).merged(biases)[0].numpy().astype(np.uint8))
 
-        ledger.make_each(merge, 1, progress)
+        ledger.make_each(merge, 1, progress, team)
     return len(names)
 
 

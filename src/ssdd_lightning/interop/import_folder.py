@@ -19,6 +19,7 @@ from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, mask_path, write_map
+from ssdd_lightning.storage.team import ALONE, Team
 from ssdd_lightning.storage.threads import cores
 
 
@@ -62,6 +63,7 @@ def import_folder(
     options: ImportOptions | None = None,
     num_workers: int | None = None,
     progress: bool = True,
+    team: Team = ALONE,
 ) -> int:
     """Turn every file of a folder into `<name>.map.png`, or every mask into an indexed `<name>.png`.
 
@@ -75,6 +77,7 @@ def import_folder(
         options: How to read the files.
         num_workers: Threads, one image each; None means one per core.
         progress: Whether to show a bar.
+        team: The processes that share the files.
 
     Returns:
         How many files were written by this run.
@@ -96,9 +99,10 @@ def import_folder(
     if labels is not None:
         _check_named(sources, labels, f"label in {options.labels}")
     job = _Job(kind, sources, photos, labels, table, out, options)
-    with locked(out):
-        ledger = Ledger(out, "import", Recipe(_settings(job)), {name: job.item(name) for name in sources})
-        return ledger.make_each(job.convert, num_workers or cores(), progress)
+    with locked(out, team.rank):
+        items = {name: job.item(name) for name in sources}
+        ledger = Ledger(out, "import", Recipe(_settings(job)), items, team.rank)
+        return ledger.make_each(job.convert, num_workers or cores(team), progress, team)
 
 
 @dataclass(frozen=True)

@@ -250,7 +250,7 @@ class SSDDCommandLine(LightningCLI):
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
             return
         root = Path(self.trainer.default_root_dir)
-        with locked(root) if _rank() == 0 else nullcontext():
+        with locked(root, _rank()):
             ledger = self.ledger("fit")
             folder = self.trainer.checkpoint_callback.dirpath  # type: ignore[union-attr]
             last = Path(folder or root / "checkpoints") / f"{LAST}.ckpt"
@@ -310,7 +310,7 @@ class SSDDCommandLine(LightningCLI):
         ckpt_path: str,
         **options: Any,  # noqa: ANN401
     ) -> None:
-        with locked(self._output_folder(command)) if _rank() == 0 else nullcontext():
+        with locked(self._output_folder(command), _rank()):
             ledger = self.ledger(command, Path(ckpt_path))
             if self.keep:
                 ledger.accept()

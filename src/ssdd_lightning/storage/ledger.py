@@ -21,6 +21,7 @@ from ssdd_lightning.errors import InputError, listed
 from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
 from ssdd_lightning.storage.progress import Progress
+from ssdd_lightning.storage.team import ALONE, Team
 from ssdd_lightning.storage.threads import in_threads
 
 FORMAT = 1
@@ -134,6 +135,7 @@ class Ledger:
         work: Callable[[list[str]], Iterable[str]],
         results: Mapping[str, Any] | None = None,
         progress: bool = True,
+        team: Team = ALONE,
     ) -> int:
         """Make what is pending, or say that nothing is.
 
@@ -141,28 +143,33 @@ class Ledger:
             work: Takes the names of the pending items and yields each when its files are written.
             results: Results to store in the entry, see `close`.
             progress: Whether to show a bar.
+            team: Those who make it together; each makes its share.
 
         Returns:
             How many items were pending.
         """
-        pending = self.pending()
-        if self.finished:
+        pending, finished = team.gather(None if team.rank else [self.pending(), self.finished])[0]
+        if finished:
             print(f"{self.name}: finished in {self.folder}, nothing to do.", flush=True)
             return 0
+        mine, shown = team.share(pending), progress and not team.rank
         with self.working():
-            for name in Progress(work(pending), self.name, len(pending), unit="image", shown=progress):
+            team.gather(None)  # nobody writes before process 0 has begun
+            for name in Progress(work(mine), self.name, len(mine), unit="image", shown=shown):
                 self.done([name])
+                team.check()
+            team.gather(None)
             self.close(results)
         return len(pending)
 
-    def make_each(self, work: Callable[[str], object], workers: int, progress: bool = True) -> int:
+    def make_each(self, work: Callable[[str], object], workers: int, progress: bool = True, team: Team = ALONE) -> int:
         """Make every pending item in threads, by a function of its name; see `make`."""
 
         def made(names: list[str]) -> Iterator[str]:
             for name, _ in zip(names, in_threads(work, names, workers), strict=True):
                 yield name
 
-        return self.make(made, progress=progress)
+        return self.make(made, progress=progress, team=team)
 
     @contextmanager
     def working(self) -> Iterator[None]:

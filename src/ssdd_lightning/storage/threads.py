@@ -8,14 +8,16 @@ from typing import TypeVar
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.progress import Progress
+from ssdd_lightning.storage.team import ALONE, Team
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def cores() -> int:
-    """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def cores(team: Team = ALONE) -> int:
+    """Number of cores that this process may use, which it shares with those of its team on this machine."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // team.neighbours)
 
 
 def in_threads(work: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

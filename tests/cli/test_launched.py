@@ -1,0 +1,181 @@
+"""Commands that work on files, as torchrun and srun start them: several times."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ssdd_lightning.callbacks.writers import write_difference
+from ssdd_lightning.cli.launched import launched
+from ssdd_lightning.cli.main import main
+from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.score_maps import map_path, write_map
+from ssdd_lightning.storage.team import ALONE
+
+COMMAND = [sys.executable, "-m", "ssdd_lightning"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def torchrun(rank: int, size: int, port: int) -> dict[str, str]:
+    """What torchrun sets for a process if it does not serve the store itself."""
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in own.items()}}
+
+
+def srun(rank: int, size: int, port: int) -> dict[str, str]:
+    """What srun sets for a task."""
+    job = {"SLURM_JOB_ID": port, "SLURM_STEP_ID": 2, "SLURM_NODELIST": "127.0.0.1"}
+    return {name: str(value) for name, value in {**job, "SLURM_PROCID": rank, "SLURM_STEP_NUM_TASKS": size}.items()}
+
+
+def start(words: list[str], size: int = 2, variables: Any = torchrun) -> list[subprocess.Popen[str]]:
+    port = free_port()
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return [
+        subprocess.Popen([*COMMAND, *words], env={**os.environ, **variables(rank, size, port)}, **options)
+        for rank in range(size)
+    ]
+
+
+def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    return [process.returncode for process in processes], outputs
+
+
+@pytest.fixture(scope="module")
+def given(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Masks, score maps and difference maps of seven images."""
+    root = tmp_path_factory.mktemp("given")
+    devkit = tiny_devkit / "VOCdevkit" / "VOC2012"
+    rng = np.random.default_rng(0)
+    names = (devkit / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[:7]
+    (root / "names.txt").write_text("\n".join(names))
+    (root / "photos").symlink_to(devkit / "JPEGImages")
+    (root / "truth").symlink_to(devkit / "SegmentationClass")
+    (root / "psa").mkdir()
+    for name in names:
+        mask = read_mask(root / "truth" / f"{name}.png")
+        found = [value for value in np.unique(mask).tolist() if value not in (0, 255)]
+        write_mask(root / "K" / f"{name}.png", mask)
+        write_mask(root / "A" / f"{name}.png", mask[:, ::-1].copy())
+        scores = np.stack([mask == value for value in (0, *found)]) * 0.8 + 0.1
+        write_map(map_path(root / "maps", name), [0, *found], scores)
+        for what in ("d_knowledge", "d_advice"):
+            write_difference(root / "differences" / what / f"{name}.png", rng.random(mask.shape))
+        cams: Any = {value - 1: score.astype(np.float32) for value, score in zip(found, scores[1:], strict=True)}
+        np.save(root / "psa" / f"{name}.npy", cams, allow_pickle=True)
+    return root
+
+
+def words_of(command: str, given: Path) -> list[str]:
+    guides = [f"--knowledge={given / 'K'}", f"--advice={given / 'A'}"]
+    photos = f"--images={given / 'photos'}"
+    scored = [f"--predictions={given / 'A'}", f"--advice={given / 'K'}", f"--truth={given / 'truth'}"]
+    return {
+        "crf": ["crf", photos, f"--maps={given / 'maps'}", "--iterations=1"],
+        "merge": ["merge", *guides, f"--differences={given / 'differences'}"],
+        "import": ["import", str(given / "psa"), "--from=psa-cam", photos],
+        "evaluate": ["evaluate", *scored, f"--split={given / 'names.txt'}", "--boundary"],
+    }[command]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+
+
+@pytest.mark.parametrize(
+    ("command", "size", "variables"),
+    [("crf", 3, torchrun), ("merge", 2, srun), ("import", 2, torchrun)],
+)
+def test_each_file_is_made_once(given: Path, tmp_path: Path, command: str, size: int, variables: Any) -> None:
+    one, out = tmp_path / "one", tmp_path / "out"
+    words = words_of(command, given)
+    main([*words, f"--out={one}"])
+    words.append(f"--out={out}")
+    statuses, outputs = ended(start(words, size, variables))
+    assert statuses == [0] * size, outputs
+    assert outputs[1:] == [""] * (size - 1), "process 0 speaks for all"
+    assert files_of(out) == files_of(one)
+    assert sum(len(path.read_text().splitlines()) for path in out.glob("*.items*.jsonl")) == 7
+    assert len(list(out.glob("*.items*.jsonl"))) == size
+    assert not (out / ".lock").exists()
+    entry = json.loads(next(out.glob("*.json")).read_text())
+    assert entry["finished"]
+    statuses, outputs = ended(start(words, size, variables))
+    assert statuses == [0] * size, outputs
+    assert "finished" in outputs[0] or command == "import"
+    first = sorted(files_of(out))[0]
+    (out / first).unlink()
+    main(words)  # one process goes on with what several made
+    assert files_of(out) == files_of(one)
+
+
+def test_scores_are_those_of_one_process(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = words_of("evaluate", given)
+    main([*words, f"--json={tmp_path / 'one.json'}"])
+    told = capsys.readouterr().out
+    statuses, outputs = ended(start([*words, f"--json={tmp_path / 'three.json'}"], 3))
+    assert statuses == [0, 0, 0]
+    assert outputs == [told, "", ""]
+    assert (tmp_path / "three.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+
+
+def test_more_processes_than_images(given: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text((given / "names.txt").read_text().split()[0])
+    words = [word for word in words_of("evaluate", given) if not word.startswith("--split")]
+    statuses, outputs = ended(start([*words, f"--split={tmp_path / 'one.txt'}"], 2))
+    assert statuses == [0, 0], outputs
+    assert "1 image" in outputs[0]
+
+
+def test_what_fails_in_one_process_ends_all_and_the_first_says_so(given: Path, tmp_path: Path) -> None:
+    names = sorted((given / "names.txt").read_text().split())
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name in names:
+        target = map_path(maps, name)
+        target.write_bytes(b"broken" if name == names[1] else map_path(given / "maps", name).read_bytes())
+    words = ["crf", f"--images={given / 'photos'}", f"--maps={maps}", f"--out={tmp_path / 'out'}", "--iterations=1"]
+    statuses, outputs = ended(start(words))
+    assert statuses == [2, 2], outputs
+    assert f"{names[1]}.map.png" in outputs[0]
+    assert "Traceback" not in "".join(outputs)
+    assert not outputs[1]
+    map_path(maps, names[1]).write_bytes(map_path(given / "maps", names[1]).read_bytes())
+    statuses, outputs = ended(start(words))
+    assert statuses == [0, 0], outputs
+    assert len(files_of(tmp_path / "out")) == 7
+
+
+def test_a_signal_ends_all(given: Path, tmp_path: Path) -> None:
+    words = [*words_of("crf", given), f"--out={tmp_path / 'out'}", "--iterations=20000", "--num_workers=1"]
+    processes = start(words)
+    until = time.monotonic() + 60
+    while not (tmp_path / "out" / "crf.json").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    statuses, outputs = ended(processes)
+    assert statuses == [143, 143], outputs
+    assert [bool(output) for output in outputs] == [True, False], outputs
+
+
+def test_without_a_launcher_there_is_one_process() -> None:
+    for variables in ({}, {"RANK": "0", "WORLD_SIZE": "1"}, {"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}):
+        with launched(variables) as team:
+            assert team is ALONE
+            assert team.gather(3) == [3]
+            assert team.share("abc") == ["a", "b", "c"]
