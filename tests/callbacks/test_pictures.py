@@ -208,3 +208,17 @@ def test_damaged_ground_truth_costs_a_picture_and_no_training(
     with pytest.warns(UserWarning, match=r"A photo is left out of the pictures: .*\.png"):
         assert run_command(["fit", f"--config={path}"]).trainer.state.finished
     assert not drawn
+
+
+def test_every_process_runs_the_network_and_the_first_writes(
+    make_trainer: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under FSDP a process that does not take part keeps the others waiting."""
+    looked = []
+    monkeypatch.setattr(RefinementPictures, "_look", lambda *_: looked.append(1) or [])
+    monkeypatch.setattr("ssdd_lightning.callbacks.pictures._looks", lambda *_: ())
+    trainer = make_trainer()
+    monkeypatch.setattr(type(trainer), "is_global_zero", property(lambda _: False))
+    RefinementPictures().on_train_epoch_end(trainer, tiny.Stage(shown=shown))
+    assert looked
+    assert not (tmp_path / "pictures").exists()

@@ -93,9 +93,9 @@ class RefinementPictures(Callback):
         if trainer.sanity_checking or trainer.current_epoch % self.every_n_epochs:
             return
         folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"  # every process must ask for it
+        found = shown() or []  # so must it run the network, whose weights may lie in all of them
         if not trainer.is_global_zero:
             return
-        found = shown() or []
         batches = found if isinstance(found, list) else [found]
         rows = [row for tensors in batches for row in self._rows(tensors, trainer)]
         if rows:
