@@ -44,6 +44,10 @@ KILLS = int(os.environ.get("KILLS", "0"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
+THREADED = ("crf", "par", "import", "export")
+"""Commands whose threads write a few images before the first of them is noted as finished."""
+
+
 def process(words: list[str], home: Path, count: Any, last: int, fault: int, slow: float) -> None:
     """One command in a process of its own; before its last change of its output it is killed, or its disk fails."""
     clock = time.time
@@ -227,9 +231,11 @@ def test_a_command_that_was_stopped_ends_as_one_that_was_not(
                 assert "Traceback" not in said
                 *_, sentence = said.splitlines()
                 assert re.fullmatch(rf"ssdd: error: .*\bout\b.*{os.strerror(fault)}.*\.", sentence), sentence
+        noted = any(path.stat().st_size for path in (stopped / "out").glob("*.items.jsonl"))
+        ahead = command in THREADED and not noted  # all that was written was still in work
         status, left = run(words, stopped)
         assert status == 0, (stopped / "said").read_text()
-        assert left < changes or number or command == "report", "what was finished was kept"
+        assert left < changes or number or command == "report" or ahead, "what was finished was kept"
         expected, found = written(whole), written(stopped)
         assert sorted(found) == sorted(expected), each
         assert [name for name in expected if found[name] != expected[name]] == [], each

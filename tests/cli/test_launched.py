@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 from ssdd_lightning.callbacks.writers import write_difference
 from ssdd_lightning.cli.launched import launched
 from ssdd_lightning.cli.main import main
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.masks import read_mask, write_mask
 from ssdd_lightning.storage.score_maps import map_path, write_map
 from ssdd_lightning.storage.team import ALONE
@@ -37,16 +39,24 @@ def torchrun(rank: int, size: int, port: int) -> dict[str, str]:
 
 def srun(rank: int, size: int, port: int) -> dict[str, str]:
     """What srun sets for a task."""
-    job = {"SLURM_JOB_ID": port, "SLURM_STEP_ID": 2, "SLURM_NODELIST": "127.0.0.1"}
+    job = {"SLURM_JOB_ID": port, "SLURM_STEP_ID": 2, "SLURM_STEP_NODELIST": "127.0.0.1"}
     return {name: str(value) for name, value in {**job, "SLURM_PROCID": rank, "SLURM_STEP_NUM_TASKS": size}.items()}
 
 
 def start(words: list[str], size: int = 2, variables: Any = torchrun) -> list[subprocess.Popen[str]]:
-    port = free_port()
+    return start_each([[*COMMAND, *words]] * size, variables)
+
+
+def start_each(
+    commands: list[list[str]], variables: Any = torchrun, size: int | None = None, more: Mapping[str, str] | None = None
+) -> list[subprocess.Popen[str]]:
+    """Start the processes of one launch, each with its own words."""
+    more = more or {}
+    port = int(more.get("MASTER_PORT", free_port()))
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return [
-        subprocess.Popen([*COMMAND, *words], env={**os.environ, **variables(rank, size, port)}, **options)
-        for rank in range(size)
+        subprocess.Popen(words, env={**os.environ, **variables(rank, size or len(commands), port), **more}, **options)
+        for rank, words in enumerate(commands)
     ]
 
 
@@ -161,7 +171,7 @@ def test_what_fails_in_one_process_ends_all_and_the_first_says_so(given: Path, t
 
 
 def test_a_signal_ends_all(given: Path, tmp_path: Path) -> None:
-    words = [*words_of("crf", given), f"--out={tmp_path / 'out'}", "--iterations=20000", "--num_workers=1"]
+    words = [*words_of("crf", given), f"--out={tmp_path / 'out'}", "--iterations=5000", "--num_workers=1"]
     processes = start(words)
     until = time.monotonic() + 60
     while not (tmp_path / "out" / "crf.json").exists() and time.monotonic() < until:
@@ -179,3 +189,88 @@ def test_without_a_launcher_there_is_one_process() -> None:
             assert team is ALONE
             assert team.gather(3) == [3]
             assert team.share("abc") == ["a", "b", "c"]
+
+
+def test_two_commands_of_one_launch_do_not_read_each_others_values(given: Path, tmp_path: Path) -> None:
+    """As torchrun starts a script: its store outlives the first command."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    port = free_port()
+    server = TCPStore("127.0.0.1", port, None, True)
+    first, second = words_of("evaluate", given), [w.replace("/A", "/K") for w in words_of("evaluate", given)]
+    script = f"""
+import sys, time
+from ssdd_lightning.cli.main import main
+from ssdd_lightning.errors import InputError
+for words in {first!r}, {second!r}:
+    sys.argv[1:] = words
+    main(words)
+    time.sleep({{}})
+"""
+    commands = [[sys.executable, "-c", script.format(3 * rank)] for rank in range(2)]
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(port)}
+    statuses, outputs = ended(start_each(commands, more=agent))
+    assert statuses == [0, 0], outputs
+    alone = subprocess.run([*COMMAND, *second], capture_output=True, text=True, check=True).stdout
+    assert outputs[0].endswith(alone)
+    assert not outputs[0].startswith(alone)
+    del server
+
+
+def test_processes_that_cannot_meet_or_have_other_words(given: Path, tmp_path: Path) -> None:
+    words = words_of("evaluate", given)
+    script = f"""
+import sys
+from ssdd_lightning.cli import launched, main
+launched._MEETING = 2
+sys.argv[1:] = {words!r} + {{}}
+main.entry_point()
+"""
+    statuses, outputs = ended(start_each([[sys.executable, "-c", script.format([])]], size=2))
+    assert statuses == [2]
+    assert "cannot meet the others at 127.0.0.1" in outputs[0]
+    assert "unset RANK and WORLD_SIZE to work alone" in outputs[0]
+    patient = script.replace("= 2", "= 60")
+    commands = [[sys.executable, "-c", patient.format(["--curves"] * rank)] for rank in range(2)]
+    statuses, outputs = ended(start_each(commands))
+    assert statuses == [2, 2], outputs
+    assert "must run the same command" in outputs[0]
+
+
+def test_a_process_that_is_killed_ends_the_others(given: Path, tmp_path: Path) -> None:
+    words = [*words_of("crf", given), f"--out={tmp_path / 'out'}", "--iterations=5000", "--num_workers=1"]
+    script = f"""
+import sys
+from ssdd_lightning.cli import launched, main
+launched._BEAT, launched._SILENCE = 0.2, 3
+sys.argv[1:] = {words!r}
+main.entry_point()
+"""
+    processes = start_each([[sys.executable, "-c", script]] * 2)
+    until = time.monotonic() + 60
+    while not (tmp_path / "out" / "crf.json").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    processes[1].kill()
+    statuses, outputs = ended(processes)
+    assert statuses == [2, -signal.SIGKILL], outputs
+    assert "process 1 has ended without a word, or hangs" in outputs[0]
+
+
+@pytest.mark.parametrize("variables", [{"RANK": "x"}, {"WORLD_SIZE": "two"}, {"MASTER_PORT": "-"}])
+def test_a_variable_that_is_no_number_is_a_sentence(variables: dict[str, str]) -> None:
+    told = pytest.raises(InputError, match="expected a number in the variable")
+    with told, launched({**torchrun(0, 2, 1), **variables}):
+        pass
+
+
+def test_long_values_are_sent_in_parts() -> None:
+    code = """
+import sys
+from ssdd_lightning.cli.launched import launched
+sys.argv[1:] = []
+with launched() as team:
+    first = team.gather(["x" * 20_000_000] if not team.rank else None)[0]
+    assert len(first[0]) == 20_000_000
+"""
+    statuses, outputs = ended(start_each([[sys.executable, "-c", code]] * 2))
+    assert statuses == [0, 0], outputs

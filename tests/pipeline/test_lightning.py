@@ -32,6 +32,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "groups": lambda found: found["optimizer_states"][0].update(param_groups=[]),
     "schedule": lambda found: found["lr_schedulers"][0].update(last_epoch="x"),
     "schedule's rates": lambda found: found["lr_schedulers"][0].update(base_lrs=["x"]),
+    "schedule's methods": lambda found: found["lr_schedulers"][0].update(step=5),
     "steps": lambda found: found["loops"]["fit_loop"]["epoch_loop.state_dict"].update(_batches_that_stepped=None),
     "batches": lambda found: found["loops"]["fit_loop"]["epoch_loop.batch_progress"].update(total=torch.zeros(3)),
     "epochs": lambda found: found["loops"]["fit_loop"]["epoch_progress"]["current"].update(completed=[]),

@@ -10,12 +10,13 @@ from ssdd_lightning import SegmentationModule
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.segment_checkpoint import load_stage
+from ssdd_lightning.stages.bounded import bounded_by
 from ssdd_lightning.stages.hyperparameters import plain_hyperparameters
 from tests.helpers.networks import Segmenter
 from tests.helpers.stages import SEGMENTATION, write_stage
 
 LARGE = {"head_channels": 10**6}
-TOLD = r"large\.ckpt holds [\d,]+ numbers, but its hyper-parameters ask for a network of far more \(a Conv2d with a "
+TOLD = r"large\.ckpt holds [\d,]+ bytes, but its hyper-parameters ask for a network of far more \(a Conv2d with a "
 
 
 def write_checkpoint(path: Path, network: dict[str, Any], **changed: Any) -> Path:
@@ -50,6 +51,22 @@ def test_a_network_of_many_small_layers_is_not_built(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"far more \(a Linear with a (weight|bias)"):
         load_stage(path, torch.device("cpu"))
+
+
+def test_names_of_the_same_numbers_count_once(tmp_path: Path) -> None:
+    options: Any = SEGMENTATION["init_args"]
+    path = write_checkpoint(tmp_path / "large.ckpt", {**SEGMENTATION, "init_args": {**options, **LARGE}})
+    content = torch.load(path, weights_only=True)
+    shared = torch.zeros(100_000)
+    content["state_dict"] |= {f"more{number}": shared for number in range(5_000)}
+    torch.save(content, path)
+    with pytest.raises(InputError, match=TOLD):
+        SegmentationModule.load_from_checkpoint(path)
+
+
+def test_lazy_layers_are_built() -> None:
+    with bounded_by({}, "a checkpoint"):
+        torch.nn.LazyConv2d(4, 1)(torch.zeros(1, 3, 8, 8))
 
 
 class Deep(Segmenter):

@@ -41,10 +41,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: A folder, file or value is wrong; then nothing is written.
     """
-    names = None
-    if args.split is not None:
-        names = read_list(args.split, lambda name: mask_path(args.truth, name).is_file())
     with launched() as team:
+        names = None
+        if args.split is not None:
+            names = read_list(args.split, lambda name: mask_path(args.truth, name).is_file())
         card = evaluate_folders(
             args.predictions,
             args.truth,

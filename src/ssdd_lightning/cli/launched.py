@@ -2,9 +2,12 @@
 
 import json
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,74 +18,137 @@ from ssdd_lightning.storage.team import ALONE, Team
 _FAILED, _ENDS, _LEFT = "failed", "ends", "left"
 """What the store holds: what failed, that process 0 ends, how many need the store no longer."""
 _FIRST_PORT, _PORTS = 15_000, 20_000
-_MEETING = timedelta(minutes=5)
-"""How long process 0 waits for the others to start."""
+_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_PART = 1 << 22
+"""Characters of a value in the store, which takes 8 MiB."""
+_MEETING = 300.0
+"""Seconds that a process waits for the others to start."""
+_BEAT, _SILENCE = 5.0, 60.0
+"""Seconds between two signs of life, and without one until a process counts as dead."""
 _LEAVING = 10.0
-"""Seconds that it waits for them to hear how it ended."""
+"""Seconds that a process waits for process 0 to hear how it ended, and the other way round."""
 _SAYING = 1.0
 """Seconds that process 0 gets to say what failed."""
 _PAUSE = 0.05
 
 
-class LaunchedTeam(Team):
-    """The processes of one launch. They meet at a store that the first of them, or torchrun, serves.
+@dataclass(frozen=True)
+class Launch:
+    """What a launcher says of a process.
 
     Args:
         rank: Number of this process.
         size: Number of processes.
         neighbours: Those of them on this machine.
-        address: Name and port of the store.
-        serves: Whether this process serves it.
-
-    Raises:
-        InputError: The others do not come, or the port is taken.
+        address: Name and port of the store where they meet.
+        serves: Whether this process serves the store; torchrun may do it.
+        name: What tells this launch from others that meet at the same address.
     """
 
-    def __init__(self, rank: int, size: int, neighbours: int, address: tuple[str, int], serves: bool) -> None:
+    rank: int
+    size: int
+    neighbours: int
+    address: tuple[str, int]
+    serves: bool
+    name: str
+
+
+class LaunchedTeam(Team):
+    """The processes of one launch, which meet at a store.
+
+    Args:
+        launch: What the launcher says of this process.
+
+    Raises:
+        InputError: The others do not come, or were started with another command; or the port is taken.
+    """
+
+    def __init__(self, launch: Launch) -> None:
         from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-        self.rank, self.size, self.neighbours = rank, size, neighbours
-        self._turn = 0
+        self.rank, self.size, self.neighbours = launch.rank, launch.size, launch.neighbours
+        self._turn, self._until = 0, time.monotonic() + _MEETING
+        self._beats = {rank: (0, time.monotonic()) for rank in range(self.size) if rank != self.rank}
+        self._asked = time.monotonic()
+        self._over = threading.Event()
+
+        def connected(serves: bool) -> Any:  # noqa: ANN401
+            """Another connection to the store, for one thread."""
+            return TCPStore(*launch.address, None, serves, timedelta(seconds=_MEETING))
+
         try:
-            store = TCPStore(*address, None, serves, _MEETING)
-            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-            self._store: Any = PrefixStore(f"ssdd {attempt}", store)
-            self.gather(None)
+            store = connected(launch.serves)
+            # torchrun's store outlives a command: the next one of the same launch must not read its values
+            number = store.add(f"{launch.name} commands of {self.rank}", 1)
+            prefix = f"{launch.name} {number}"
+            self._store: Any = PrefixStore(prefix, store)
+            self._life: Any = PrefixStore(prefix, connected(False))
         except RuntimeError as error:
+            raise InputError(self._alone(launch, str(error).splitlines()[0][:200])) from error
+        threading.Thread(target=self._live, daemon=True).start()
+        try:
+            words = self.gather(sys.argv[1:])
+        except TimeoutError as error:
+            self._over.set()
+            raise InputError(self._alone(launch, f"waited for {_MEETING:.0f} s")) from error
+        if other := next((rank for rank, theirs in enumerate(words) if theirs != words[0]), None):
+            self._over.set()
             raise InputError(
-                f"process {rank} of {size} cannot meet the others at {address[0]}:{address[1]} "
-                f"({str(error).splitlines()[0]:.200}); start all of them, or start one without a launcher."
-            ) from error
+                f"all processes of a launch must run the same command: process 0 has {' '.join(words[0])!r}, "
+                f"process {other} has {' '.join(words[other])!r}."
+            )
+        self._until = float("inf")
+
+    @staticmethod
+    def _alone(launch: Launch, why: str) -> str:
+        return (
+            f"process {launch.rank} of {launch.size} cannot meet the others at {launch.address[0]}:{launch.address[1]} "
+            f"({why}); start all of them with the same command, or unset RANK and WORLD_SIZE to work alone."
+        )
 
     def gather(self, value: Any) -> list[Any]:  # noqa: ANN401
         """Wait for every process, and return the value of each; see `Team`."""
         self._turn += 1
         keys = [f"{self._turn} {rank}" for rank in range(self.size)]
         with self._asking():
-            self._store.set(keys[self.rank], json.dumps(value))
+            text = json.dumps(value)
+            parts = [text[start : start + _PART] for start in range(0, len(text), _PART)]
+            for number, part in enumerate(parts):
+                self._store.set(f"{keys[self.rank]} {number}", part)
+            self._store.set(keys[self.rank], str(len(parts)))
             while not self._store.check(keys):
                 self._stop_if_another_failed()
+                if time.monotonic() > self._until:
+                    raise TimeoutError
                 time.sleep(_PAUSE)
-            return [json.loads(self._store.get(key)) for key in keys]
+            return [json.loads(self._taken(key)) for key in keys]
+
+    def _taken(self, key: str) -> str:
+        return "".join(self._store.get(f"{key} {number}").decode() for number in range(int(self._store.get(key))))
 
     def check(self) -> None:
         """Stop if another process failed; see `Team`."""
         with self._asking():
             self._stop_if_another_failed()
 
-    def leave(self, failed: str | None) -> None:
+    def leave(self, failed: str | None) -> bool:
         """Tell the others how the work of this process ended.
 
         The store is there until nobody needs it. If a process failed, process 0 gets the time to say so: torchrun ends
         all processes when one has ended.
+
+        Returns:
+            Whether process 0 knows.
         """
+        self._over.set()
+        heard = not self.rank
         try:
             if failed is not None and not self._store.check([_FAILED]):
                 self._store.set(_FAILED, f"process {self.rank}: {failed}")
             if not self.rank:
                 self._store.set(_ENDS, "")
             elif failed is not None:
-                self._wait(lambda: self._store.check([_ENDS]))
+                heard = self._wait(lambda: self._store.check([_ENDS]))
             self._store.add(_LEFT, 1)
             if not self.rank:
                 self._wait(lambda: self._store.add(_LEFT, 0) >= self.size)
@@ -90,16 +156,42 @@ class LaunchedTeam(Team):
                 time.sleep(_SAYING)
         except RuntimeError:
             pass  # nobody serves the store any more
+        return heard
 
     @staticmethod
-    def _wait(ended: Callable[[], object]) -> None:
+    def _wait(ended: Callable[[], bool]) -> bool:
         until = time.monotonic() + _LEAVING
-        while not ended() and time.monotonic() < until:
+        while not ended():
+            if time.monotonic() > until:
+                return False
             time.sleep(_PAUSE)
+        return True
+
+    def _live(self) -> None:
+        """Give signs of life until the work is over."""
+        try:
+            while not self._over.is_set():
+                self._life.add(f"beats of {self.rank}", 1)
+                self._over.wait(_BEAT)
+        except RuntimeError:
+            pass  # nobody serves the store any more
 
     def _stop_if_another_failed(self) -> None:
         if self._store.check([_FAILED]):
             raise InputError(self._store.get(_FAILED).decode())
+        now = time.monotonic()
+        if now - self._asked < _BEAT:
+            return
+        self._asked = now
+        for rank, (beats, since) in self._beats.items():
+            found = self._store.add(f"beats of {rank}", 0)
+            if found != beats:
+                self._beats[rank] = found, now
+            elif found and now - since > _SILENCE:  # one that never came is waited for until the deadline
+                raise InputError(
+                    f"process {rank} has ended without a word, or hangs: no sign of life for {_SILENCE:.0f} s. Run the "
+                    "same command again to continue."
+                )
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
@@ -113,7 +205,7 @@ class LaunchedTeam(Team):
 def launched(environment: Mapping[str, str] = os.environ) -> Iterator[Team]:
     """Join the processes of this command that a launcher started, if one did.
 
-    Only process 0 says anything, and what fails in one process ends all.
+    Only process 0 says anything, unless it is gone, and what fails in one process ends all.
 
     Args:
         environment: The variables of torchrun, or of SLURM's srun.
@@ -121,43 +213,48 @@ def launched(environment: Mapping[str, str] = os.environ) -> Iterator[Team]:
     Raises:
         InputError: The processes do not find each other, or the work failed in one of them.
     """
-    if "RANK" in environment and int(environment.get("WORLD_SIZE", "1")) > 1:
-        team = _of_torchrun(environment)
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        team = _of_srun(environment)
-    else:
+    launch = _launch(environment)
+    if launch is None:
         yield ALONE
         return
-    failed: str | None = None
+    team = LaunchedTeam(launch)
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere) if team.rank else nullcontext():
             yield team
             team.gather(None)
-    except InputError as error:
-        failed = str(error)
-        if team.rank:
+    except BaseException as error:
+        heard = team.leave(str(error) or type(error).__name__)
+        if team.rank and heard and isinstance(error, InputError):
             raise SystemExit(2) from error  # process 0 says it
         raise
-    except BaseException as error:
-        failed = str(error) or type(error).__name__
-        raise
-    finally:
-        team.leave(failed)
+    team.leave(None)
 
 
-def _of_torchrun(environment: Mapping[str, str]) -> LaunchedTeam:
-    rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    address = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    serves = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    return LaunchedTeam(rank, size, int(environment.get("LOCAL_WORLD_SIZE", "1")), address, serves)
+def _launch(environment: Mapping[str, str]) -> Launch | None:
+    """What a launcher says; None if there is none, or if it started one process."""
 
+    def number(name: str, default: int | None = None) -> int:
+        """A variable of the launcher."""
+        found = environment.get(name) or default
+        try:
+            return int(found)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"expected a number in the variable {name}, found {found!r}; see the launcher.") from error
 
-def _of_srun(environment: Mapping[str, str]) -> LaunchedTeam:
-    from lightning_fabric.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]
+    if all(environment.get(name) for name in _TORCHRUN) and number("WORLD_SIZE") > 1:
+        rank = number("RANK")
+        serves = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        address = environment["MASTER_ADDR"], number("MASTER_PORT")
+        run, attempt = (environment.get(f"TORCHELASTIC_{part}", "0") for part in ("RUN_ID", "RESTART_COUNT"))
+        neighbours = number("LOCAL_WORLD_SIZE", 1)
+        return Launch(rank, number("WORLD_SIZE"), neighbours, address, serves, f"ssdd {run} {attempt}")
+    if number("SLURM_STEP_NUM_TASKS", 1) > 1:
+        from lightning_fabric.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]
 
-    rank, size = int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"])
-    host = environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
-    step = int(environment["SLURM_JOB_ID"]) * 31 + int(environment.get("SLURM_STEP_ID", "0"))
-    port = int(environment.get("MASTER_PORT", _FIRST_PORT + step % _PORTS))
-    # SLURM binds each task to its own cores
-    return LaunchedTeam(rank, size, 1, (host, port), rank == 0)
+        rank, job, step = (number(name) for name in ("SLURM_PROCID", "SLURM_JOB_ID", "SLURM_STEP_ID"))
+        nodes = environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"]
+        host = environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
+        port = number("MASTER_PORT", _FIRST_PORT + (job * 31 + step) % _PORTS)
+        # SLURM binds each task to its own cores
+        return Launch(rank, number("SLURM_STEP_NUM_TASKS"), 1, (host, port), rank == 0, f"ssdd {job}.{step}")
+    return None

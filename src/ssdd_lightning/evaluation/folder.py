@@ -1,6 +1,8 @@
 """Scoring folders of predictions against folders of ground truth masks, on all cores and in constant memory."""
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -75,7 +77,7 @@ def evaluate_folders(
     scored = list(names) if names is not None else predicted_names(predictions)
     _check_complete(job, scored)
     mine = team.share(scored)
-    counts = _pooled(job, mine, _workers(workers, len(mine), team), progress and not team.rank)
+    counts = _pooled(job, mine, _workers(workers, len(mine), team), progress and not team.rank, team)
     total: Counts = {}
     for part in team.gather({what: numbers.tolist() for what, numbers in counts.items()}):
         _add(total, {what: np.array(numbers) for what, numbers in part.items()})
@@ -223,13 +225,14 @@ def _workers(wanted: int | None, images: int, team: Team) -> int:
     return min(cores(team), 1 + images // (4 * CHUNK))
 
 
-def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool) -> Counts:
+def _pooled(job: _Job, names: Sequence[str], workers: int, progress: bool, team: Team) -> Counts:
     total: Counts = {}
     chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
     with Progress(total=len(names), desc="evaluate", unit="image", shown=progress) as bar:
         for counts, images in _scored(job, chunks, workers):
             _add(total, counts)
             bar.update(images)
+            team.check()
     return total
 
 
@@ -239,5 +242,19 @@ def _scored(job: _Job, chunks: Sequence[Sequence[str]], workers: int) -> Iterato
         return
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("fork" if "fork" in methods else None)
-    with ProcessPoolExecutor(workers, context) as pool:  # map drops each result once it is taken: constant memory
+    # map drops each result once it is taken: constant memory
+    with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         yield from zip(pool.map(job.score, chunks), map(len, chunks), strict=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed; it would wait for work for ever, and keep what it inherited."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        """Wait for the parent."""
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
+from torch.optim.lr_scheduler import LRScheduler
 
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
@@ -135,7 +136,6 @@ class SSDDCommandLine(LightningCLI):
             with decoding(f"the checkpoint {checkpoint}", "expected a file that `ssdd fit` wrote"):
                 rank_zero_info(describe_checkpoint(Path(checkpoint), content))
                 self.steps = int(content.get("global_step", 0))
-            self.bounds = bounded_by(content["state_dict"], f"the checkpoint {checkpoint}")
 
     def _parse_ckpt_path(self) -> None:
         """Take over the hyper-parameters of a checkpoint, which may name only what is trusted or in the YAML.
@@ -147,9 +147,11 @@ class SSDDCommandLine(LightningCLI):
         path = config.get("ckpt_path")
         if path is None:
             return
-        given = checkpoint_with_new_names(load_torch(Path(path), mmap=True)).get("hyper_parameters")
+        content = checkpoint_with_new_names(load_torch(Path(path), mmap=True))
+        given = content.get("hyper_parameters")
         if not given:
             return
+        self.bounds = bounded_by(content.get("state_dict"), f"the checkpoint {path}")
         hyper_parameters = {name: value for name, value in given.items() if name != "_instantiator"}
         named = {text for _, text in names_in(config.as_dict())}
         with only_trusted(given, f"the checkpoint {path}", named):
@@ -280,17 +282,22 @@ class SSDDCommandLine(LightningCLI):
     def _resuming(self, path: Path) -> Iterator[None]:
         """Say in a sentence that the state of the training in a checkpoint is not this fit's.
 
-        Lightning and torch take over what they find there, and stumble over it in a later step.
+        Lightning and torch take over what they find there, and stumble over it in the first step.
         """
         loop = self.trainer.fit_loop
-        found = load_torch(path, mmap=True).get("loops", {}).get("fit_loop", {})
-        if not _same_kinds(loop.state_dict(), found):
+        content = load_torch(path, mmap=True)
+        if not _same_kinds(loop.state_dict(), content.get("loops", {}).get("fit_loop", {})):
             raise InputError(_other_state(path, "its counts of steps and epochs are no numbers"))
+        for schedule in content.get("lr_schedulers", ()):  # whose attributes the values become
+            if isinstance(schedule, dict) and any(callable(getattr(LRScheduler, str(key), None)) for key in schedule):
+                raise InputError(_other_state(path, "a schedule has values in place of its methods"))
         try:
             yield
         except Exception as error:
             *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-            if str(frame.f_globals.get("__name__")).startswith("torch.optim."):
+            first = self.trainer.global_step <= self.steps + 1
+            memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+            if first and not memory and str(frame.f_globals.get("__name__")).startswith("torch.optim."):
                 raise InputError(_other_state(path, reason(error))) from error
             raise
 
