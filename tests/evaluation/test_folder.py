@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -182,3 +185,38 @@ def test_agrees_with_torchmetrics_on_real_masks(voc_animals: Path, tmp_path: Pat
     assert len(present) >= 3
     np.testing.assert_allclose(card.iou[present], judge.compute()[present], rtol=1e-6)
     assert card.coverage == 1
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended may still be in the table of processes."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_with_a_killed_command(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    code = f"""
+import os, time
+from pathlib import Path
+from ssdd_lightning.evaluation import folder
+folder.CHUNK = 1
+def wait(job, name):
+    Path({str(tmp_path)!r}, f"{{os.getpid()}}.pid").touch()
+    time.sleep(600)
+folder._Job._score_one = wait
+folder.evaluate_folders(Path({str(folders[0])!r}), Path({str(folders[1])!r}), workers=2)
+"""
+    with subprocess.Popen([sys.executable, "-c", code]) as parent:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+        assert len(workers) == 2
+        assert all(map(alive, workers))
+        parent.kill()
+    until = time.monotonic() + 20
+    while any(map(alive, workers)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(alive, workers))
