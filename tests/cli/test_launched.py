@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from ssdd_lightning.callbacks.writers import write_difference
+from ssdd_lightning.cli import launched as launched_module
 from ssdd_lightning.cli.launched import launched
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
@@ -266,6 +267,7 @@ def test_a_variable_that_is_no_number_is_a_sentence(variables: dict[str, str]) -
 def test_long_values_are_sent_in_parts() -> None:
     code = """
 import sys
+from ssdd_lightning.cli import launched as launched_module
 from ssdd_lightning.cli.launched import launched
 sys.argv[1:] = []
 with launched() as team:
@@ -274,3 +276,35 @@ with launched() as team:
 """
     statuses, outputs = ended(start_each([[sys.executable, "-c", code]] * 2))
     assert statuses == [0, 0], outputs
+
+
+def test_words_that_change_no_file_may_differ() -> None:
+    words = ["crf", "--out=x", "--num_workers=3", "--device", "cuda:1", "--num-workers", "2", "--maps", "y"]
+    assert launched_module._deciding(words) == ["crf", "--out=x", "--maps", "y"]
+
+
+def test_the_launchers_signal_does_not_take_the_place_of_what_failed() -> None:
+    """As torchrun, which ends all processes when one has ended; the third is busy meanwhile."""
+    code = """
+import os, sys, time
+from ssdd_lightning.cli import main
+from ssdd_lightning.cli import launched as launched_module
+from ssdd_lightning.cli.launched import launched
+from ssdd_lightning.errors import InputError
+sys.argv[1:] = []
+def work():
+    with launched() as team:
+        if team.rank == 1:
+            raise InputError("mask 7.png is damaged.")
+        time.sleep(8 * (team.rank == 2))
+main.main = work
+main.entry_point()
+"""
+    processes = start_each([[sys.executable, "-c", code]] * 3)
+    processes[1].wait(timeout=60)
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    statuses, outputs = ended(processes)
+    assert statuses[:2] == [2, 2], outputs
+    assert "ssdd: error: process 1: mask 7.png is damaged." in outputs[0]

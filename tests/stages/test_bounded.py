@@ -15,6 +15,7 @@ from ssdd_lightning.stages.hyperparameters import plain_hyperparameters
 from tests.helpers.networks import Segmenter
 from tests.helpers.stages import SEGMENTATION, write_stage
 
+OWN = "tests.stages.test_bounded.Frozen"
 LARGE = {"head_channels": 10**6}
 TOLD = r"large\.ckpt holds [\d,]+ bytes, but its hyper-parameters ask for a network of far more \(a Conv2d with a "
 
@@ -76,3 +77,29 @@ class Deep(Segmenter):
         super().__init__(num_classes)
         for number in range(layers):
             self.add_module(str(number), torch.nn.Linear(1, 1))
+
+
+def test_sparse_tensors_are_passed_over() -> None:
+    with bounded_by({"a": torch.eye(4).to_sparse()}, "a checkpoint"):
+        torch.nn.Linear(4, 4)
+
+
+def test_a_network_that_the_configuration_names_may_leave_parts_out(tmp_path: Path, tiny_devkit: Path) -> None:
+    network = {"class_path": OWN}
+    path = write_checkpoint(tmp_path / "own.ckpt", network)
+    with pytest.raises(InputError, match=r"far more \(a Linear with a weight"):
+        SegmentationModule.load_from_checkpoint(path)
+    data = {"root": tiny_devkit, "classes": ["cat", "dog"]}
+    config = write_stage(tmp_path / "s.yaml", "SegmentationModule", tmp_path, data)
+    with pytest.raises(InputError, match=r"frozen\.weight should be \(10500, 10500\), found missing"):
+        main(
+            ["test", f"--config={config}", f"--ckpt_path={path}", f"--model.init_args.network={network['class_path']}"]
+        )
+
+
+class Frozen(Segmenter):
+    """Has many parameters that its checkpoints leave out."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes)
+        self.frozen = torch.nn.utils.skip_init(torch.nn.Linear, 10_500, 10_500, bias=False)

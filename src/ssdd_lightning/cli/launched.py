@@ -2,17 +2,18 @@
 
 import json
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ssdd_lightning.errors import InputError
+from ssdd_lightning.errors import InputError, Interrupted
 from ssdd_lightning.storage.team import ALONE, Team
 
 _FAILED, _ENDS, _LEFT = "failed", "ends", "left"
@@ -43,6 +44,7 @@ class Launch:
         address: Name and port of the store where they meet.
         serves: Whether this process serves the store; torchrun may do it.
         name: What tells this launch from others that meet at the same address.
+        variables: Those of the environment that make the process one of several.
     """
 
     rank: int
@@ -51,6 +53,7 @@ class Launch:
     address: tuple[str, int]
     serves: bool
     name: str
+    variables: str
 
 
 class LaunchedTeam(Team):
@@ -68,7 +71,8 @@ class LaunchedTeam(Team):
 
         self.rank, self.size, self.neighbours = launch.rank, launch.size, launch.neighbours
         self._turn, self._until = 0, time.monotonic() + _MEETING
-        self._beats = {rank: (0, time.monotonic()) for rank in range(self.size) if rank != self.rank}
+        self._pulse = 0
+        self._beats = {rank: (0, 0) for rank in range(self.size) if rank != self.rank}
         self._asked = time.monotonic()
         self._over = threading.Event()
 
@@ -85,9 +89,10 @@ class LaunchedTeam(Team):
             self._life: Any = PrefixStore(prefix, connected(False))
         except RuntimeError as error:
             raise InputError(self._alone(launch, str(error).splitlines()[0][:200])) from error
+        self._beat()
         threading.Thread(target=self._live, daemon=True).start()
         try:
-            words = self.gather(sys.argv[1:])
+            words = self.gather(_deciding(sys.argv[1:]))
         except TimeoutError as error:
             self._over.set()
             raise InputError(self._alone(launch, f"waited for {_MEETING:.0f} s")) from error
@@ -103,7 +108,7 @@ class LaunchedTeam(Team):
     def _alone(launch: Launch, why: str) -> str:
         return (
             f"process {launch.rank} of {launch.size} cannot meet the others at {launch.address[0]}:{launch.address[1]} "
-            f"({why}); start all of them with the same command, or unset RANK and WORLD_SIZE to work alone."
+            f"({why}); start all of them with the same command, or unset {launch.variables} to work alone."
         )
 
     def gather(self, value: Any) -> list[Any]:  # noqa: ANN401
@@ -170,11 +175,14 @@ class LaunchedTeam(Team):
     def _live(self) -> None:
         """Give signs of life until the work is over."""
         try:
-            while not self._over.is_set():
-                self._life.add(f"beats of {self.rank}", 1)
-                self._over.wait(_BEAT)
+            while not self._over.wait(_BEAT):
+                self._beat()
         except RuntimeError:
             pass  # nobody serves the store any more
+
+    def _beat(self) -> None:
+        self._life.add(f"beats of {self.rank}", 1)
+        self._pulse += 1
 
     def _stop_if_another_failed(self) -> None:
         if self._store.check([_FAILED]):
@@ -183,11 +191,12 @@ class LaunchedTeam(Team):
         if now - self._asked < _BEAT:
             return
         self._asked = now
+        # measured in beats of its own, which stop, too, when the whole job is suspended
         for rank, (beats, since) in self._beats.items():
             found = self._store.add(f"beats of {rank}", 0)
             if found != beats:
-                self._beats[rank] = found, now
-            elif found and now - since > _SILENCE:  # one that never came is waited for until the deadline
+                self._beats[rank] = found, self._pulse
+            elif found and (self._pulse - since) * _BEAT > _SILENCE:  # before the first, there is the deadline
                 raise InputError(
                     f"process {rank} has ended without a word, or hangs: no sign of life for {_SILENCE:.0f} s. Run the "
                     "same command again to continue."
@@ -223,11 +232,20 @@ def launched(environment: Mapping[str, str] = os.environ) -> Iterator[Team]:
             yield team
             team.gather(None)
     except BaseException as error:
-        heard = team.leave(str(error) or type(error).__name__)
+        try:
+            heard = team.leave(str(error) or type(error).__name__)
+        except Interrupted:  # torchrun ends all when one has ended; that must not take the place of what failed
+            heard = team.rank == 0
         if team.rank and heard and isinstance(error, InputError):
             raise SystemExit(2) from error  # process 0 says it
         raise
     team.leave(None)
+
+
+def _deciding(words: Sequence[str]) -> list[str]:
+    """The words of a command without those that may differ between processes: they change no file."""
+    found = re.sub(r"--(?:device|num[_-]workers)(?:=|\0)[^\0]*\0", "", "".join(f"{word}\0" for word in words))
+    return found.split("\0")[:-1]
 
 
 def _launch(environment: Mapping[str, str]) -> Launch | None:
@@ -247,7 +265,8 @@ def _launch(environment: Mapping[str, str]) -> Launch | None:
         address = environment["MASTER_ADDR"], number("MASTER_PORT")
         run, attempt = (environment.get(f"TORCHELASTIC_{part}", "0") for part in ("RUN_ID", "RESTART_COUNT"))
         neighbours = number("LOCAL_WORLD_SIZE", 1)
-        return Launch(rank, number("WORLD_SIZE"), neighbours, address, serves, f"ssdd {run} {attempt}")
+        size, name = number("WORLD_SIZE"), f"ssdd {run} {attempt}"
+        return Launch(rank, size, neighbours, address, serves, name, "RANK and WORLD_SIZE")
     if number("SLURM_STEP_NUM_TASKS", 1) > 1:
         from lightning_fabric.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]
 
@@ -256,5 +275,6 @@ def _launch(environment: Mapping[str, str]) -> Launch | None:
         host = environment.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
         port = number("MASTER_PORT", _FIRST_PORT + (job * 31 + step) % _PORTS)
         # SLURM binds each task to its own cores
-        return Launch(rank, number("SLURM_STEP_NUM_TASKS"), 1, (host, port), rank == 0, f"ssdd {job}.{step}")
+        size, name = number("SLURM_STEP_NUM_TASKS"), f"ssdd {job}.{step}"
+        return Launch(rank, size, 1, (host, port), rank == 0, name, "SLURM_STEP_NUM_TASKS")
     return None

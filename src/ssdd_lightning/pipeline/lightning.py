@@ -46,7 +46,7 @@ from ssdd_lightning.stages import Stage
 from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.stages.bounded import bounded_by
 from ssdd_lightning.stages.loss_guard import allowed_skips
-from ssdd_lightning.stages.trusted import names_in, only_trusted
+from ssdd_lightning.stages.trusted import is_known, names_in, only_trusted
 from ssdd_lightning.storage.decoding import decoding, reason
 from ssdd_lightning.storage.ledger import Ledger
 from ssdd_lightning.storage.lock import locked
@@ -151,9 +151,11 @@ class SSDDCommandLine(LightningCLI):
         given = content.get("hyper_parameters")
         if not given:
             return
-        self.bounds = bounded_by(content.get("state_dict"), f"the checkpoint {path}")
         hyper_parameters = {name: value for name, value in given.items() if name != "_instantiator"}
         named = {text for _, text in names_in(config.as_dict())}
+        own = [text for key, text in names_in(given) if key == "class_path" and text in named and not is_known(text)]
+        if not own:  # a network of one's own may leave frozen parts out of its checkpoints
+            self.bounds = bounded_by(content.get("state_dict"), f"the checkpoint {path}")
         with only_trusted(given, f"the checkpoint {path}", named):
             try:
                 stage = hyper_parameters.pop("_class_path")
@@ -286,18 +288,23 @@ class SSDDCommandLine(LightningCLI):
         """
         loop = self.trainer.fit_loop
         content = load_torch(path, mmap=True)
+        start, schedules = int(content.get("global_step", 0)), content.get("lr_schedulers", [])
+        if not isinstance(schedules, list):
+            raise InputError(_other_state(path, "its schedules are no list"))
         if not _same_kinds(loop.state_dict(), content.get("loops", {}).get("fit_loop", {})):
             raise InputError(_other_state(path, "its counts of steps and epochs are no numbers"))
-        for schedule in content.get("lr_schedulers", ()):  # whose attributes the values become
+        for schedule in schedules:  # whose attributes the values become
             if isinstance(schedule, dict) and any(callable(getattr(LRScheduler, str(key), None)) for key in schedule):
                 raise InputError(_other_state(path, "a schedule has values in place of its methods"))
         try:
             yield
         except Exception as error:
             *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-            first = self.trainer.global_step <= self.steps + 1
-            memory = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-            if first and not memory and str(frame.f_globals.get("__name__")).startswith("torch.optim."):
+            first = self.trainer.global_step <= start + 1
+            machine = isinstance(
+                error, (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", OSError))
+            )
+            if first and not machine and str(frame.f_globals.get("__name__")).startswith("torch.optim."):
                 raise InputError(_other_state(path, reason(error))) from error
             raise
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import UninitializedParameter
@@ -29,8 +30,10 @@ def bounded_by(weights: object, source: str) -> Iterator[None]:
         InputError: The block builds more than four times the parameters in the checkpoint, and 100 million.
     """
     found = weights.values() if isinstance(weights, Mapping) else ()
-    stored = (value.untyped_storage() for value in found if isinstance(value, Tensor))
-    held = list({part.data_ptr(): part.nbytes() // _BYTES for part in stored}.values())  # one may have many names
+    # one tensor may have many names; a sparse one has no storage
+    dense = (value for value in found if isinstance(value, Tensor) and value.layout == torch.strided)
+    stored = (value.untyped_storage() for value in dense)
+    held = list({part.data_ptr(): part.nbytes() // _BYTES for part in stored}.values())
     numbers, tensors = _TIMES * sum(held) + _NUMBERS, _TIMES * len(held) + _TENSORS
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:

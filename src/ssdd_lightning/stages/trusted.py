@@ -140,6 +140,11 @@ def is_held() -> bool:
     return bool(_typehints.import_object.__module__ == __name__)
 
 
+def is_known(text: str) -> bool:
+    """Whether a name is of the packages whose classes a checkpoint may name."""
+    return text.partition(".")[0] in TRUSTED
+
+
 def names_in(value: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Every text that could be an import path, with the key that it stands under."""
     if isinstance(value, Mapping):
