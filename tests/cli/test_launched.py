@@ -52,7 +52,7 @@ def start_each(
     commands: list[list[str]], variables: Any = torchrun, size: int | None = None, more: Mapping[str, str] | None = None
 ) -> list[subprocess.Popen[str]]:
     """Start the processes of one launch, each with its own words."""
-    more = more or {}
+    more = {"NO_ALBUMENTATIONS_UPDATE": "1", **(more or {})}  # old versions tell of new ones
     port = int(more.get("MASTER_PORT", free_port()))
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return [
