@@ -19,10 +19,9 @@ import torch
 import yaml
 from scipy.io import savemat
 
-from ssdd_lightning.callbacks.writers import write_difference
-from ssdd_lightning.storage.masks import read_mask, write_mask
+from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.safe_npy import load_npy
-from ssdd_lightning.storage.score_maps import map_path, write_map
+from tests.helpers.parts import write_parts
 from tests.helpers.stages import SMALL_RUN, write_stage
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart"
@@ -123,22 +122,12 @@ def given(tiny_devkit: Path, coco_source: Path, tmp_path_factory: pytest.TempPat
     root = tmp_path_factory.mktemp("given")
     devkit = tiny_devkit / "VOCdevkit" / "VOC2012"
     names = (devkit / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[:4]
-    rng, labels = np.random.default_rng(0), {}
+    labels = write_parts(root, devkit / "SegmentationClass", names)
+    (root / "photos").mkdir()
+    (root / "sbd" / "cls").mkdir(parents=True)
     for name in names:
-        (root / "photos").mkdir(exist_ok=True)
         shutil.copy(devkit / "JPEGImages" / f"{name}.jpg", root / "photos")
         mask = read_mask(devkit / "SegmentationClass" / f"{name}.png")
-        labels[name] = [value for value in np.unique(mask).tolist() if value not in (0, 255)]
-        write_mask(root / "K" / f"{name}.png", mask)
-        write_mask(root / "A" / f"{name}.png", mask[:, ::-1].copy())
-        scores = np.stack([mask == value for value in (0, *labels[name])]) * 0.8 + 0.1
-        write_map(map_path(root / "maps", name), [0, *labels[name]], scores)
-        for what in ("d_knowledge", "d_advice"):
-            write_difference(root / "seeds" / what / f"{name}.png", rng.random(mask.shape))
-        (root / "psa").mkdir(exist_ok=True)
-        cams: Any = {index - 1: score.astype(np.float32) for index, score in zip(labels[name], scores[1:], strict=True)}
-        np.save(root / "psa" / f"{name}.npy", cams, allow_pickle=True)
-        (root / "sbd" / "cls").mkdir(parents=True, exist_ok=True)
         savemat(root / "sbd" / "cls" / f"{name}.mat", {"GTcls": {"Segmentation": np.where(mask == 255, 0, mask)}})
     (root / "sbd" / "train.txt").write_text("\n".join(names[:2]))
     (root / "sbd" / "val.txt").write_text("\n".join(names[2:]))
@@ -192,6 +181,30 @@ def words_of(command: str, given: Path) -> list[str]:
     return words if command in ("fit", "test", "predict") else [*words, "--out=out"]
 
 
+def never_stopped(command: str, given: Path, fitted: tuple[Path, int], tmp_path: Path) -> tuple[Path, int]:
+    """The folder of a command that was never stopped, and how often it changed its output."""
+    if command == "fit":
+        return fitted
+    home = tmp_path / "whole"
+    home.mkdir()
+    status, changes = run(words_of(command, given), home)
+    assert status == 0, (home / "said").read_text()
+    return home, changes
+
+
+def check_sentence(said: str, fault: int) -> None:
+    """The last line names the output and the fault."""
+    assert "Traceback" not in said
+    *_, sentence = said.splitlines()
+    assert re.fullmatch(rf"ssdd: error: .*\bout\b.*{os.strerror(fault)}.*\.", sentence), sentence
+
+
+def check_same(stopped: Path, whole: Path) -> None:
+    expected, found = written(whole), written(stopped)
+    assert sorted(found) == sorted(expected), stopped
+    assert [name for name in expected if found[name] != expected[name]] == [], stopped
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -207,12 +220,7 @@ def test_a_command_that_was_stopped_ends_as_one_that_was_not(
     if command == "prepare coco" and not (given / "coco").exists():
         shutil.copytree(coco_source, given / "coco")
     words = words_of(command, given)
-    whole, changes = fitted
-    if command != "fit":
-        whole = tmp_path / "whole"
-        whole.mkdir()
-        status, changes = run(words, whole)
-        assert status == 0, (whole / "said").read_text()
+    whole, changes = never_stopped(command, given, fitted, tmp_path)
     half = max(1, changes // 2)
     # in one folder, where each goes on after the one before
     stops = [[(0, errno.EROFS), (min(2, half), 0), (half, 0), (half, errno.ENOSPC)]]
@@ -228,17 +236,13 @@ def test_a_command_that_was_stopped_ends_as_one_that_was_not(
             said = (stopped / "said").read_text()
             assert status == (2 if fault else -signal.SIGKILL), said
             if fault:
-                assert "Traceback" not in said
-                *_, sentence = said.splitlines()
-                assert re.fullmatch(rf"ssdd: error: .*\bout\b.*{os.strerror(fault)}.*\.", sentence), sentence
+                check_sentence(said, fault)
         noted = any(path.stat().st_size for path in (stopped / "out").glob("*.items.jsonl"))
         ahead = command in THREADED and not noted  # all that was written was still in work
         status, left = run(words, stopped)
         assert status == 0, (stopped / "said").read_text()
         assert left < changes or number or command == "report" or ahead, "what was finished was kept"
-        expected, found = written(whole), written(stopped)
-        assert sorted(found) == sorted(expected), each
-        assert [name for name in expected if found[name] != expected[name]] == [], each
+        check_same(stopped, whole)
         shutil.rmtree(stopped)
 
 
@@ -247,12 +251,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
     command: str, given: Path, fitted: tuple[Path, int], tmp_path: Path
 ) -> None:
     words = words_of(command, given)
-    whole, changes = fitted
-    if command != "fit":
-        whole = tmp_path / "whole"
-        whole.mkdir()
-        status, changes = run(words, whole)
-        assert status == 0, (whole / "said").read_text()
+    whole, changes = never_stopped(command, given, fitted, tmp_path)
     stopped = tmp_path / "stopped"
     stopped.mkdir()
     assert run(words, stopped, last=max(1, changes // 2))[0] == -signal.SIGKILL
@@ -261,7 +260,7 @@ def test_a_clock_that_is_set_back_changes_nothing(
         status, left = run(words, stopped, slow=day)
         assert status == 0, (stopped / "said").read_text()
         assert left < (2 if again else changes), "what was finished was kept"
-    assert written(stopped) == written(whole)
+    check_same(stopped, whole)
 
 
 SMALL_DISK = """
@@ -287,11 +286,8 @@ def test_a_filesystem_that_is_full_costs_a_sentence(
 ) -> None:
     if not shutil.which("unshare") or unshared("mount", "-t", "tmpfs", "none", str(tmp_path), cwd=tmp_path).returncode:
         pytest.skip("mounting a filesystem is not allowed here")
-    words, whole, stopped = words_of(command, given), fitted[0], tmp_path / "stopped"
-    if command != "fit":
-        whole = tmp_path / "whole"
-        whole.mkdir()
-        assert run(words, whole)[0] == 0, (whole / "said").read_text()
+    words, stopped = words_of(command, given), tmp_path / "stopped"
+    whole, _ = never_stopped(command, given, fitted, tmp_path)
     pages = sum(-(-path.stat().st_size // 4096) for path in (whole / "out").rglob("*") if path.is_file())
     (stopped / "out").mkdir(parents=True)
     ssdd = [sys.executable, "-m", "ssdd_lightning", *words]
@@ -299,11 +295,7 @@ def test_a_filesystem_that_is_full_costs_a_sentence(
     assert done.returncode == 0, done.stderr
     said = (stopped / "said").read_text()
     assert (stopped / "status").read_text() == "2\n", said
-    assert "Traceback" not in said
-    *_, sentence = said.splitlines()
-    assert re.fullmatch(rf"ssdd: error: .*\bout\b.*{os.strerror(errno.ENOSPC)}.*\.", sentence), sentence
+    check_sentence(said, errno.ENOSPC)
     (stopped / "out").rmdir()
     (stopped / "kept").rename(stopped / "out")
-    expected, found = written(whole), written(stopped)
-    assert sorted(found) == sorted(expected)
-    assert [name for name in expected if found[name] != expected[name]] == []
+    check_same(stopped, whole)

@@ -11,17 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from ssdd_lightning.callbacks.writers import write_difference
 from ssdd_lightning.cli import launched as launched_module
 from ssdd_lightning.cli.launched import launched
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.storage.masks import read_mask, write_mask
-from ssdd_lightning.storage.score_maps import map_path, write_map
+from ssdd_lightning.storage.score_maps import map_path
 from ssdd_lightning.storage.team import ALONE
+from tests.helpers.parts import write_parts
 
 COMMAND = [sys.executable, "-m", "ssdd_lightning"]
 
@@ -71,23 +69,11 @@ def given(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Masks, score maps and difference maps of seven images."""
     root = tmp_path_factory.mktemp("given")
     devkit = tiny_devkit / "VOCdevkit" / "VOC2012"
-    rng = np.random.default_rng(0)
     names = (devkit / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[:7]
     (root / "names.txt").write_text("\n".join(names))
     (root / "photos").symlink_to(devkit / "JPEGImages")
     (root / "truth").symlink_to(devkit / "SegmentationClass")
-    (root / "psa").mkdir()
-    for name in names:
-        mask = read_mask(root / "truth" / f"{name}.png")
-        found = [value for value in np.unique(mask).tolist() if value not in (0, 255)]
-        write_mask(root / "K" / f"{name}.png", mask)
-        write_mask(root / "A" / f"{name}.png", mask[:, ::-1].copy())
-        scores = np.stack([mask == value for value in (0, *found)]) * 0.8 + 0.1
-        write_map(map_path(root / "maps", name), [0, *found], scores)
-        for what in ("d_knowledge", "d_advice"):
-            write_difference(root / "differences" / what / f"{name}.png", rng.random(mask.shape))
-        cams: Any = {value - 1: score.astype(np.float32) for value, score in zip(found, scores[1:], strict=True)}
-        np.save(root / "psa" / f"{name}.npy", cams, allow_pickle=True)
+    write_parts(root, root / "truth", names)
     return root
 
 
@@ -97,7 +83,7 @@ def words_of(command: str, given: Path) -> list[str]:
     scored = [f"--predictions={given / 'A'}", f"--advice={given / 'K'}", f"--truth={given / 'truth'}"]
     return {
         "crf": ["crf", photos, f"--maps={given / 'maps'}", "--iterations=1"],
-        "merge": ["merge", *guides, f"--differences={given / 'differences'}"],
+        "merge": ["merge", *guides, f"--differences={given / 'seeds'}"],
         "import": ["import", str(given / "psa"), "--from=psa-cam", photos],
         "evaluate": ["evaluate", *scored, f"--split={given / 'names.txt'}", "--boundary"],
     }[command]

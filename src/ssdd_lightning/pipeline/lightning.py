@@ -5,8 +5,8 @@ import re
 import sys
 import traceback
 from argparse import ArgumentError
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,6 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_only
-from torch.optim.lr_scheduler import LRScheduler
 
 from ssdd_lightning.callbacks import Interruption, PredictionWriter
 from ssdd_lightning.callbacks.bookkeeping import FilesBookkeeping, FitBookkeeping, files_ledger, fit_recipe
@@ -40,6 +39,7 @@ from ssdd_lightning.pipeline.config import (
 from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.pipeline.provenance import told_config
 from ssdd_lightning.pipeline.quiet import quiet
+from ssdd_lightning.pipeline.resuming import check_checkpoint, restoring, resuming
 from ssdd_lightning.pipeline.status import LiveStream
 from ssdd_lightning.renamed import checkpoint_with_new_names, words_with_new_names
 from ssdd_lightning.stages import Stage
@@ -132,7 +132,7 @@ class SSDDCommandLine(LightningCLI):
             folder, root = config.checkpoint.dirpath, config.trainer.default_root_dir
             checkpoint = config.ckpt_path = find_checkpoint(subcommand, checkpoint, folder, root)
         if checkpoint is not None:
-            content = _check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
+            content = check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
             with decoding(f"the checkpoint {checkpoint}", "expected a file that `ssdd fit` wrote"):
                 rank_zero_info(describe_checkpoint(Path(checkpoint), content))
                 self.steps = int(content.get("global_step", 0))
@@ -267,7 +267,7 @@ class SSDDCommandLine(LightningCLI):
                 rank_zero_info(f"fit: {root} is finished, nothing to do.")
                 return
             if found is not None:
-                _check_checkpoint(found, resumed=True)
+                check_checkpoint(found, resumed=True)
                 ckpt_path = str(found)
                 rank_zero_info(f"fit: continuing from {found}.")
                 if found != last and _rank() == 0:
@@ -275,38 +275,10 @@ class SSDDCommandLine(LightningCLI):
             goes_on = ckpt_path is not None and Path(ckpt_path).resolve() in (last.resolve(), before(last).resolve())
             self._go_on_logging(last if goes_on else None)
             self.trainer.callbacks.append(FitBookkeeping(ledger, last, goes_on))  # type: ignore[attr-defined]
-            with nullcontext() if ckpt_path is None else self._resuming(Path(ckpt_path)):
+            with nullcontext() if ckpt_path is None else resuming(self.trainer, Path(ckpt_path)):
                 self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
             if goes_on and self.trainer.state.finished and not ledger.finished:
                 ledger.close({"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step})
-
-    @contextmanager
-    def _resuming(self, path: Path) -> Iterator[None]:
-        """Say in a sentence that the state of the training in a checkpoint is not this fit's.
-
-        Lightning and torch take over what they find there, and stumble over it in the first step.
-        """
-        loop = self.trainer.fit_loop
-        content = load_torch(path, mmap=True)
-        start, schedules = int(content.get("global_step", 0)), content.get("lr_schedulers", [])
-        if not isinstance(schedules, list):
-            raise InputError(_other_state(path, "its schedules are no list"))
-        if not _same_kinds(loop.state_dict(), content.get("loops", {}).get("fit_loop", {})):
-            raise InputError(_other_state(path, "its counts of steps and epochs are no numbers"))
-        for schedule in schedules:  # whose attributes the values become
-            if isinstance(schedule, dict) and any(callable(getattr(LRScheduler, str(key), None)) for key in schedule):
-                raise InputError(_other_state(path, "a schedule has values in place of its methods"))
-        try:
-            yield
-        except Exception as error:
-            *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-            first = self.trainer.global_step <= start + 1
-            machine = isinstance(
-                error, (MemoryError, torch.OutOfMemoryError, getattr(torch, "AcceleratorError", OSError))
-            )
-            if first and not machine and str(frame.f_globals.get("__name__")).startswith("torch.optim."):
-                raise InputError(_other_state(path, reason(error))) from error
-            raise
 
     def test(self, **arguments: Any) -> None:  # noqa: ANN401
         """Run `test` on the images that are not finished."""
@@ -369,58 +341,6 @@ def _not_built(error: Exception) -> Exception:
     module = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
     ours = not module.startswith(("pytorch_lightning.", "lightning_fabric."))
     return error if ours else InputError(_trainer_sentence(error))
-
-
-@contextmanager
-def _restoring() -> Iterator[None]:
-    """Say in a sentence what Lightning stumbles over in a checkpoint; it takes what it finds there for its own."""
-    try:
-        yield
-    except (InputError, OSError):
-        raise
-    except Exception as error:
-        codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
-        names = [code.co_name for code in codes if Path(code.co_filename).stem == "checkpoint_connector"]
-        if any("restore" in name or "resume" in name for name in names):
-            raise InputError(_other_state("", reason(error))) from error
-        raise
-
-
-def _other_state(path: Path | str, why: str) -> str:
-    return (
-        f"the checkpoint {path}".rstrip() + f" does not fit this run, or is damaged ({why}); use one that `ssdd fit` "
-        "wrote with these options."
-    )
-
-
-def _same_kinds(ours: object, found: object) -> bool:
-    """Whether numbers stand where numbers do, and mappings where mappings do; names of one side alone are passed."""
-    if isinstance(ours, Mapping):
-        return isinstance(found, Mapping) and all(
-            _same_kinds(ours[name], found[name]) for name in ours.keys() & found.keys()
-        )
-    return not isinstance(ours, int) or isinstance(found, int)
-
-
-def _check_checkpoint(path: Path, resumed: bool) -> dict[str, Any]:
-    """Open the checkpoint once, because Lightning meets a damaged one with a traceback."""
-    try:
-        content = load_torch(path, mmap=True)
-    except InputError as error:
-        kept = before(path)
-        way = f" Remove it and repeat `ssdd fit`, which continues from {kept}." if kept.is_file() else ""
-        raise InputError(f"cannot read the checkpoint {path}: {error}{way}") from error
-    states = content.get("optimizer_states", []) if isinstance(content, dict) else None
-    whole = isinstance(states, list) and all(isinstance(o, dict) and isinstance(o.get("state"), dict) for o in states)
-    if not whole or not all(isinstance(content.get(part, {}), dict) for part in ("state_dict", "callbacks", "loops")):
-        raise InputError(f"{path} is no checkpoint, or a damaged one; expected a file that `ssdd fit` wrote.")
-    if "state_dict" not in content:
-        raise InputError(f"{path} is no checkpoint; expected a file that `ssdd fit` or `ssdd convert-weights` wrote.")
-    if resumed and "optimizer_states" not in content:
-        raise InputError(
-            f"{path} holds weights, but no training state to continue from; give it as backbone_weights of the model."
-        )
-    return dict(content)
 
 
 def _rank() -> int:
@@ -512,7 +432,7 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
     # no abbreviations: a misspelt option could pass for another one
     strict = {"allow_abbrev": False, "exit_on_error": False}
     interruption = Interruption()
-    with quiet(), own_run(), _restoring():
+    with quiet(), own_run(), restoring():
         try:
             return SSDDCommandLine(
                 Stage,

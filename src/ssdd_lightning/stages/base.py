@@ -166,8 +166,8 @@ class Stage(LightningModule):
             **options: `weights_only=False` unpickles whatever is in the file: for files that you wrote yourself.
 
         Raises:
-            InputError: The checkpoint names other classes or functions, asks for a network of another size than its
-                tensors have, or is damaged.
+            InputError: The checkpoint names other classes or functions, asks for a far larger network than its
+                tensors fill, or is damaged.
         """
         load = super().load_from_checkpoint
         if options.get("weights_only") is False:

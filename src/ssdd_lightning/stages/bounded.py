@@ -37,6 +37,7 @@ def bounded_by(weights: object, source: str) -> Iterator[None]:
     numbers, tensors = _TIMES * sum(held) + _NUMBERS, _TIMES * len(held) + _TENSORS
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        """Count a parameter that a module takes."""
         nonlocal numbers, tensors
         if parameter is None or isinstance(parameter, UninitializedParameter):  # a lazy layer's
             return
