@@ -15,6 +15,15 @@ def test_one_line_an_epoch(make_trainer: Callable[..., Trainer], capsys: pytest.
     assert [line.partition(":")[0] for line in said] == ["epoch 1 of 2", "epoch 2 of 2"]
 
 
+def test_an_epoch_that_a_fit_continues_is_timed_from_there(
+    make_trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines, trainer = EpochLines(), make_trainer()
+    lines.on_train_start(trainer, tiny.Stage())
+    lines.on_train_epoch_end(trainer, tiny.Stage())
+    assert capsys.readouterr().err.startswith("epoch 1 of 1: 0 s;")
+
+
 def test_a_line_that_the_next_one_replaces(
     make_trainer: Callable[..., Trainer], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,6 +18,10 @@ class EpochLines(Callback):
         self.each_batch = each_batch
         self.begun = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time: a fit that continues in the middle of an epoch does not start that epoch again."""
+        self.begun = time.monotonic()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time."""
         self.begun = time.monotonic()

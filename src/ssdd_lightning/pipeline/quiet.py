@@ -58,6 +58,8 @@ def _ignore() -> None:
     warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging")
     # a fit whose photos cannot be validated
     warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+    # the crops of a step follow from its number, so a fit continues exactly at the next batch
+    warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
     # frozen normalisation is meant to stay so
     warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode at the start of training")
     warnings.filterwarnings("ignore", message=".*LeafSpec", module="pytorch_lightning.utilities._pytree")
