@@ -9,6 +9,9 @@ mean and spread over the seeds, the share of full supervision, and the differenc
 95 % interval over the images. Finished work is kept, and an interrupted run goes on. All rows have the same network,
 start, loss, steps, augmentation, optimizer and testing protocol; only the labels they learn from differ.
 
+The ablations (`--rows refined random_choice ...`) are compared with each other: all of them go on from the plain model
+of their seed, with the static stage's SSDD modules, for a quarter of its steps and with 0.3 of its rates.
+
 Nothing is redone silently: a result whose recorded settings or inputs differ from today's is refused.
 """
 
@@ -28,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from paired_bootstrap import confusions, ious, mious
 from tables import print_table
 
@@ -38,16 +42,22 @@ from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.provenance import git_revision
 from ssdd_lightning.pipeline.run import SEEDS, Chosen, Pipeline, RunOptions, run_experiment
 from ssdd_lightning.pipeline.steps import Step
+from ssdd_lightning.storage.safe_torch import load_torch
 
 REFERENCE = "seeds"
 """Row that the others are compared with."""
 FULL = "truth"
 """Row of which the others' shares are given."""
+PLAIN_ON = "longer"
+"""Row that the ablations are compared with."""
 DRAWS = 2000
 ARGUMENTS = "model.init_args."
-PAPER = {
-    f"{ARGUMENTS}refinement.{key}": value for key, value in (("second_dd_bias", None), ("prior", 0.0), ("warm_up", 0.0))
+GOES_ON = {
+    "trainer.max_epochs": 3,
+    f"{ARGUMENTS}optimization.learning_rate": 0.0003,
+    f"{ARGUMENTS}optimization.new_learning_rate": 0.003,
 }
+"""Settings of the ablations."""
 SHORT = {"trainer.max_epochs": 8, "model.init_args.testing.scales": [0.75, 1.0, 1.25]}
 """What --short changes in the models, beside taking half of the photos in all stages."""
 PAPER_GAINS = {"bg": 0.8, "cat": 11.9, "cow": 17.7, "dog": 3.7, "horse": 15.0, "person": -4.1, "sheep": 13.3}
@@ -65,14 +75,22 @@ class Row:
         masks: Folder of the masks it learns from, in the run; "" for the ground truth.
         stage: The stage that is trained.
         settings: What differs from the stage's YAML.
-        ablation: Whether the row answers a question about a part of the method, and is only run if it is named.
+        goes_on: Whether it is an ablation, which goes on from the plain model, and is only run if it is named.
     """
 
     what: str
     masks: str = SEEDS
     stage: str = "baseline"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    ablation: bool = False
+    goes_on: bool = False
+
+
+def ablation(what: str, **settings: Any) -> Row:
+    """A dynamic model with other arguments, __ for a dot; it has no warm-up, because the plain model had one."""
+    given = {f"{ARGUMENTS}{key.replace('__', '.')}": value for key, value in settings.items()}
+    return Row(
+        what, stage="dynamic", settings={**GOES_ON, f"{ARGUMENTS}refinement.warm_up": 0.0, **given}, goes_on=True
+    )
 
 
 ROWS = {
@@ -81,24 +99,27 @@ ROWS = {
     REFERENCE: Row("plain training on m_D0"),
     "dynamic": Row("dynamic SSDD", stage="dynamic"),
     FULL: Row("full supervision", ""),
-    "paper": Row("dynamic, the paper's options", stage="dynamic", settings=PAPER, ablation=True),
-    "no_class_bias": Row(
-        "dynamic, b_class 0",
-        stage="dynamic",
-        settings={f"{ARGUMENTS}ssdd.init_args.biases.class_bias": 0.0},
-        ablation=True,
-    ),
-    "pixel_mean": Row(
-        "dynamic, pixel mean in Eq. 8", stage="dynamic", settings={f"{ARGUMENTS}losses.per_class": False}, ablation=True
-    ),
-    "alpha_0": Row("dynamic, alpha 0", stage="dynamic", settings={f"{ARGUMENTS}sub_branch.alpha": 0.0}, ablation=True),
-    "alpha_1": Row("dynamic, alpha 1", stage="dynamic", settings={f"{ARGUMENTS}sub_branch.alpha": 1.0}, ablation=True),
-    "authors_targets": Row(
-        "dynamic, D2 as target (authors' code)",
-        stage="dynamic",
-        settings={f"{ARGUMENTS}sub_branch.target": "d2", f"{ARGUMENTS}sub_branch.diff2_target": "d2"},
-        ablation=True,
-    ),
+    PLAIN_ON: Row("plain training goes on", settings=GOES_ON, goes_on=True),
+    "refined": ablation("dynamic SSDD"),
+    "paper": ablation("b_dd 0.4 in both modules, no prior", refinement__second_dd_bias=None, refinement__prior=0.0),
+    "second_04": ablation("b_dd 0.4 in both modules", refinement__second_dd_bias=None),
+    "no_prior": ablation("no prior", refinement__prior=0.0),
+    "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
+    "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
+    "frozen": ablation("SSDD modules stay as the static stage left them", ssdd__class_path="ablated.Frozen"),
+    "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
+    "bad_if_all": ablation("bad if all classes failed (paper)", losses__bad_sample_rule="all"),
+    "bad_in_diff2": ablation("bad samples in L_diff2 (authors' code)", losses__exclude_bad_from_diff2=False),
+    "pixel_mean": ablation("pixel mean in L_seg (authors' code)", losses__per_class=False),
+    "pixel_mean_diff": ablation("pixel mean in L_diff (paper)", losses__balanced=False),
+    "averaged_diff": ablation("mean of the terms of L_diff (authors' code)", losses__average=True),
+    "authors_targets": ablation("D2 as target (authors' code)", sub_branch__target="d2", sub_branch__diff2_target="d2"),
+    **{
+        f"b_dd_{v:g}": ablation(f"b_dd {v:g} in the first module", ssdd__init_args__biases__dd_bias=v)
+        for v in (0.0, 0.2)
+    },
+    **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.0, 0.5, 2.0)},
+    **{f"alpha_{v:g}": ablation(f"alpha {v:g}", sub_branch__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
 }
 
 
@@ -133,12 +154,35 @@ class Claims:
             **(SHORT if self.short else {}),
             **row.settings,
         }
+        if f"{ARGUMENTS}ssdd.class_path" in settings:  # another class does not keep the arguments of the YAML
+            given = pipeline.content(row.stage)["model"]["init_args"]["ssdd"].get("init_args", {})
+            settings |= {f"{ARGUMENTS}ssdd.init_args.{key}": value for key, value in given.items()}
+        if row.goes_on:
+            settings[f"{ARGUMENTS}static_checkpoint"] = str(self.plain(seed) / "start.ckpt")
         fit = pipeline.fit(row.stage, root, settings, f"seed{seed}")
         (test,) = pipeline.test(row.stage, root, f"seed{seed}")
         return fit, test
 
+    def plain(self, seed: int) -> Path:
+        """Folder of the plain model of a seed, which the ablations go on from."""
+        return self.pipeline.out / "models" / REFERENCE / f"seed{seed}"
+
+    def write_start(self, seed: int) -> None:
+        """Write the start of the ablations: the static stage's checkpoint with the plain model's network."""
+        path = self.plain(seed) / "start.ckpt"
+        if path.is_file():
+            return
+        start = load_torch(self.pipeline.out / "static" / "checkpoints" / "last.ckpt")
+        network = load_torch(self.plain(seed) / "checkpoints" / "last.ckpt")["state_dict"]
+        start["state_dict"] |= {key: value for key, value in network.items() if key.startswith("network.")}
+        part = path.with_suffix(".part")
+        torch.save(start, part)
+        part.replace(path)
+
     def run(self, name: str, seed: int) -> None:
         """Train and test a row with a seed, unless it is done."""
+        if ROWS[name].goes_on:
+            self.write_start(seed)
         for step in self.steps(name, seed):
             print(f"== {step.command} {step.name}", flush=True)
             refuse_other(step)
@@ -147,7 +191,8 @@ class Claims:
         plain = fit.folder / "no_crf"
         words = [str(fit.folder / "checkpoints" / "last.ckpt"), *map(str, self.photos()), f"--out={plain}"]
         segment = [sys.executable, "-m", "ssdd_lightning", "segment", *words, "--scales=1", "--no-flip", "--no-crf"]
-        subprocess.run(segment, check=True)
+        here = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
+        subprocess.run([*segment, "--import=ablated"], check=True, env={**os.environ, "PYTHONPATH": here})
 
     def photos(self) -> list[Path]:
         """The photos that models are scored on."""
@@ -166,11 +211,11 @@ class Claims:
                 found[name, folder] = [confusions(path, truth, names) for path in there]
         return found
 
-    def table(self, found: Found, seeds: Sequence[int]) -> list[dict[str, Any]]:
-        """One row a model: scores of every seed under the protocol and without CRF, against the reference."""
+    def table(self, found: Found, seeds: Sequence[int], goes_on: bool) -> list[dict[str, Any]]:
+        """One row a model, or one an ablation: scores of every seed with and without CRF, against the reference."""
         rows = []
         for name in ROWS:
-            if (name, "test") in found:
+            if (name, "test") in found and ROWS[name].goes_on == goes_on:
                 shown = {"model": ROWS[name].what, "seeds": len(found[name, "test"])}
                 for folder, title in (("test", "protocol"), ("no_crf", "no CRF, one scale")):
                     shown |= compared(found, name, folder, title)
@@ -182,7 +227,8 @@ class Claims:
 
 def class_table(found: Found) -> list[dict[str, Any]]:
     """One row a class: the mean IoU over the seeds under the protocol, the gain over the reference, and the paper's."""
-    means = {name: np.mean([ious(c.sum(0)) for c in made], axis=0) for (name, f), made in found.items() if f == "test"}
+    tested = {name: made for (name, f), made in found.items() if f == "test" and not ROWS[name].goes_on}
+    means = {name: np.mean([ious(c.sum(0)) for c in made], axis=0) for name, made in tested.items()}
     indices = [index for index in range(len(VOC_CLASSES)) if all(np.isfinite(m[index]) for m in means.values())]
     rows = []
     for index in indices:
@@ -206,8 +252,9 @@ def compared(found: Found, name: str, folder: str, title: str) -> dict[str, Any]
     if (FULL, folder) in found:
         full = np.mean([float(mious(c.sum(0).astype(float))) for c in found[FULL, folder]])
         columns[f"{title}, share"] = f"{100 * scores.mean() / full:.1f} %"
-    other = found.get((REFERENCE, folder), [])
-    if name != REFERENCE and len(other) == len(scores):
+    reference = PLAIN_ON if ROWS[name].goes_on else REFERENCE
+    other = found.get((reference, folder), [])
+    if name != reference and len(other) == len(scores):
         mean, low, high = difference(found[name, folder], other)
         columns[f"{title}, difference"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
     return columns
@@ -269,7 +316,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="only print the tables of what is finished")
     options = parser.parse_args()
     seeds = options.seeds or ([0] if options.short else [0, 1, 2])
-    rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.ablation])
+    rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.goes_on])
     data = GivenData(options.root, options.labels, options.truth)
     run = RunOptions(options.experiment, options.out, data, settings=parse_settings(options.set))
     if options.short:
@@ -284,10 +331,18 @@ def main() -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda pair: alone(*pair, threads), pairs))
     found = claims.found(seeds)
-    models, classes = claims.table(found, seeds), class_table(found)
+    models, ablations, classes = claims.table(found, seeds, False), claims.table(found, seeds, True), class_table(found)
     print_table("models, mIoU", models)
+    if ablations:
+        print_table("ablations, mIoU", ablations)
     print_table("classes, IoU under the protocol", classes)
-    shown = {"masks": masks, "models": models, "classes": classes, "provenance": provenance(run, seeds)}
+    shown = {
+        "masks": masks,
+        "models": models,
+        "ablations": ablations,
+        "classes": classes,
+        "provenance": provenance(run, seeds),
+    }
     (options.out / "claims.json").write_text(json.dumps(shown, indent=2))
     return 0
 

@@ -7,8 +7,9 @@ r"""Where the dynamic stage wins and loses: its masks against ground truth, at t
 
 A static stage's checkpoint stands for the first step of the dynamic stage.
 Each checkpoint runs the step's forward pass, augmentation included, on the photos of the list, with dropout as in
-training and once more as it is evaluated; every checkpoint sees the same crops. Truth is for scoring alone: what is
-chosen by these figures must be reported on other photos.
+training and once more as it is evaluated; every checkpoint sees the same crops. With `--scales` K1 comes from the mean
+over these scales and their flips, without dropout, instead of from the step's own forward pass. Truth is for scoring
+alone: what is chosen by these figures must be reported on other photos.
 
 The shares of a module are of the pixels where exactly one of knowledge and advice is right: `advice true` is how often
 it is the advice (the method needs more than a half, 3.2), `taken` how often the merge takes it, then how often it is
@@ -17,21 +18,27 @@ right where taken and where refused, and the area under the ROC curve of w = d_K
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.dataset import Sample
 from ssdd_lightning.functional.refinement import MergeBiases, bad_samples, ssdd_merge
+from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.ssdd import SSDDOutput, resize_mask
 from ssdd_lightning.pipeline.config import StageConfig, parse_settings
 from ssdd_lightning.pipeline.lightning import build_stage
 from ssdd_lightning.stages import DynamicRefinementModule
+from ssdd_lightning.stages.base import Batch
+from ssdd_lightning.stages.dynamic import log_shares
 from ssdd_lightning.storage.safe_torch import load_torch
 
 MASKS = ("K1", "A1", "D1", "D0", "D2", "sub")
@@ -91,7 +98,8 @@ def main() -> None:
     found = {}
     for path in options.checkpoints:
         module, batches = load(path, options, settings)
-        found[str(path)] = {mode: diagnose(module, batches, mode == "train") for mode in ("train", "eval")}
+        modes = ("train", "eval")
+        found[str(path)] = {mode: diagnose(module, batches, mode == "train", options.scales) for mode in modes}
         report(str(path), found[str(path)])
         if options.json:
             options.json.write_text(json.dumps(found, indent=1))
@@ -116,7 +124,9 @@ def load(
 
 
 @torch.no_grad()
-def diagnose(module: DynamicRefinementModule, batches: DataLoader[Sample], training: bool) -> dict[str, Any]:
+def diagnose(
+    module: DynamicRefinementModule, batches: DataLoader[Sample], training: bool, scales: Sequence[float] = ()
+) -> dict[str, Any]:
     """Pool the step's masks and decisions over all batches."""
     classes = module.network.num_classes
     confusions = {name: torch.zeros(classes, classes + 1) for name in (*MASKS, "oracle of K1, A1", "oracle of D0, D1")}
@@ -124,7 +134,8 @@ def diagnose(module: DynamicRefinementModule, batches: DataLoader[Sample], train
     for number, batch in enumerate(batches_of_epoch_0(batches)):
         torch.manual_seed(number)
         module.train(training)
-        step, labels = module.refine(batch), batch["image_labels"]
+        with averaged(module, batch, scales) if scales else nullcontext():
+            step, labels = module.refine(batch), batch["image_labels"]
         truth = resize_mask(batch["advice"], step.seeds.shape[-2:])
         m_d1, m_d2 = step.first.mask, step.second.mask
         made = (step.knowledge, step.advice, m_d1, step.seeds, m_d2, step.sub_mask)
@@ -142,6 +153,19 @@ def diagnose(module: DynamicRefinementModule, batches: DataLoader[Sample], train
         "first module": first.summary(),
         "second module": second.summary(),
     }
+
+
+def averaged(module: DynamicRefinementModule, batch: Batch, scales: Sequence[float]) -> AbstractContextManager[object]:
+    """Take K1 from the mean of the evaluated network's probabilities over scales and flips of the un-jittered crop."""
+    training, size = module.training, module.mask_size(batch["image"])
+    probabilities = multi_scale_probabilities(
+        lambda view: module.eval().network(view)[2], batch["image_raw"], scales, flip=True
+    )
+    module.train(training)
+    shares = log_shares(resize_mask(module.guide(batch, "knowledge"), size), probabilities.shape[1])
+    logits = F.adaptive_avg_pool2d(probabilities, size).clamp(min=1e-6).log() + module.refinement.prior * shares
+    original = module.knowledge_and_advice
+    return patch.object(module, "knowledge_and_advice", lambda _, *inputs: original(logits, *inputs))
 
 
 def batches_of_epoch_0(loader: DataLoader[Sample]) -> Iterator[dict[str, Any]]:
@@ -195,6 +219,7 @@ def arguments() -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--checkpoints", type=Path, nargs="+", required=True)
     parser.add_argument("--split", type=Path, required=True, help="list of photos to look at")
     parser.add_argument("--truth", type=Path, required=True, help="folder of their true masks")
+    parser.add_argument("--scales", type=float, nargs="+", default=[], help="K1 from the mean over these and flips")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--config", type=Path, required=True, help="YAML of the dynamic stage")
     parser.add_argument(
