@@ -13,7 +13,9 @@ alone: what is chosen by these figures must be reported on other photos.
 
 The shares of a module are of the pixels where exactly one of knowledge and advice is right: `advice true` is how often
 it is the advice (the method needs more than a half, 3.2), `taken` how often the merge takes it, then how often it is
-right where taken and where refused, and the area under the ROC curve of w = d_K - d_A.
+right where taken and where refused, and the area under the ROC curve of w = d_K - d_A. Where the sub branch sides with
+one of the second module's masks, `w sides with sub` says how often the sign of w sides with it, too; then how often the
+sub branch and how often w is right there, of the pixels where exactly one mask is.
 """
 
 import argparse
@@ -58,6 +60,7 @@ class Merges:
         self.ranks = torch.zeros(2, 401)  # [advice is right], histogram of w in steps of 0.005
         self.swept = {(dd, c): torch.zeros(classes, classes + 1) for c in (0.0, 1.0) for dd in BIASES}
         self.bad, self.images = 0, 0
+        self.votes = torch.zeros(5)  # pixels with a vote, agreed; one mask right, sub right, w right
 
     def update(
         self, knowledge: Tensor, advice: Tensor, output: SSDDOutput, truth: Tensor, labels: Tensor, good: Tensor
@@ -74,12 +77,27 @@ class Merges:
             confusion += confusion_of(merged, truth, self.classes)
         self.bad, self.images = self.bad + int((~good).sum()), self.images + len(good)
 
+    def compare(self, knowledge: Tensor, advice: Tensor, output: SSDDOutput, truth: Tensor, sub: Tensor) -> None:
+        """Add how w and the sub branch's mask decide; masks B x H x W long."""
+        by_w = (output.knowledge_logits >= output.advice_logits)[:, 0]
+        voted = (knowledge != advice) & ((sub == knowledge) | (sub == advice)) & (knowledge != IGNORE)
+        one_right = voted & ((knowledge == truth) != (advice == truth)) & (truth != IGNORE)
+        counted = (voted, voted & (by_w == (sub == advice)), one_right)
+        right = (one_right & (sub == truth), one_right & (by_w == (advice == truth)))
+        self.votes += torch.stack([pixels.sum() for pixels in (*counted, *right)])
+
     def summary(self) -> dict[str, Any]:
         """Shares in percent, and the mIoU of each pair of biases."""
         (false_refused, false_taken), (true_refused, true_taken) = self.counts.tolist()
         total = max(float(self.counts.sum()), 1)
         negative, positive = self.ranks
         below = negative.cumsum(0) - negative
+        voted, agreed, one_right, sub_right, w_right = self.votes.tolist()
+        votes = {
+            "w sides with sub": 100 * agreed / max(voted, 1),
+            "sub is right": 100 * sub_right / max(one_right, 1),
+            "w is right": 100 * w_right / max(one_right, 1),
+        }
         auc = (positive * (below + negative / 2)).sum() / (negative.sum() * positive.sum()).clamp(min=1)
         return {
             "advice true": 100 * (true_refused + true_taken) / total,
@@ -88,6 +106,7 @@ class Merges:
             "true among refused": 100 * true_refused / max(false_refused + true_refused, 1),
             "AUC of w": float(auc),
             "bad samples": 100 * self.bad / max(self.images, 1),
+            **(votes if voted else {}),
             "mIoU by b_dd, b_class": {f"{dd:g}, {c:g}": miou(m) for (dd, c), m in self.swept.items()},
         }
 
@@ -146,6 +165,7 @@ def diagnose(
         first_good, second_good = (~bad_samples(made.failed, labels, rule) for made in (step.first, step.second))
         first.update(step.knowledge, step.advice, step.first, truth, labels, first_good)
         second.update(step.seeds, m_d1, step.second, truth, labels, second_good)
+        second.compare(step.seeds, m_d1, step.second, truth, step.sub_mask)
     return {
         "mIoU": {name: miou(confusion) for name, confusion in confusions.items()},
         "per class": {name: [round(v, 1) for v in ious(confusions[name]).tolist()] for name in MASKS},
