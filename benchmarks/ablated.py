@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssdd_lightning.constants import IGNORE
-from ssdd_lightning.functional.refinement import merge_bias
+from ssdd_lightning.functional.refinement import MergeBiases, ssdd_merge
 from ssdd_lightning.nn import SSDD
 from ssdd_lightning.nn.ssdd import SSDDOutput
 
@@ -14,21 +13,23 @@ from ssdd_lightning.nn.ssdd import SSDDOutput
 class RandomChoice(SSDD):
     """Takes the advice by the toss of a coin, at each pixel."""
 
-    def forward(self, high: Tensor, low: Tensor, knowledge: Tensor, advice: Tensor, *rest: Any) -> SSDDOutput:
+    def forward(self, high: Tensor, low: Tensor, *masks: Any) -> SSDDOutput:
         """See `SSDD`."""
-        made = super().forward(high, low, knowledge, advice, *rest)
-        return made._replace(mask=chosen(torch.rand(knowledge.shape, device=knowledge.device) - 0.5, knowledge, advice))
+        made, (knowledge, advice, labels) = super().forward(high, low, *masks), masks[:3]
+        coin = torch.rand(knowledge.shape, device=knowledge.device)
+        half = torch.full_like(coin, 0.5)
+        return made._replace(mask=ssdd_merge(knowledge, advice, coin, half, labels, MergeBiases(0.0, 0.0), made.failed))
 
 
 class FixedThreshold(SSDD):
     """Compares d_K with a half instead of with each pixel's d_A (3.2)."""
 
-    def forward(self, high: Tensor, low: Tensor, knowledge: Tensor, advice: Tensor, *rest: Any) -> SSDDOutput:
+    def forward(self, high: Tensor, low: Tensor, *masks: Any) -> SSDDOutput:
         """See `SSDD`."""
-        made = super().forward(high, low, knowledge, advice, *rest)
+        made, (knowledge, advice, labels) = super().forward(high, low, *masks), masks[:3]
         d_knowledge = made.knowledge_logits.detach().float().sigmoid()[:, 0]
-        score = d_knowledge - 0.5 + merge_bias(knowledge, advice, made.failed, self.biases)
-        return made._replace(mask=chosen(score, knowledge, advice))
+        half = torch.full_like(d_knowledge, 0.5)
+        return made._replace(mask=ssdd_merge(knowledge, advice, d_knowledge, half, labels, self.biases, made.failed))
 
 
 class BadSamplesKept(SSDD):
@@ -38,11 +39,6 @@ class BadSamplesKept(SSDD):
         """See `SSDD`."""
         made = super().forward(*inputs)
         return made._replace(failed=torch.zeros_like(made.failed))
-
-
-def chosen(score: Tensor, knowledge: Tensor, advice: Tensor) -> Tensor:
-    """The advice where the score is at least 0, else the knowledge; 255 only where both are (B x H x W long)."""
-    return torch.where(((score >= 0) & (advice != IGNORE)) | (knowledge == IGNORE), advice, knowledge)
 
 
 class Frozen(SSDD):

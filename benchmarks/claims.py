@@ -42,6 +42,7 @@ from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.provenance import git_revision
 from ssdd_lightning.pipeline.run import SEEDS, Chosen, Pipeline, RunOptions, run_experiment
 from ssdd_lightning.pipeline.steps import Step
+from ssdd_lightning.storage.files import atomic_write
 from ssdd_lightning.storage.safe_torch import load_torch
 
 REFERENCE = "seeds"
@@ -169,15 +170,14 @@ class Claims:
 
     def write_start(self, seed: int) -> None:
         """Write the start of the ablations: the static stage's checkpoint with the plain model's network."""
-        path = self.plain(seed) / "start.ckpt"
-        if path.is_file():
+        path, trained = self.plain(seed) / "start.ckpt", self.plain(seed) / "checkpoints" / "last.ckpt"
+        if path.is_file() and path.stat().st_mtime >= trained.stat().st_mtime:
             return
         start = load_torch(self.pipeline.out / "static" / "checkpoints" / "last.ckpt")
-        network = load_torch(self.plain(seed) / "checkpoints" / "last.ckpt")["state_dict"]
+        network = load_torch(trained)["state_dict"]
         start["state_dict"] |= {key: value for key, value in network.items() if key.startswith("network.")}
-        part = path.with_suffix(".part")
-        torch.save(start, part)
-        part.replace(path)
+        with atomic_write(path) as stream:  # jobs of one seed may write it at once
+            torch.save(start, stream)
 
     def run(self, name: str, seed: int) -> None:
         """Train and test a row with a seed, unless it is done."""

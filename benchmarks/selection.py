@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from ablated import chosen
 from machine import report
 from paired_bootstrap import mious
 from torch import Tensor
@@ -29,7 +28,7 @@ from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.folders.merge import MergeFolders, MergeInput
 from ssdd_lightning.folders.segment_checkpoint import load_stage
-from ssdd_lightning.functional.refinement import MergeBiases, failed_classes, merge_bias
+from ssdd_lightning.functional.refinement import MergeBiases, failed_classes, merge_bias, ssdd_merge
 from ssdd_lightning.metrics.confusion import confusion_matrix
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.storage.masks import read_image, read_mask
@@ -79,7 +78,7 @@ class Counts:
             advice_right, knowledge_right = parts.advice == truth, parts.knowledge == truth
             one_right = (advice_right != knowledge_right) & (truth != IGNORE)
             for way, score in found.items():
-                made = [_confusion(chosen(score + lean, parts.knowledge, parts.advice), truth) for lean in LEANS]
+                made = [_confusion(_merged(parts, score, float(lean)), truth) for lean in LEANS]
                 self.merged[way] = self.merged.get(way, 0) + np.stack(made)
                 level = ((score[one_right].clamp(-4, 4) + 4) / 8 * LEVELS).round().long()
                 index = advice_right[one_right].long() * (LEVELS + 1) + level
@@ -136,6 +135,13 @@ def confidences(checkpoint: Path, photos: Path) -> Confidences:
         return advice - knowledge
 
     return confidence
+
+
+def _merged(parts: MergeInput, score: Tensor, lean: float) -> Tensor:
+    """Merge by a score in place of w; it has its biases by class already."""
+    masks, labels = (parts.knowledge, parts.advice), parts.image_labels
+    own, none_failed = MergeBiases(lean, class_bias=0.0), torch.zeros_like(labels)
+    return ssdd_merge(*masks, score, torch.zeros_like(score), labels, own, none_failed)
 
 
 def _confusion(mask: Tensor, truth: Tensor) -> npt.NDArray[np.float64]:
