@@ -39,15 +39,3 @@ class BadSamplesKept(SSDD):
         """See `SSDD`."""
         made = super().forward(*inputs)
         return made._replace(failed=torch.zeros_like(made.failed))
-
-
-class Frozen(SSDD):
-    """Keeps the DD-Net that it starts from."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "Frozen":
-        """Stay in eval mode: the statistics of normalisation are kept, too."""
-        return super().train(False)

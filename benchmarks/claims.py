@@ -6,11 +6,14 @@ r"""What the method is worth: every row of the comparison on real photos, from p
 
 It runs the experiment up to its seed masks, trains and tests every row with every seed, and prints the tables:
 mean and spread over the seeds, the share of full supervision, and the difference to plain training on m_D0 with its
-95 % interval over the images. Finished work is kept, and an interrupted run goes on. All rows have the same network,
-start, loss, steps, augmentation, optimizer and testing protocol; only the labels they learn from differ.
+95 % interval over the images. Finished work is kept, and an interrupted run goes on.
 
-The ablations (`--rows refined random_choice ...`) are compared with each other: all of them go on from the plain model
-of their seed, with the static stage's SSDD modules, for a quarter of its steps and with 0.3 of its rates.
+Training has two parts. In the first, a plain model is trained on each kind of mask. In the second, each goes on from
+there, as long and at the rates as the YAML of the dynamic stage says: plain on its masks, or dynamic from the plain
+model on m_D0. So the rows that are compared (those that "go on", the dynamic ones) have the same network, start, loss,
+steps, rates, augmentation, optimizer and testing protocol; only the labels they learn from differ.
+
+The ablations (`--rows frozen random_choice ...`) are dynamic rows with other options.
 
 Nothing is redone silently: a result whose recorded settings or inputs differ from today's is refused.
 """
@@ -31,7 +34,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from paired_bootstrap import confusions, ious, mious
 from tables import print_table
 
@@ -42,25 +44,17 @@ from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.provenance import git_revision
 from ssdd_lightning.pipeline.run import SEEDS, Chosen, Pipeline, RunOptions, run_experiment
 from ssdd_lightning.pipeline.steps import Step
-from ssdd_lightning.storage.files import atomic_write
-from ssdd_lightning.storage.safe_torch import load_torch
 
-REFERENCE = "seeds"
+REFERENCE = "longer"
 """Row that the others are compared with."""
-FULL = "truth"
+FULL = "truth_longer"
 """Row of which the others' shares are given."""
-PLAIN_ON = "longer"
-"""Row that the ablations are compared with."""
 DRAWS = 2000
 ARGUMENTS = "model.init_args."
-GOES_ON = {
-    "trainer.max_epochs": 3,
-    f"{ARGUMENTS}optimization.learning_rate": 0.0003,
-    f"{ARGUMENTS}optimization.new_learning_rate": 0.003,
-}
-"""Settings of the ablations."""
-SHORT = {"trainer.max_epochs": 8, "model.init_args.testing.scales": [0.75, 1.0, 1.25]}
-"""What --short changes in the models, beside taking half of the photos in all stages."""
+SHORT = {f"{ARGUMENTS}testing.scales": [0.75, 1.0, 1.25]}
+"""What --short changes in the models, beside taking half of the photos in all stages, ..."""
+SHORT_EPOCHS = 8
+"""and the epochs of the first part."""
 PAPER_GAINS = {"bg": 0.8, "cat": 11.9, "cow": 17.7, "dog": 3.7, "horse": 15.0, "person": -4.1, "sheep": 13.3}
 """The paper's gains over PSA on VOC's val, in points of IoU (Table 1)."""
 Found = Mapping[tuple[str, str], list[npt.NDArray[np.int64]]]
@@ -74,40 +68,43 @@ class Row:
     Args:
         what: What the table calls it.
         masks: Folder of the masks it learns from, in the run; "" for the ground truth.
+        start: The row that it goes on from, with the same seed; "" for the first part of the training.
         stage: The stage that is trained.
         settings: What differs from the stage's YAML.
-        goes_on: Whether it is an ablation, which goes on from the plain model, and is only run if it is named.
+        ablation: Whether it is only run if it is named.
     """
 
     what: str
     masks: str = SEEDS
+    start: str = ""
     stage: str = "baseline"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    goes_on: bool = False
+    ablation: bool = False
 
 
 def ablation(what: str, **settings: Any) -> Row:
-    """A dynamic model with other arguments, __ for a dot; it has no warm-up, because the plain model had one."""
+    """A dynamic model with other arguments, __ for a dot."""
     given = {f"{ARGUMENTS}{key.replace('__', '.')}": value for key, value in settings.items()}
-    return Row(
-        what, stage="dynamic", settings={**GOES_ON, f"{ARGUMENTS}refinement.warm_up": 0.0, **given}, goes_on=True
-    )
+    return Row(what, start="seeds", stage="dynamic", settings=given, ablation=True)
 
 
 ROWS = {
     "knowledge": Row("plain training on K", "knowledge"),
+    "knowledge_longer": Row("plain training on K, goes on", "knowledge", "knowledge"),
     "advice": Row("plain training on A", "advice"),
-    REFERENCE: Row("plain training on m_D0"),
-    "dynamic": Row("dynamic SSDD", stage="dynamic"),
-    FULL: Row("full supervision", ""),
-    PLAIN_ON: Row("plain training goes on", settings=GOES_ON, goes_on=True),
-    "refined": ablation("dynamic SSDD"),
+    "advice_longer": Row("plain training on A, goes on", "advice", "advice"),
+    "seeds": Row("plain training on m_D0"),
+    REFERENCE: Row("plain training on m_D0, goes on", start="seeds"),
+    "dynamic": Row("dynamic SSDD", start="seeds", stage="dynamic"),
+    "truth": Row("full supervision", ""),
+    FULL: Row("full supervision, goes on", "", "truth"),
+    "learning": ablation("DD-Nets learn (paper)", refinement__train_ddnets=True),
+    "frozen": ablation("DD-Nets stay as the static stage left them", refinement__train_ddnets=False),
     "paper": ablation("b_dd 0.4 in both modules, no prior", refinement__second_dd_bias=None, refinement__prior=0.0),
     "second_04": ablation("b_dd 0.4 in both modules", refinement__second_dd_bias=None),
     "no_prior": ablation("no prior", refinement__prior=0.0),
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
-    "frozen": ablation("SSDD modules stay as the static stage left them", ssdd__class_path="ablated.Frozen"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
     "bad_if_all": ablation("bad if all classes failed (paper)", losses__bad_sample_rule="all"),
     "bad_in_diff2": ablation("bad samples in L_diff2 (authors' code)", losses__exclude_bad_from_diff2=False),
@@ -153,36 +150,26 @@ class Claims:
             "seed_everything": seed,
             "data.knowledge": str(masks),
             **(SHORT if self.short else {}),
+            **({"trainer.max_epochs": SHORT_EPOCHS} if self.short and not row.start else {}),
             **row.settings,
         }
         if f"{ARGUMENTS}ssdd.class_path" in settings:  # another class does not keep the arguments of the YAML
             given = pipeline.content(row.stage)["model"]["init_args"]["ssdd"].get("init_args", {})
             settings |= {f"{ARGUMENTS}ssdd.init_args.{key}": value for key, value in given.items()}
-        if row.goes_on:
-            settings[f"{ARGUMENTS}static_checkpoint"] = str(self.plain(seed) / "start.ckpt")
+        if row.start:
+            static = pipeline.refined / "static" / "checkpoints" / "last.ckpt"
+            start = pipeline.out / "models" / row.start / f"seed{seed}" / "checkpoints" / "last.ckpt"
+            settings |= (
+                {f"{ARGUMENTS}network_checkpoint": str(start), f"{ARGUMENTS}static_checkpoint": str(static)}
+                if row.stage == "dynamic"
+                else pipeline.going_on(start)
+            )
         fit = pipeline.fit(row.stage, root, settings, f"seed{seed}")
         (test,) = pipeline.test(row.stage, root, f"seed{seed}")
         return fit, test
 
-    def plain(self, seed: int) -> Path:
-        """Folder of the plain model of a seed, which the ablations go on from."""
-        return self.pipeline.out / "models" / REFERENCE / f"seed{seed}"
-
-    def write_start(self, seed: int) -> None:
-        """Write the start of the ablations: the static stage's checkpoint with the plain model's network."""
-        path, trained = self.plain(seed) / "start.ckpt", self.plain(seed) / "checkpoints" / "last.ckpt"
-        if path.is_file() and path.stat().st_mtime >= trained.stat().st_mtime:
-            return
-        start = load_torch(self.pipeline.out / "static" / "checkpoints" / "last.ckpt")
-        network = load_torch(trained)["state_dict"]
-        start["state_dict"] |= {key: value for key, value in network.items() if key.startswith("network.")}
-        with atomic_write(path) as stream:  # jobs of one seed may write it at once
-            torch.save(start, stream)
-
     def run(self, name: str, seed: int) -> None:
         """Train and test a row with a seed, unless it is done."""
-        if ROWS[name].goes_on:
-            self.write_start(seed)
         for step in self.steps(name, seed):
             print(f"== {step.command} {step.name}", flush=True)
             refuse_other(step)
@@ -211,11 +198,11 @@ class Claims:
                 found[name, folder] = [confusions(path, truth, names) for path in there]
         return found
 
-    def table(self, found: Found, seeds: Sequence[int], goes_on: bool) -> list[dict[str, Any]]:
+    def table(self, found: Found, seeds: Sequence[int], ablations: bool) -> list[dict[str, Any]]:
         """One row a model, or one an ablation: scores of every seed with and without CRF, against the reference."""
         rows = []
         for name in ROWS:
-            if (name, "test") in found and ROWS[name].goes_on == goes_on:
+            if (name, "test") in found and ROWS[name].ablation == ablations:
                 shown = {"model": ROWS[name].what, "seeds": len(found[name, "test"])}
                 for folder, title in (("test", "protocol"), ("no_crf", "no CRF, one scale")):
                     shown |= compared(found, name, folder, title)
@@ -227,7 +214,7 @@ class Claims:
 
 def class_table(found: Found) -> list[dict[str, Any]]:
     """One row a class: the mean IoU over the seeds under the protocol, the gain over the reference, and the paper's."""
-    tested = {name: made for (name, f), made in found.items() if f == "test" and not ROWS[name].goes_on}
+    tested = {name: made for (name, f), made in found.items() if f == "test" and not ROWS[name].ablation}
     means = {name: np.mean([ious(c.sum(0)) for c in made], axis=0) for name, made in tested.items()}
     indices = [index for index in range(len(VOC_CLASSES)) if all(np.isfinite(m[index]) for m in means.values())]
     rows = []
@@ -252,9 +239,8 @@ def compared(found: Found, name: str, folder: str, title: str) -> dict[str, Any]
     if (FULL, folder) in found:
         full = np.mean([float(mious(c.sum(0).astype(float))) for c in found[FULL, folder]])
         columns[f"{title}, share"] = f"{100 * scores.mean() / full:.1f} %"
-    reference = PLAIN_ON if ROWS[name].goes_on else REFERENCE
-    other = found.get((reference, folder), [])
-    if name != reference and len(other) == len(scores):
+    other = found.get((REFERENCE, folder), [])
+    if name != REFERENCE and len(other) == len(scores):
         mean, low, high = difference(found[name, folder], other)
         columns[f"{title}, difference"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
     return columns
@@ -307,7 +293,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", help="default: 0 1 2, with --short 0")
     parser.add_argument(
-        "--rows", choices=ROWS, nargs="+", help="default: all but the ablations; --short: seeds dynamic"
+        "--rows", choices=ROWS, nargs="+", help=f"default: all but the ablations; --short: {REFERENCE} dynamic"
     )
     parser.add_argument("--jobs", type=int, default=1, help="models trained at once, each with its share of the cores")
     parser.add_argument("--short", action="store_true", help="half of the photos, fewer steps, one seed, two rows")
@@ -316,7 +302,8 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="only print the tables of what is finished")
     options = parser.parse_args()
     seeds = options.seeds or ([0] if options.short else [0, 1, 2])
-    rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.goes_on])
+    rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.ablation])
+    rows = [name for name in ROWS if name in rows or any(ROWS[other].start == name for other in rows)]
     data = GivenData(options.root, options.labels, options.truth)
     run = RunOptions(options.experiment, options.out, data, settings=parse_settings(options.set))
     if options.short:
@@ -326,10 +313,11 @@ def main() -> int:
         claims.run(options.one[0], int(options.one[1]))
         return 0
     masks = [] if options.report else claims.seeds_made()
-    pairs = [] if options.report else list(product(seeds, rows))
     threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda pair: alone(*pair, threads), pairs))
+    for first in (True, False) if not options.report else ():
+        pairs = product(seeds, [name for name in rows if (not ROWS[name].start) == first])
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda pair: alone(*pair, threads), pairs))
     found = claims.found(seeds)
     models, ablations, classes = claims.table(found, seeds, False), claims.table(found, seeds, True), class_table(found)
     print_table("models, mIoU", models)

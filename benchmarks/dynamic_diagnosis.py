@@ -3,9 +3,11 @@ r"""Where the dynamic stage wins and loses: its masks against ground truth, at t
     python benchmarks/dynamic_diagnosis.py --split look.txt --truth VOCdevkit/VOC2012/SegmentationClassAug \
         --checkpoints runs/x/static/checkpoints/last.ckpt runs/x/dynamic/checkpoints/last.ckpt \
         --config experiments/voc2012_animals/dynamic.yaml --set data.root=VOCdevkit --set data.labels=cls_labels.npy \
-        --set data.truth=SegmentationClassAug --set data.knowledge=runs/x/static/predictions
+        --set data.truth=SegmentationClassAug --set data.knowledge=runs/x/static/predictions \
+        --set model.init_args.network_checkpoint=runs/x/baseline_seeds/checkpoints/last.ckpt
 
-A static stage's checkpoint stands for the first step of the dynamic stage.
+A static stage's checkpoint stands for the first step of the dynamic stage, which starts from it and from
+`network_checkpoint`.
 Each checkpoint runs the step's forward pass, augmentation included, on the photos of the list, with dropout as in
 training and once more as it is evaluated; every checkpoint sees the same crops. With `--scales` K1 comes from the mean
 over these scales and their flips, without dropout, instead of from the step's own forward pass. Truth is for scoring
@@ -134,7 +136,9 @@ def load(
     assert isinstance(module, DynamicRefinementModule)
     weights = load_torch(path)["state_dict"]
     if any(name.startswith("ssdd.") for name in weights):
-        module.load_static(str(path))
+        module.static_checkpoint = str(path)
+        for start in module.starts():
+            start.load()
     else:
         module.load_state_dict(weights)
     line.datamodule.seed = 0

@@ -3,7 +3,7 @@
     python benchmarks/dynamic_step.py
     python benchmarks/dynamic_step.py --backbone resnet38 --head largefov --crop 448 --width 256 --classes 21
 
-Steps of a plain and of a dynamic stage alternate, so that both meet the same load. Images and masks are drawn.
+Steps of a plain and of two dynamic stages alternate, so that all meet the same load. Images and masks are drawn.
 The GPU is used if there is one.
 """
 
@@ -54,10 +54,10 @@ def stages(options: argparse.Namespace) -> dict[str, Stage]:
         return SSDD(num_classes, high, low, width=options.width)
 
     plain = SegmentationModule(options.classes, network, backbone_weights=None)
-    dynamic = DynamicRefinementModule(
-        options.classes, network, ssdd, refinement=LabelRefinement(), backbone_weights=None
-    )
-    return {"plain": plain, "dynamic": dynamic}
+    dynamic = DynamicRefinementModule(options.classes, network, ssdd, backbone_weights=None)
+    stay = LabelRefinement(train_ddnets=False)
+    frozen = DynamicRefinementModule(options.classes, network, ssdd, refinement=stay, static_checkpoint="not loaded")
+    return {"plain": plain, "dynamic": dynamic, "dynamic, DD-Nets stay": frozen}
 
 
 def step(stage: Stage, batch: Batch, optimizer: torch.optim.Optimizer, mixed: bool) -> float:
@@ -99,7 +99,10 @@ def main() -> None:
     torch.manual_seed(0)
     batch = drawn_batch(options, device)
     made = {name: stage.to(device).train() for name, stage in stages(options).items()}
-    optimizers = {name: torch.optim.SGD(stage.parameters(), lr=1e-4) for name, stage in made.items()}
+    optimizers = {
+        name: torch.optim.SGD([p for p in stage.parameters() if p.requires_grad], lr=1e-4)
+        for name, stage in made.items()
+    }
     found: dict[tuple[str, bool], list[float]] = {}
     for number in range(options.steps + 1):
         for name, stage in made.items():

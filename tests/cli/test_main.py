@@ -23,6 +23,7 @@ import ssdd_lightning
 from ssdd_lightning.cli.main import FILE_COMMANDS, STAGE_COMMANDS, entry_point, main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.merge import MergeFolders
+from ssdd_lightning.pipeline import lightning
 from ssdd_lightning.pipeline.config import StageConfig
 from ssdd_lightning.pipeline.lightning import build_stage, run_command
 from ssdd_lightning.storage.masks import read_mask
@@ -933,6 +934,19 @@ def test_the_progress_bar_is_tqdms_unless_another_is_chosen(flow: Flow) -> None:
     chosen = shown.with_settings({"trainer.callbacks": rich})
     assert type(build_stage(chosen).trainer.progress_bar_callback) is RichProgressBar
     assert build_stage(quiet).trainer.progress_bar_callback is None
+
+
+@pytest.mark.parametrize(("times", "precision"), [(9.0, "32-true"), (0.5, "bf16-mixed")])
+def test_bfloat16_is_used_on_processors_that_have_it(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, times: float, precision: str
+) -> None:
+    monkeypatch.setattr(lightning, "bfloat16_slowdown", lambda: times)
+    asked = StageConfig(
+        (flow.config("segmentation"),), {"trainer.precision": "bf16-mixed", "trainer.accelerator": "cpu"}
+    )
+    line = build_stage(asked)
+    assert line.trainer.precision == precision
+    assert line.config.trainer.precision == "bf16-mixed", "so that a run can move to another machine"
 
 
 def test_without_a_terminal_there_is_a_line_an_epoch(

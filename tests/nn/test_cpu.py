@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from ssdd_lightning.nn.backbones import Backbone
-from ssdd_lightning.nn.cpu import FastConvolutions, find_pairs
+from ssdd_lightning.nn.cpu import FastConvolutions, bfloat16_slowdown, find_pairs
 
 
 class Net(nn.Module):
@@ -114,3 +114,9 @@ def test_statistics_are_not_counted_while_the_pairs_are_sought() -> None:
     backbone(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8))
     counted = [m.num_batches_tracked.item() for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
     assert set(counted) == {1}
+
+
+def test_bfloat16_is_measured_once() -> None:
+    times = bfloat16_slowdown()
+    assert 0.05 < times < 500
+    assert bfloat16_slowdown() == times

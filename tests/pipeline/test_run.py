@@ -26,8 +26,8 @@ from tests.helpers.processes import stopped
 from tests.helpers.stages import SMALL_RUN
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "quickstart"
-FITS = ("classification", "static", "baseline_seeds", "dynamic")
-PRODUCTS = ("classification", "knowledge", "advice", "static", "seeds", "baseline_seeds", "dynamic")
+FITS = ("classification", "static", "baseline_seeds", "baseline_longer", "dynamic")
+PRODUCTS = ("classification", "knowledge", "advice", "static", "seeds", "baseline_seeds", "baseline_longer", "dynamic")
 
 
 class Run:
@@ -117,7 +117,7 @@ def fewer_images(run: Run) -> None:
 
 SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 64, "biases": {"class_bias": 0.0}}}
 ALL = set(PRODUCTS)
-MODELS = {"static", "seeds", "baseline_seeds", "dynamic"}
+MODELS = {"static", "seeds", "baseline_seeds", "baseline_longer", "dynamic"}
 CHANGES = {
     "learning rate": (
         lambda r: r.go(model__init_args__optimization__learning_rate=0.005),
@@ -301,7 +301,7 @@ def test_what_is_not_there_cannot_be_kept(run: Run, capsys: pytest.CaptureFixtur
 
 def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["classification", "knowledge", "advice", "static", "static/predictions"]
-    steps += ["baseline_seeds", "baseline_seeds/test", "dynamic", "dynamic/test"]
+    steps += [f"{model}{made}" for model in ("baseline_seeds", "baseline_longer", "dynamic") for made in ("", "/test")]
     said = plan(run, capsys)
     assert {step: said[step] for step in steps} == dict.fromkeys(steps, "finished")
     before = run.state()
@@ -369,9 +369,9 @@ def test_the_advice_may_be_pixel_adaptive_refinement(run: Run, capsys: pytest.Ca
     assert rows["advice A"] is not None
     fit = next(step for step in pipeline_of(run, refined=Refined(advice="par")).steps if step.name == "dynamic")
     assert fit.settings()["model"]["init_args"]["refinement"]["advice"] == "par"
-    run.edit("dynamic", refinement={"warm_up": 0.5})
+    run.edit("dynamic", refinement={"prior": 0.5})
     fit = next(step for step in pipeline_of(run, refined=Refined(advice="par")).steps if step.name == "dynamic")
-    assert fit.settings()["model"]["init_args"]["refinement"] == {"warm_up": 0.5, "advice": "par"}
+    assert fit.settings()["model"]["init_args"]["refinement"] == {"prior": 0.5, "advice": "par"}
 
 
 def test_the_advice_may_be_a_folder(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from ssdd_lightning.stages import (
     base,
 )
 from ssdd_lightning.stages.base import Stage
-from ssdd_lightning.stages.values import PSA, Optimization
+from ssdd_lightning.stages.values import PSA, LabelRefinement, Optimization
 from tests.helpers.steps import Build
 from tests.helpers.weights import equal
 
@@ -161,6 +161,32 @@ def test_both_branches_and_ssdd_modules_can_start_from_the_static_stage(build: B
     assert equal(module.ssdd2.state_dict(), static[0].ssdd.state_dict())
 
 
+def test_branches_can_start_from_another_model_than_the_ssdd_modules(
+    build: Build, static: tuple[Any, Path], tmp_path: Path
+) -> None:
+    plain = build(SegmentationModule)
+    torch.save({"state_dict": plain.state_dict()}, tmp_path / "plain.ckpt")
+    module = build(
+        DynamicRefinementModule, static_checkpoint=str(static[1]), network_checkpoint=str(tmp_path / "plain.ckpt")
+    )
+    module.trainer = FakeTrainer()
+    module.on_fit_start()
+    assert equal(module.network.state_dict(), plain.network.state_dict())
+    assert equal(module.sub_head.state_dict(), plain.network.head.state_dict())
+    assert equal(module.ssdd1.state_dict(), static[0].ssdd.state_dict())
+    assert equal(module.ssdd2.state_dict(), static[0].ssdd.state_dict())
+
+
+@pytest.mark.parametrize(
+    "options", [{"network_checkpoint": "plain.ckpt"}, {"refinement": LabelRefinement(train_ddnets=False)}]
+)
+def test_ddnets_that_nothing_trained_are_refused(build: Build, options: dict[str, Any]) -> None:
+    module = build(DynamicRefinementModule, **options)
+    module.trainer = FakeTrainer()
+    with pytest.raises(InputError, match="expected static_checkpoint to name the checkpoint of a static stage"):
+        module.on_fit_start()
+
+
 def test_a_resumed_fit_does_not_start_from_the_static_stage(build: Build, static: tuple[Any, Path]) -> None:
     module = build(SegmentationModule, static_checkpoint=str(static[1]))
     before = [p.clone() for p in module.parameters()]
@@ -172,7 +198,7 @@ def test_a_resumed_fit_does_not_start_from_the_static_stage(build: Build, static
 def test_a_missing_static_checkpoint_is_named(build: Build, tmp_path: Path) -> None:
     module = build(SegmentationModule, static_checkpoint=str(tmp_path / "none.ckpt"))
     module.trainer = FakeTrainer()
-    with pytest.raises(InputError, match=r"static stage at .*none\.ckpt, found none; fit the static stage first"):
+    with pytest.raises(InputError, match=r"static_checkpoint: .* stage at .*none\.ckpt, found none; fit it first"):
         module.on_fit_start()
 
 

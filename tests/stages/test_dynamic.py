@@ -1,13 +1,11 @@
 from collections.abc import Callable
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import losses, pixel_adaptive_refinement
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
 from ssdd_lightning.stages.values import LabelRefinement, Losses, SubBranch
@@ -378,37 +376,15 @@ def test_prior_moves_the_masks_to_what_is_common_in_the_seeds_and_leaves_the_los
         assert (after[~valid] == 255).all()
 
 
-@pytest.mark.parametrize(
-    ("share", "steps_done", "warm"), [(0.5, 0, True), (0.5, 1, True), (0.5, 2, False), (0.0, 0, False), (1.0, 3, True)]
-)
-def test_the_branches_learn_from_the_seeds_alone_during_the_warm_up(
-    build: Build,
-    step: Step,
-    batch: dict[str, Any],
-    spied: dict[str, list[Any]],
-    share: float,
-    steps_done: int,
-    warm: bool,
-) -> None:
-    module = build(DynamicRefinementModule, bias=TAKE, refinement=LabelRefinement(warm_up=share))
-    module._trainer = SimpleNamespace(global_step=steps_done, estimated_stepping_batches=4)
-    _, logged = step(module, batch)
-    seeds, refined = module._pictures["knowledge"], module._pictures["refined"]
-    assert not torch.equal(seeds, refined)
-    main, sub_first, sub_second = spied["masks"]
-    torch.testing.assert_close(main, seeds if warm else refined)
-    torch.testing.assert_close(sub_first, seeds)
-    torch.testing.assert_close(sub_second, seeds if warm else module._pictures["advice"])
-    always = build(DynamicRefinementModule, bias=TAKE)
-    _, expected = step(always, batch)
-    for part in ("diff1", "diff2"):  # the SSDD modules learn as always
-        torch.testing.assert_close(logged[f"train/{part}"], expected[f"train/{part}"])
-
-
-@pytest.mark.parametrize("share", [-0.1, 1.1])
-def test_a_warm_up_is_a_share(share: float) -> None:
-    with pytest.raises(InputError, match=f"expected a share of the steps in 0..1, found {share}"):
-        LabelRefinement(warm_up=share)
+def test_ddnets_that_do_not_learn_stay_as_they_are(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    static = {"static_checkpoint": "static.ckpt"}
+    module = build(DynamicRefinementModule, refinement=LabelRefinement(train_ddnets=False), **static)
+    (loss, logged), (_, expected) = step(module, batch), step(build(DynamicRefinementModule), batch)
+    loss.backward()
+    reached = {name.split(".")[0] for name, parameter in module.named_parameters() if parameter.grad is not None}
+    assert reached == {"network", "sub_head"}
+    assert logged.keys() == expected.keys()
+    assert logged["train/diff2"] > 0, "the loss is still told"
 
 
 def _undecided(head: Callable[..., Any], slightly: int) -> Callable[..., Any]:

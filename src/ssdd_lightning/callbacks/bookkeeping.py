@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_info
 
 from ssdd_lightning.callbacks.checkpoint import before
 from ssdd_lightning.callbacks.writers import product_path
+from ssdd_lightning.constants import WEIGHT_OPTIONS
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
 from ssdd_lightning.stages.base import Batch, Stage
@@ -40,8 +41,6 @@ CHECKPOINT_SETTINGS = ("monitor", "mode", "save_top_k", "every_n_epochs")
 """Options of the checkpoints that decide which one is the last."""
 SCORES = ("train/", "val/")
 """What an entry keeps of the numbers that a fit logged."""
-WEIGHTS = ("backbone_weights", "static_checkpoint")
-"""Options of the stages that may name a file."""
 NOTES = {
     "test": "image-level labels were not used: every class of the network could be predicted",
     "predict": "image-level labels were used: only an image's own classes could be predicted",
@@ -64,7 +63,7 @@ def fit_recipe(config: Mapping[str, Any], records: list[Record]) -> Recipe:
         inputs[f"data.{guide}"] = digest_of(
             f"{r.name} {d}" for r, d in _with_digests(records, lambda r, key=guide: r.guides[key])
         )
-    for option in WEIGHTS:
+    for option in WEIGHT_OPTIONS:
         source = model["init_args"].get(option)
         if source is not None and Path(source).is_file():
             inputs[f"model.init_args.{option}"] = fingerprint(Path(model["init_args"].pop(option)))

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     }
     defaults = {"seed_split": "train", "knowledge": "cam", "advice": "crf", "pictures": 12}
     add_options(parser, options, (), {"knowledge": sorted(SOURCES)}, **defaults)
-    text = "masks to train plain segmentation networks on (default: seeds)"
+    text = "masks to train plain segmentation networks on, and to score (default: seeds)"
     parser.add_argument("--baselines", nargs="*", choices=BASELINES, default=["seeds"], help=text)
     add_repeated(parser, "--set", "KEY=VALUE", "an option for every stage, such as trainer.max_epochs=1")
     steps = parser.add_argument_group("steps", "--dry-run lists their names: classification, knowledge, static, ...")

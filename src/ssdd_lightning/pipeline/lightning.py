@@ -29,6 +29,7 @@ from ssdd_lightning.callbacks.watch import Watch
 from ssdd_lightning.data.choice import OPTION, data_module_class, dataset_name
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.errors import InputError, Interrupted, end_of_worker
+from ssdd_lightning.nn.cpu import bfloat16_slowdown
 from ssdd_lightning.pipeline.config import (
     StageConfig,
     checkpoint_folder,
@@ -55,6 +56,10 @@ from ssdd_lightning.storage.safe_torch import load_torch
 ON_NAN = "what a fit does at a loss that is NaN, infinite or diverged: stop, or skip:N to leave out up to N steps"
 _NOT_BUILT = re.compile(r"Problem with given class_path '([^']+)':\s*(.+)")
 """What jsonargparse says of a class whose constructor fails, such as a logger whose package is not installed."""
+
+
+BFLOAT16, SINGLE = "bf16-mixed", "32-true"
+"""Precisions of a trainer."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -200,6 +205,17 @@ class SSDDCommandLine(LightningCLI):
         for logger in self._wandb_loggers():
             settle(logger, Path(self.trainer.default_root_dir), type(self.model).__name__)
 
+    def instantiate_trainer(self, **options: Any) -> Trainer:  # noqa: ANN401
+        """Build the trainer, on a processor without instructions for bfloat16 in single precision."""
+        config = self._get(self.config_init, "trainer")
+        on_cpu = config.accelerator == "cpu" or (config.accelerator == "auto" and not _accelerated())
+        if config.precision == BFLOAT16 and on_cpu and (times := bfloat16_slowdown()) > 1:
+            rank_zero_info(
+                f"{BFLOAT16} is {times:.1f} times slower than {SINGLE} on this processor, so {SINGLE} is used instead."
+            )
+            options["precision"] = SINGLE
+        return super().instantiate_trainer(**options)
+
     def _wandb_loggers(self) -> list[WandbLogger]:
         return [logger for logger in self.trainer.loggers if isinstance(logger, WandbLogger)]
 
@@ -329,6 +345,11 @@ class SSDDCommandLine(LightningCLI):
     def _output_folder(self, command: str) -> Path:
         writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
         return writer.folder_of(self.trainer, command)
+
+
+def _accelerated() -> bool:
+    """Whether the trainer finds something faster than the CPU by itself."""
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def _trainer_sentence(error: Exception) -> str:

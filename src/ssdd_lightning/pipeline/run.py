@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssdd_lightning.constants import WEIGHT_OPTIONS
 from ssdd_lightning.data.choice import data_module_class
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.splits import Splits
@@ -37,14 +38,25 @@ ADVICES = ("crf", PAR)
 """Mapping functions that can make the advice; anything else is a folder of masks or score maps."""
 GUIDES = ("data.knowledge", "data.advice", "data.maps")
 """Settings that name the folder of an earlier step."""
-STARTS = ("model.init_args.backbone_weights", "model.init_args.static_checkpoint")
-"""Settings that name the checkpoint of an earlier step."""
+STARTS = tuple(f"model.init_args.{option}" for option in WEIGHT_OPTIONS)
+"""Settings that may name the checkpoint of an earlier step."""
 BASELINES = ("advice", "knowledge", "seeds")
 """Masks that a plain segmentation network can be trained on."""
-
-
-MODELS = {**{f"baseline_{masks}": f"baseline on {masks}" for masks in BASELINES}, "dynamic": "dynamic model"}
-MODELS["retrain"] = "retrained on masks of the dynamic model"
+RETRAIN = "retrain"
+"""Step that trains a fresh network on the dynamic model's masks."""
+LONGER = "baseline_longer"
+"""Step that trains the baseline on as long as a dynamic stage that starts from it, so that the two can be compared."""
+OWN_FOLDER = ("default_root_dir", "logger", "callbacks")
+"""Options of a trainer that a step does not take over from another one, ..."""
+TRAINED_ON = ("batch_size", "augmentation")
+LEARNT_BY = ("optimization", "losses")
+"""and those of data and model that it does."""
+MODELS = {
+    **{f"baseline_{masks}": f"baseline on {masks}" for masks in BASELINES},
+    LONGER: "baseline on seeds, goes on",
+    "dynamic": "dynamic model",
+    RETRAIN: "retrained on masks of the dynamic model",
+}
 """Folders of models, and what the table calls them."""
 ROWS = (
     *("knowledge K", "advice A", "static refinement m_D0", "oracle merge of K and A"),
@@ -53,8 +65,6 @@ ROWS = (
 """Rows of the table in their order."""
 SAME = ("finished", "kept", "left as it is")
 """What a plan says of steps that change nothing."""
-RETRAIN = "retrain"
-"""Step that trains a fresh network on the masks of the dynamic stage's."""
 PHOTO_SETTINGS = ("root", "images", "labels", "class_names", "truth")
 """Settings of the data that say where photos, labels and ground truth lie."""
 
@@ -98,7 +108,8 @@ class RunOptions:
         data: Where photos, labels and ground truth lie, as far as the YAML should not say it.
         configs: More YAML files for every stage, such as the data.yaml of `ssdd prepare folder`.
         seed_split: Split of a devkit on which seed masks are scored.
-        baselines: Masks to train plain segmentation networks on, of `BASELINES`.
+        baselines: Masks to train plain segmentation networks on, of `BASELINES`. The one on seeds is always trained if
+            the dynamic stage goes on from it; if it is asked for and there is ground truth, it also goes on as long.
         retrain: Also train a fresh network on the masks that the dynamic model makes of the training images.
         refined: Knowledge and advice.
         classifier_weights: Weights the classifier starts from, "null" for none; None goes by the YAML.
@@ -287,10 +298,16 @@ class Pipeline:
         guides = {"data.knowledge": str(self.knowledge), "data.advice": str(self.advice)}
         steps += [self.fit("static", refined, guides), self.predict("static", refined, self.seeds, guides)]
         masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.seeds}
-        for source in self.options.baselines:
+        goes_on = bool(self.arguments("dynamic").get("network_checkpoint"))
+        asked = self.options.baselines
+        for source in dict.fromkeys((*asked, *(("seeds",) if goes_on else ()))):
             name = f"baseline_{source}"
             steps += [self.fit("baseline", refined, {"data.knowledge": str(masks[source])}, name)]
-            steps += self.test("baseline", refined, name)
+            steps += self.test("baseline", refined, name) if source in asked else []
+        if goes_on and "seeds" in asked and self.photos.truth is not None:
+            longer = {"data.knowledge": str(self.seeds), **self.going_on(_checkpoint(refined / "baseline_seeds"))}
+            steps += [self.fit("baseline", refined, longer, LONGER)]
+            steps += self.test("baseline", refined, LONGER)
         in_training = {"model.init_args.refinement.advice": PAR} if self.options.refined.advice == PAR else {}
         guides = {"data.knowledge": str(self.seeds), **in_training}
         steps += [self.fit("dynamic", refined, guides), *self.test("dynamic", refined)]
@@ -299,7 +316,7 @@ class Pipeline:
             made = refined / "dynamic" / "masks"
             steps += [self.predict("dynamic", refined, made, {"data.knowledge": None, **everything})]
         if self.options.retrain:
-            first = self.content("classification")["model"].get("init_args", {})
+            first = self.arguments("classification")
             fresh = {"model.init_args.static_checkpoint": None}
             fresh |= start or {"model.init_args.backbone_weights": first.get("backbone_weights", "imagenet")}
             steps += [self.fit("baseline", refined, {"data.knowledge": str(made), **fresh}, RETRAIN)]
@@ -316,9 +333,22 @@ class Pipeline:
         starts: dict[str, Any] = {}
         if stage != "classification":
             starts["model.init_args.backbone_weights"] = str(_checkpoint(self.out / "classification"))
-        if self.content(stage)["model"].get("init_args", {}).get("static_checkpoint"):
-            starts["model.init_args.static_checkpoint"] = str(_checkpoint(self.refined / "static"))
+        earlier = {"static_checkpoint": "static", "network_checkpoint": "baseline_seeds"}
+        given = self.arguments(stage)
+        starts |= {
+            f"model.init_args.{option}": str(_checkpoint(self.refined / made))
+            for option, made in earlier.items()
+            if given.get(option)
+        }
         return self._step("fit", stage, home / (folder or stage), home / (folder or stage), {**starts, **settings})
+
+    def going_on(self, start: Path) -> dict[str, Any]:
+        """Settings with which a baseline trains on from a checkpoint as the dynamic stage does: steps, rates, crops."""
+        content, arguments = self.content("dynamic"), self.arguments("dynamic")
+        trainer = {f"trainer.{name}": value for name, value in content["trainer"].items() if name not in OWN_FOLDER}
+        data = {f"data.{name}": content["data"][name] for name in TRAINED_ON if name in content["data"]}
+        model = {f"model.init_args.{name}": arguments[name] for name in LEARNT_BY if name in arguments}
+        return {**trainer, **data, **model, "model.init_args.static_checkpoint": str(start)}
 
     def predict(self, stage: str, home: Path, out: Path, settings: Mapping[str, Any] | None = None) -> Step:
         """Write a stage's product for all training images."""
@@ -331,7 +361,7 @@ class Pipeline:
 
     def crf(self, maps: Path, out: Path, background_alpha: float | None = None) -> Step:
         """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
-        chosen = self.content("static")["model"].get("init_args", {}).get("crf") or {}
+        chosen = self.arguments("static").get("crf") or {}
         images = self.photos.images
         return CRFStep(self._name(out), out, (self._name(maps),), images, maps, chosen, background_alpha)
 
@@ -372,6 +402,10 @@ class Pipeline:
                 found = content[section][name]
                 raise InputError(f"{stage}.yaml: expected options below {section}.{name}, found {found!r}.")
         return content
+
+    def arguments(self, stage: str) -> dict[str, Any]:
+        """What the YAML of a stage gives its module."""
+        return self.content(stage)["model"].get("init_args") or {}
 
     def config(self, stage: str) -> StageConfig:
         """The YAML of a stage."""

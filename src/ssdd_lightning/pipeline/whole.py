@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ssdd_lightning.constants import WEIGHT_OPTIONS
 from ssdd_lightning.data.splits import Splits
 from ssdd_lightning.pipeline.photos import Photos
 from ssdd_lightning.pipeline.steps import Step
@@ -59,7 +60,7 @@ def sources_of(steps: Iterable[Step], photos: Photos) -> list[Path]:
     for step in steps:
         content = step.settings()
         data, arguments = content.get("data") or {}, (content.get("model") or {}).get("init_args") or {}
-        named = [data.get("labels"), arguments.get("backbone_weights"), arguments.get("static_checkpoint")]
+        named = [data.get("labels"), *map(arguments.get, WEIGHT_OPTIONS)]
         paths = [Path(value) for value in named if isinstance(value, str)]
         found += [path for path in paths if path.parent not in made]
         given = {Path(data[guide]) for guide in GUIDES if data.get(guide)} - folders

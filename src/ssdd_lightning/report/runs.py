@@ -11,7 +11,7 @@ from ssdd_lightning.data.classes import VOC_CLASSES, class_table
 from ssdd_lightning.errors import InputError, check_folder
 from ssdd_lightning.pipeline.config import parse_value
 from ssdd_lightning.pipeline.photos import Photos, find_photos, split_of
-from ssdd_lightning.pipeline.run import ADVICES, BASELINES, MODELS, RETRAIN, SEEDS, SOURCES, split_title
+from ssdd_lightning.pipeline.run import ADVICES, BASELINES, LONGER, MODELS, RETRAIN, SEEDS, SOURCES, split_title
 from ssdd_lightning.report.curves import Curve, read_curves
 from ssdd_lightning.report.material import (
     ADVICE,
@@ -122,7 +122,8 @@ class _Run:
             maps, refined = (self.home / name for name in SOURCES["cam"])
             rows.append(Masks("maps", "activation maps", maps, split, listed, self.seconds(maps, "predict")))
             rows.append(Masks("crf", "CRF of activation maps", refined, split, listed, self._mapped(refined)))
-        keys = [*(f"baseline_{name}" for name in reversed(BASELINES)), "dynamic", RETRAIN]
+        first, *others = (f"baseline_{name}" for name in reversed(BASELINES))
+        keys = [first, LONGER, *others, "dynamic", RETRAIN]
         for key in keys:
             home, split = self.refined_home / key, self.test_split
             made = home / "test"

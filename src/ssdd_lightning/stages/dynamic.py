@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.crf import CRFOptions, DenseCRF
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
 from ssdd_lightning.functional.refinement import bad_samples, class_counts, present_argmax
 from ssdd_lightning.functional.totals import Total, over_processes, own
@@ -19,7 +20,7 @@ from ssdd_lightning.nn.protocols import SegmentationLike, built
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
-from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.stages.segmentation import SegmentationStage, Start, static_start
 from ssdd_lightning.stages.static import maps_of
 from ssdd_lightning.stages.values import LabelRefinement, Losses, Optimization, SubBranch, TestProtocol
 
@@ -84,6 +85,9 @@ class DynamicRefinementModule(SegmentationStage):
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
         static_checkpoint: checkpoint of a static stage that backbone, both branches and both SSDD modules start from,
             instead of from backbone_weights; null is the paper's start.
+        network_checkpoint: checkpoint of a segmentation model, such as the plain baseline's, that backbone and both
+            branches start from; the SSDD modules alone then start from static_checkpoint. It is for short fits: D1 is
+            worth taking once the network sees more than its seeds do.
         optimization: learning rates, optimizer and schedule.
     """
 
@@ -100,6 +104,7 @@ class DynamicRefinementModule(SegmentationStage):
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
         static_checkpoint: str | None = None,
+        network_checkpoint: str | None = None,
         optimization: Optimization = Optimization(),
     ) -> None:
         super().__init__(
@@ -120,15 +125,35 @@ class DynamicRefinementModule(SegmentationStage):
         if refinement.second_dd_bias is not None:
             self.ssdd2.biases = replace(self.ssdd2.biases, dd_bias=refinement.second_dd_bias)
         self.refinement = refinement
+        self.network_checkpoint = network_checkpoint
+        if not refinement.train_ddnets:
+            self.ssdd1.requires_grad_(False)
+            self.ssdd2.requires_grad_(False)
         dense_crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf))
         self.mapping: nn.Module = PAR() if refinement.advice == "par" else dense_crf
         self.sub_branch = sub_branch
         self.losses = losses
 
-    def static_parts(self) -> list[tuple[nn.Module, str]]:
-        """Both branches start as the static stage's one, both SSDD modules as its SSDD."""
-        branches = (self.get_submodule("network"), "network."), (self.sub_head, "network.head.")
-        return [*branches, (self.ssdd1, "ssdd."), (self.ssdd2, "ssdd.")]
+    def starts(self) -> list[Start]:
+        """Both branches start from the one of an earlier stage, both SSDD modules from the static stage's.
+
+        Raises:
+            InputError: Nothing says which DD-Nets it starts from.
+        """
+        if not self.static_checkpoint:
+            if self.network_checkpoint or not self.refinement.train_ddnets:
+                cause = "network_checkpoint is given" if self.network_checkpoint else "refinement.train_ddnets is false"
+                raise InputError(
+                    f"{cause}; expected static_checkpoint to name the checkpoint of a static stage whose DD-Nets this "
+                    "one starts from, found null."
+                )
+            return []
+        branches = [(self.get_submodule("network"), "network."), (self.sub_head, "network.head.")]
+        modules = [(self.ssdd1, "ssdd."), (self.ssdd2, "ssdd.")]
+        if not self.network_checkpoint:
+            return [static_start(self.static_checkpoint, [*branches, *modules])]
+        network = Start("network_checkpoint", "a segmentation model", self.network_checkpoint, branches)
+        return [static_start(self.static_checkpoint, modules), network]
 
     def refine(self, batch: Batch) -> Refinement:
         """Run the network and both SSDD modules on a batch; no loss yet."""
@@ -151,23 +176,16 @@ class DynamicRefinementModule(SegmentationStage):
         m_sub = present_argmax(sub.detach() + prior, labels).masked_fill(~valid, IGNORE)
         return Refinement(main, sub, m_k1, m_a1, first, m_d0, m_sub, second)
 
-    @property
-    def warming_up(self) -> bool:
-        """Whether the branches still learn from m_D0 alone."""
-        share = self.refinement.warm_up
-        return share > 0 and self.global_step < share * self.trainer.estimated_stepping_batches
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_dynamic = L_main + L_sub + L_diff1 + L_diff2 (Eq. 15)."""
         labels = batch["image_labels"]
         main, sub, m_k1, m_a1, first, m_d0, m_sub, second = self.refine(batch)
         m_d1, m_d2 = first.mask, second.mask
-        learnt_d1, learnt_d2 = (m_d0, m_d0) if self.warming_up else (m_d1, m_d2)
 
         # Eq. 11
-        loss_main = self.segmentation_loss(main, learnt_d2)
+        loss_main = self.segmentation_loss(main, m_d2)
         # Eq. 14
-        alpha, other = self.sub_branch.alpha, learnt_d1 if self.sub_branch.target == "d1" else learnt_d2
+        alpha, other = self.sub_branch.alpha, m_d1 if self.sub_branch.target == "d1" else m_d2
         loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, other)
         # Eq. 12
         balanced, rule = self.losses.balanced, self.losses.bad_sample_rule

@@ -1,10 +1,10 @@
 """Segmentation on given masks: the plain baseline, the retraining step, and how every segmentation model is tested."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -27,6 +27,37 @@ from ssdd_lightning.weights.loading import LoadReport, load_tensors
 from ssdd_lightning.weights.reading import read_weights
 
 
+class Start(NamedTuple):
+    """A checkpoint of an earlier stage that a fit starts from.
+
+    Attributes:
+        option: The stage's option that names it.
+        made_by: What trained it.
+        source: Where it lies.
+        parts: Modules that start from it, and the prefix of their tensors' names there.
+    """
+
+    option: str
+    made_by: str
+    source: str
+    parts: Sequence[tuple[nn.Module, str]]
+
+    def load(self) -> list[LoadReport]:
+        """Load all of it, or raise an error."""
+        if not Path(self.source).is_file():
+            raise InputError(
+                f"{self.option}: expected the checkpoint of {self.made_by} at {self.source}, found none; fit it first, "
+                "or name another file."
+            )
+        weights = read_weights(Path(self.source))
+        return [load_tensors(own, _part(weights, name), self.source, f"the {name}") for own, name in self.parts]
+
+
+def static_start(source: str, parts: Sequence[tuple[nn.Module, str]]) -> Start:
+    """A start from what `static_checkpoint` names."""
+    return Start("static_checkpoint", "a static stage", source, parts)
+
+
 class SegmentationStage(Stage):
     """Base of the stages that train a segmentation network: masks, validation, test and prediction.
 
@@ -36,7 +67,8 @@ class SegmentationStage(Stage):
         mask_stride: masks, logits and DD-Net are compared at 1/mask_stride of the input (4 in the paper).
         testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of the dense CRF.
-        static_checkpoint: checkpoint of a static stage that a fit starts from, instead of from the backbone's weights.
+        static_checkpoint: checkpoint of a static stage, or of another one with this network, that a fit starts from,
+            instead of from the backbone's weights.
         backbone_weights: see `Stage`.
         optimization: see `Stage`.
     """
@@ -66,25 +98,17 @@ class SegmentationStage(Stage):
     def on_fit_start(self) -> None:
         """Try the network, and load the starting weights before a fit that does not resume from a checkpoint."""
         try_segmentation(self.network, self.num_classes)
-        if not self.static_checkpoint:
+        starts = [] if self.trainer.ckpt_path else self.starts()
+        if not starts:
             super().on_fit_start()
-        elif not self.trainer.ckpt_path:
-            for report in self.load_static(self.static_checkpoint):
+        for start in starts:
+            for report in start.load():
                 rank_zero_info(str(report))
 
-    def load_static(self, source: str) -> list[LoadReport]:
-        """Load what this stage and a static stage have in common, all of it or an error."""
-        if not Path(source).is_file():
-            raise InputError(
-                f"expected the checkpoint of a static stage at {source}, found none; fit the static stage first, or "
-                "set static_checkpoint to null to start from backbone_weights."
-            )
-        weights = read_weights(Path(source))
-        return [load_tensors(own, _part(weights, name), source, f"the {name}") for own, name in self.static_parts()]
-
-    def static_parts(self) -> list[tuple[nn.Module, str]]:
-        """Modules that start from a static stage, and the prefix of their tensors' names there."""
-        return [(self.get_submodule("network"), "network.")]
+    def starts(self) -> list[Start]:
+        """What a fit starts from, if not from the backbone's weights alone."""
+        network = [(self.get_submodule("network"), "network.")]
+        return [static_start(self.static_checkpoint, network)] if self.static_checkpoint else []
 
     def mask_size(self, image: Tensor) -> tuple[int, int]:
         """Size of masks for an image B x 3 x H x W: ceil(H / mask_stride) x ceil(W / mask_stride)."""
@@ -181,8 +205,8 @@ class SegmentationModule(SegmentationStage):
         crf: preset, widths and weights of the CRF after the average, such as
             {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
-        static_checkpoint: checkpoint of a static stage that the network starts from, instead of from
-            backbone_weights; null is the paper's start.
+        static_checkpoint: checkpoint of a static stage, or of another one with this network, that the network starts
+            from, instead of from backbone_weights; null is the paper's start.
         optimization: learning rates, optimizer and schedule.
     """
 

@@ -140,23 +140,16 @@ class LabelRefinement:
         prior: How much of the log of the classes' shares in the batch's m_D0 is added to the logits before K1, A1 and
             the sub branch's mask are taken from them. 1 undoes the weights that the mean within each class
             (`Losses.per_class`) gives the classes, 0 is the paper's.
-        warm_up: Share of the fit's steps, in 0..1, after which the branches learn from D1 and D2; until then they learn
-            from m_D0 alone, as the plain baseline does, and only the SSDD modules learn as always. D1 is worth taking
-            once the network sees more than its seeds do, which a short fit does not reach at once. 0 is the paper's.
-
-    Raises:
-        InputError: The share is outside 0..1.
+        train_ddnets: Whether the weights of the DD-Nets learn in this stage (paper). If not, they stay as the static
+            stage left them (`static_checkpoint` is required), and a step is cheaper; normalisation goes on following
+            the network's features.
     """
 
     crf_iterations: int = 3
     advice: Literal["crf", "par"] = "crf"
     second_dd_bias: float | None = None
     prior: float = 0.0
-    warm_up: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warm_up <= 1:
-            raise InputError(f"refinement.warm_up: expected a share of the steps in 0..1, found {self.warm_up}.")
+    train_ddnets: bool = True
 
 
 @dataclass(frozen=True)
