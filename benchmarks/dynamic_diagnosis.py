@@ -36,6 +36,7 @@ from torch.utils.data import DataLoader
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.dataset import Sample
 from ssdd_lightning.functional.refinement import MergeBiases, bad_samples, ssdd_merge
+from ssdd_lightning.metrics.difference import area_under_roc
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.ssdd import SSDDOutput, resize_mask
 from ssdd_lightning.pipeline.config import StageConfig, parse_settings
@@ -92,21 +93,18 @@ class Merges:
         """Shares in percent, and the mIoU of each pair of biases."""
         (false_refused, false_taken), (true_refused, true_taken) = self.counts.tolist()
         total = max(float(self.counts.sum()), 1)
-        negative, positive = self.ranks
-        below = negative.cumsum(0) - negative
         voted, agreed, one_right, sub_right, w_right = self.votes.tolist()
         votes = {
             "w sides with sub": 100 * agreed / max(voted, 1),
             "sub is right": 100 * sub_right / max(one_right, 1),
             "w is right": 100 * w_right / max(one_right, 1),
         }
-        auc = (positive * (below + negative / 2)).sum() / (negative.sum() * positive.sum()).clamp(min=1)
         return {
             "advice true": 100 * (true_refused + true_taken) / total,
             "taken": 100 * (false_taken + true_taken) / total,
             "true among taken": 100 * true_taken / max(false_taken + true_taken, 1),
             "true among refused": 100 * true_refused / max(false_refused + true_refused, 1),
-            "AUC of w": float(auc),
+            "AUC of w": area_under_roc(*self.ranks),
             "bad samples": 100 * self.bad / max(self.images, 1),
             **(votes if voted else {}),
             "mIoU by b_dd, b_class": {f"{dd:g}, {c:g}": miou(m) for (dd, c), m in self.swept.items()},

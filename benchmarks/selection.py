@@ -30,6 +30,7 @@ from ssdd_lightning.folders.merge import MergeFolders, MergeInput
 from ssdd_lightning.folders.segment_checkpoint import load_stage
 from ssdd_lightning.functional.refinement import MergeBiases, failed_classes, merge_bias, ssdd_merge
 from ssdd_lightning.metrics.confusion import confusion_matrix
+from ssdd_lightning.metrics.difference import area_under_roc
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.progress import Progress
@@ -87,9 +88,7 @@ class Counts:
 
     def auc(self, way: str) -> float:
         """Area under the ROC curve, ties counted half."""
-        negative, positive = self.ranks[way]
-        below = np.cumsum(negative) - negative
-        return float((positive * (below + negative / 2)).sum() / (negative.sum() * positive.sum()))
+        return area_under_roc(*torch.from_numpy(self.ranks[way]))
 
 
 def main() -> None:

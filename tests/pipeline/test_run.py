@@ -26,8 +26,8 @@ from tests.helpers.processes import stopped
 from tests.helpers.stages import SMALL_RUN
 
 EXPERIMENT = Path(__file__).parents[2] / "experiments" / "quickstart"
-FITS = ("classification", "static", "baseline_seeds", "baseline_longer", "dynamic")
-PRODUCTS = ("classification", "knowledge", "advice", "static", "seeds", "baseline_seeds", "baseline_longer", "dynamic")
+FITS = ("classification", "static", "baseline_seeds", "dynamic")
+PRODUCTS = ("classification", "knowledge", "advice", "static", "seeds", "baseline_seeds", "dynamic")
 
 
 class Run:
@@ -71,6 +71,7 @@ class Run:
 def finished(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(tmp_path_factory.mktemp("finished"))
     shutil.copytree(EXPERIMENT, run.experiment)
+    run.edit("dynamic", network_checkpoint=None)  # one model less to train
     shutil.copytree(tiny_devkit, run.root)
     run.go()
     return run
@@ -117,7 +118,7 @@ def fewer_images(run: Run) -> None:
 
 SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 64, "biases": {"class_bias": 0.0}}}
 ALL = set(PRODUCTS)
-MODELS = {"static", "seeds", "baseline_seeds", "baseline_longer", "dynamic"}
+MODELS = {"static", "seeds", "baseline_seeds", "dynamic"}
 CHANGES = {
     "learning rate": (
         lambda r: r.go(model__init_args__optimization__learning_rate=0.005),
@@ -301,7 +302,7 @@ def test_what_is_not_there_cannot_be_kept(run: Run, capsys: pytest.CaptureFixtur
 
 def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     steps = ["classification", "knowledge", "advice", "static", "static/predictions"]
-    steps += [f"{model}{made}" for model in ("baseline_seeds", "baseline_longer", "dynamic") for made in ("", "/test")]
+    steps += ["baseline_seeds", "baseline_seeds/test", "dynamic", "dynamic/test"]
     said = plan(run, capsys)
     assert {step: said[step] for step in steps} == dict.fromkeys(steps, "finished")
     before = run.state()
@@ -372,6 +373,29 @@ def test_the_advice_may_be_pixel_adaptive_refinement(run: Run, capsys: pytest.Ca
     run.edit("dynamic", refinement={"prior": 0.5})
     fit = next(step for step in pipeline_of(run, refined=Refined(advice="par")).steps if step.name == "dynamic")
     assert fit.settings()["model"]["init_args"]["refinement"] == {"prior": 0.5, "advice": "par"}
+
+
+def test_the_dynamic_stage_may_go_on_from_the_baseline(run: Run) -> None:
+    run.edit("dynamic", network_checkpoint="of/another/machine.ckpt", losses={"per_class": False})
+    steps = {step.name: step for step in pipeline_of(run).steps}
+    models = [f"{model}{made}" for model in ("baseline_seeds", "baseline_longer", "dynamic") for made in ("", "/test")]
+    assert list(steps)[5:] == models
+    longer, dynamic = (steps[name].settings() for name in ("baseline_longer", "dynamic"))
+    start = str(run.out / "baseline_seeds" / "checkpoints" / "last.ckpt")
+    assert dynamic["model"]["init_args"]["network_checkpoint"] == start
+    assert longer["model"]["init_args"]["static_checkpoint"] == start
+    for section, option in (("model.init_args", "optimization"), ("model.init_args", "losses"), ("data", "batch_size")):
+        ours, theirs = longer, dynamic
+        for name in section.split("."):
+            ours, theirs = ours[name], theirs[name]
+        assert ours[option] == theirs[option]
+    own = {"default_root_dir", "callbacks", "logger"}
+    assert {k: v for k, v in longer["trainer"].items() if k not in own} == {
+        k: v for k, v in dynamic["trainer"].items() if k not in own
+    }
+    assert longer["data"]["knowledge"] == dynamic["data"]["knowledge"]
+    start_alone = [step.name for step in pipeline_of(run, baselines=("advice",)).steps][5:]
+    assert start_alone == ["baseline_advice", "baseline_advice/test", "baseline_seeds", "dynamic", "dynamic/test"]
 
 
 def test_the_advice_may_be_a_folder(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """Scores the merge for each choice of biases, and how well the difference maps tell K from A (scored images only)."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from ssdd_lightning.evaluation.text_table import text_table
 from ssdd_lightning.folders.merge import MergeFolders, MergeInput
 from ssdd_lightning.functional.refinement import MergeBiases
 from ssdd_lightning.metrics.confusion import confusion_matrix
+from ssdd_lightning.metrics.difference import area_under_roc
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
@@ -136,7 +136,10 @@ def sweep_biases(
         oracle=mious[2],
         merged=dict(zip(grid, mious[3:], strict=True)),
         advice_right=float(ranks[0, 1].sum() / max(ranks[0].sum(), 1)),
-        auc={what: _auc(*pair) for what, pair in zip(("w", "d_K", "-d_A"), ranks, strict=True)},
+        auc={
+            name: area_under_roc(*pair)
+            for name, pair in zip(("w", "d_K", "-d_A"), torch.from_numpy(ranks), strict=True)
+        },
         images=len(names),
     )
 
@@ -163,13 +166,6 @@ def _rank_histograms(parts: MergeInput, truth: npt.NDArray[np.uint8]) -> Counts:
         torch.bincount(score[by_advice == side] + 255, minlength=511) for score in scores for side in (False, True)
     ]
     return torch.stack(histograms).view(3, 2, 511).numpy()
-
-
-def _auc(negative: Counts, positive: Counts) -> float:
-    """Area under the ROC curve from the histograms of two groups, ties counted half; NaN if one is empty."""
-    pairs = float(negative.sum()) * float(positive.sum())
-    below = np.cumsum(negative) - negative
-    return float((positive * (below + negative / 2)).sum() / pairs) if pairs else math.nan
 
 
 def _named(biases: MergeBiases) -> dict[str, float]:

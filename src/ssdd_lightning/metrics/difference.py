@@ -125,15 +125,33 @@ def difference_rates(histogram: Tensor) -> dict[str, float]:
     """
     agreement, difference = histogram.double().view(2, BINS)
     centres = (torch.arange(BINS, dtype=torch.double) + 0.5) / BINS
-    below = agreement.cumsum(0) - agreement / 2
     right = {
         "accuracy_difference": (difference[BINS // 2 :].sum(), difference.sum()),
         "accuracy_agreement": (agreement[: BINS // 2].sum(), agreement.sum()),
-        "auc": ((difference * below).sum(), difference.sum() * agreement.sum()),
         "mean_difference": ((difference * centres).sum(), difference.sum()),
         "mean_agreement": ((agreement * centres).sum(), agreement.sum()),
     }
-    return {name: float(part / whole) for name, (part, whole) in right.items()}
+    shares = {name: float(part / whole) for name, (part, whole) in right.items()}
+    return {**shares, "auc": area_under_roc(agreement, difference)}
+
+
+def area_under_roc(negative: Tensor, positive: Tensor) -> float:
+    """Area under the ROC curve from the histograms of two groups.
+
+    Args:
+        negative: BINS numbers, how many of the group that should be ranked low are in each bin.
+        positive: The same of the group that should be ranked high.
+
+    Returns:
+        Share of pairs in the right order, those in one bin counted half; NaN if a group is empty.
+
+    Example:
+        >>> area_under_roc(torch.tensor([1, 1, 0]), torch.tensor([0, 1, 1]))
+        0.875
+    """
+    negative, positive = negative.double(), positive.double()
+    below = negative.cumsum(0) - negative / 2
+    return float((positive * below).sum() / (negative.sum() * positive.sum()))
 
 
 def detection_counts(detection: Detection) -> Tensor:
