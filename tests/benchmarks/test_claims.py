@@ -1,0 +1,49 @@
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssdd_lightning.pipeline.photos import GivenData
+from ssdd_lightning.pipeline.run import RunOptions
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def claims(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    return importlib.import_module("claims")
+
+
+def of(step: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = step.settings()
+    return settings
+
+
+@pytest.mark.parametrize("experiment", ["quickstart", "voc2012"])
+@pytest.mark.parametrize("short", [False, True])
+def test_what_is_compared_differs_in_its_labels_alone(
+    claims: Any, tiny_devkit: Path, tmp_path: Path, experiment: str, short: bool
+) -> None:
+    options = RunOptions(REPOSITORY / "experiments" / experiment, tmp_path, GivenData(tiny_devkit))
+    compared = claims.Claims(options, short)
+    start = str(tmp_path / "models" / "seeds" / "seed3" / "checkpoints" / "last.ckpt")
+    longer, dynamic = (of(compared.steps(name, 3)[0]) for name in (claims.REFERENCE, "dynamic"))
+    assert longer["model"]["init_args"]["static_checkpoint"] == start
+    assert dynamic["model"]["init_args"]["network_checkpoint"] == start
+    assert dynamic["model"]["init_args"]["static_checkpoint"] == str(tmp_path / "static" / "checkpoints" / "last.ckpt")
+    for option in ("max_epochs", "check_val_every_n_epoch"):
+        assert longer["trainer"].get(option) == dynamic["trainer"].get(option)
+    for option in ("optimization", "testing", "network"):
+        assert longer["model"]["init_args"].get(option) == dynamic["model"]["init_args"].get(option)
+    for option in ("knowledge", "batch_size", "augmentation"):
+        assert longer["data"].get(option) == dynamic["data"].get(option)
+    assert longer["seed_everything"] == dynamic["seed_everything"] == 3
+
+
+def test_every_row_starts_from_a_plain_one_on_its_own_masks(claims: Any) -> None:
+    for row in claims.ROWS.values():
+        if row.start:
+            start = claims.ROWS[row.start]
+            assert (start.start, start.stage, start.masks) == ("", "baseline", row.masks)
