@@ -165,7 +165,7 @@ class Claims:
                 else pipeline.going_on(start)
             )
         fit = pipeline.fit(row.stage, root, settings, f"seed{seed}")
-        (test,) = pipeline.test(row.stage, root, f"seed{seed}")
+        (test,) = pipeline.test(row.stage, root, f"seed{seed}", SHORT if self.short else None)
         return fit, test
 
     def run(self, name: str, seed: int) -> None:

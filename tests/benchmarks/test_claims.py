@@ -40,6 +40,8 @@ def test_what_is_compared_differs_in_its_labels_alone(
     for option in ("knowledge", "batch_size", "augmentation"):
         assert longer["data"].get(option) == dynamic["data"].get(option)
     assert longer["seed_everything"] == dynamic["seed_everything"] == 3
+    fit, test = (of(step) for step in compared.steps("dynamic", 3))
+    assert fit["model"]["init_args"]["testing"] == test["model"]["init_args"]["testing"], "or a test is refused later"
 
 
 def test_every_row_starts_from_a_plain_one_on_its_own_masks(claims: Any) -> None:

@@ -354,10 +354,12 @@ class Pipeline:
         """Write a stage's product for all training images."""
         return self._step("predict", stage, home / stage, out, {**(settings or {}), "output.output_dir": str(out)})
 
-    def test(self, stage: str, home: Path, folder: str | None = None) -> list[Step]:
+    def test(
+        self, stage: str, home: Path, folder: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> list[Step]:
         """Write masks under the testing protocol, if there is ground truth to score them."""
         root = home / (folder or stage)
-        return [] if self.photos.truth is None else [self._step("test", stage, root, root / "test", {})]
+        return [] if self.photos.truth is None else [self._step("test", stage, root, root / "test", settings or {})]
 
     def crf(self, maps: Path, out: Path, background_alpha: float | None = None) -> Step:
         """Pass score maps through the dense CRF at image size, with the widths of the static stage's YAML."""
