@@ -16,7 +16,7 @@ from tests.helpers.stages import SMALL_RUN, write_stage
 from tests.helpers.wandb_runs import OfflineRun, offline_runs
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-STAGES = ("classification", "static", "baseline_seeds", "dynamic")
+STAGES = ("classification", "static", "baseline_seeds", "baseline_longer", "dynamic")
 VARIABLES = ("PROJECT", "DIR", "NAME", "RUN_GROUP", "JOB_TYPE", "RUN_ID", "SWEEP_ID")
 
 
@@ -55,15 +55,17 @@ def runs(pipeline: Path) -> dict[str, list[OfflineRun]]:
 
 
 def test_each_stage_is_a_run_of_its_own_in_one_group(pipeline: Path, runs: dict[str, list[OfflineRun]]) -> None:
-    assert [len(found) for found in runs.values()] == [1, 1, 2, 2]
-    assert len({found[0].run.run_id for found in runs.values()}) == 4
+    assert [len(found) for found in runs.values()] == [1, 1, 2, 2, 2]
+    assert len({found[0].run.run_id for found in runs.values()}) == 5
     assert {run.run.project for found in runs.values() for run in found} == {"ssdd"}
     (group,) = {run.run.run_group for found in runs.values() for run in found}
     assert group.startswith("demo-")
     assert [found[0].run.display_name for found in runs.values()] == [f"demo/{stage}" for stage in STAGES]
-    assert [found[0].run.job_type for found in runs.values()] == ["classification", "static", "baseline", "dynamic"]
+    assert [found[0].run.job_type for found in runs.values()] == [
+        *("classification", "static", "baseline", "baseline", "dynamic")
+    ]
     assert {run.exit_code for found in runs.values() for run in found} == {0}
-    assert len(offline_runs(pipeline)) == 6, "predict has nothing to log"
+    assert len(offline_runs(pipeline)) == 8, "predict has nothing to log"
     assert not list(Path.cwd().iterdir()), "nothing lies in the current folder"
     assert all((pipeline / stage / "config.yaml").is_file() for stage in STAGES)
 

@@ -73,7 +73,7 @@ class Run:
                 Image.fromarray(np.full((64, 64), 99, np.uint8)).save(
                     self.out / folder / "static" / "predictions" / key / f"{name}.png"
                 )
-        for stage, by in (("baseline_seeds", 2), ("dynamic", 1)):
+        for stage, by in (("baseline_seeds", 2), ("baseline_longer", 2), ("dynamic", 1)):
             self.fit(f"{folder}{stage}")
             self.masks(f"{folder}{stage}/test", "val", by, "test")
 
@@ -135,7 +135,13 @@ def test_what_was_run_is_said(run: Run) -> None:
     steps = {(step["name"], step["command"]): step for step in content["steps"]}
     assert ("static/predictions", "predict") in steps
     assert steps["knowledge", "predict"]["settings"] == {"note": "a <b>setting</b>"}
-    assert {curve["stage"] for curve in content["curves"]} == {"classification", "static", "baseline_seeds", "dynamic"}
+    assert {curve["stage"] for curve in content["curves"]} == {
+        "classification",
+        "static",
+        "baseline_seeds",
+        "baseline_longer",
+        "dynamic",
+    }
     assert content["curves"][0]["points"] == [[1, 0.5], [2, 0.25]]
     assert content["notes"] == []
 
@@ -146,7 +152,7 @@ def test_layers_of_both_splits(run: Run) -> None:
     images = {image["name"]: image for image in run.report()["images"]}
     trained, tested = images[run.names("train")[0]], images[run.names("val")[0]]
     assert trained["layers"] == ["photo", "knowledge", "advice", "refined", "d_knowledge", "d_advice", "truth"]
-    assert tested["layers"] == ["photo", "baseline_seeds", "prediction", "truth"]
+    assert tested["layers"] == ["photo", "baseline_seeds", "baseline_longer", "prediction", "truth"]
     assert trained["changed"] > 0
     assert tested["changed"] is None
 
@@ -162,7 +168,7 @@ def test_half_a_run_is_reported_and_goes_on(run: Run) -> None:
     shutil.rmtree(run.out / "classification")
     run.begin()
     run.finish()
-    assert len(run.report()["stages"]) == 6
+    assert len(run.report()["stages"]) == 7
 
 
 def test_a_run_without_masks_is_none(run: Run, tmp_path: Path) -> None:
