@@ -111,13 +111,15 @@ ROWS = {
     "pixel_mean": ablation("pixel mean in L_seg (authors' code)", losses__per_class=False),
     "pixel_mean_diff": ablation("pixel mean in L_diff (paper)", losses__balanced=False),
     "averaged_diff": ablation("mean of the terms of L_diff (authors' code)", losses__average=True),
-    "authors_targets": ablation("D2 as target (authors' code)", sub_branch__target="d2", sub_branch__diff2_target="d2"),
+    "authors_targets": ablation(
+        "D2 as target (authors' code)", losses__sub_branch__target="d2", losses__sub_branch__diff2_target="d2"
+    ),
     **{
         f"b_dd_{v:g}": ablation(f"b_dd {v:g} in the first module", ssdd__init_args__biases__dd_bias=v)
         for v in (0.0, 0.2)
     },
     **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.0, 0.5, 2.0)},
-    **{f"alpha_{v:g}": ablation(f"alpha {v:g}", sub_branch__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
+    **{f"alpha_{v:g}": ablation(f"alpha {v:g}", losses__sub_branch__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
 }
 
 

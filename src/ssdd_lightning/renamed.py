@@ -20,9 +20,9 @@ _MODEL = {
     "balanced_difference_loss": "losses.balanced",
     "average_difference_loss": "losses.average",
     "crf_iterations": "refinement.crf_iterations",
-    "alpha": "sub_branch.alpha",
-    "sub_target": "sub_branch.target",
-    "diff2_target": "sub_branch.diff2_target",
+    "alpha": "losses.sub_branch.alpha",
+    "sub_target": "losses.sub_branch.target",
+    "diff2_target": "losses.sub_branch.diff2_target",
     **{f"ssdd.init_args.{name}": f"ssdd.init_args.biases.{name}" for name in _BIASES},
 }
 RENAMED = {

@@ -250,7 +250,7 @@ def test_the_help_of_a_stage_fits_two_screens_and_has_its_values(capsys: pytest.
     assert max(map(len, lines)) <= 120
     assert "--model.init_args. (DynamicRefinementModule)" in lines
     shown = {line.split()[0]: line.split()[1] for line in lines if line.startswith("  ")}
-    assert shown["optimization.learning_rate"] == "0.00025"
+    assert shown["optimization.learning_rate"] == "0.0003"
     assert shown["ssdd.init_args.width"] == "64"
     assert shown["augmentation.crop_size"] == "160"
     assert shown["losses.per_class"] == "true"

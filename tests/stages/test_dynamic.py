@@ -219,7 +219,7 @@ def test_alpha_weighs_the_two_labels_of_the_sub_branch(
     alpha: float,
 ) -> None:
     losses = {
-        a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(a)), batch)[1])
+        a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, losses=Losses(sub_branch=SubBranch(a))), batch)[1])
         for a in (0.0, alpha, 1.0)
     }
     mixed = alpha * losses[1.0]["sub"] + (1 - alpha) * losses[0.0]["sub"]
@@ -238,7 +238,7 @@ def test_sub_target(
     ssdd_inputs: Watch,
     target: Literal["d1", "d2"],
 ) -> None:
-    module = build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(target=target))
+    module = build(DynamicRefinementModule, bias=KEEP, losses=Losses(sub_branch=SubBranch(target=target)))
     inputs = ssdd_inputs(module)
     step(module, batch)
     seeds, first = inputs["ssdd2"]
@@ -257,7 +257,7 @@ def test_diff2_target(
     target: Literal["d1", "d2"],
 ) -> None:
     """The second difference of L_diff2 is between the sub branch and D1 (paper) or D2 (authors' code)."""
-    module = build(DynamicRefinementModule, bias=KEEP, sub_branch=SubBranch(diff2_target=target))
+    module = build(DynamicRefinementModule, bias=KEEP, losses=Losses(sub_branch=SubBranch(diff2_target=target)))
     inputs = ssdd_inputs(module)
     step(module, batch)
     (d_seeds, *_), (d_first, valid, _) = spied["differences"][2:]

@@ -22,7 +22,7 @@ from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
 from ssdd_lightning.stages.segmentation import SegmentationStage, Start, static_start
 from ssdd_lightning.stages.static import maps_of
-from ssdd_lightning.stages.values import LabelRefinement, Losses, Optimization, SubBranch, TestProtocol
+from ssdd_lightning.stages.values import LabelRefinement, Losses, Optimization, TestProtocol
 
 SMALLEST_SHARE = 0.01
 """Added to each class's share of the pixels: a class that the seeds of a batch do not show is not ruled out."""
@@ -77,7 +77,6 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: the SSDD modules; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks, CRF and DD-Nets work at 1/mask_stride of the input (4 in the paper).
         refinement: how K1, A1 and D2 are made.
-        sub_branch: what the sub branch learns from.
         losses: how the losses are read where the paper and the authors' code differ.
         testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of both CRFs (in the step, after the average), such as
@@ -98,7 +97,6 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
         refinement: LabelRefinement = LabelRefinement(),
-        sub_branch: SubBranch = SubBranch(),
         losses: Losses = Losses(),
         testing: TestProtocol = TestProtocol(),
         crf: CRFOptions = CRFOptions(),
@@ -131,7 +129,6 @@ class DynamicRefinementModule(SegmentationStage):
             self.ssdd2.requires_grad_(False)
         dense_crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf))
         self.mapping: nn.Module = PAR() if refinement.advice == "par" else dense_crf
-        self.sub_branch = sub_branch
         self.losses = losses
 
     def starts(self) -> list[Start]:
@@ -185,7 +182,8 @@ class DynamicRefinementModule(SegmentationStage):
         # Eq. 11
         loss_main = self.segmentation_loss(main, m_d2)
         # Eq. 14
-        alpha, other = self.sub_branch.alpha, m_d1 if self.sub_branch.target == "d1" else m_d2
+        sub_branch = self.losses.sub_branch
+        alpha, other = sub_branch.alpha, m_d1 if sub_branch.target == "d1" else m_d2
         loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, other)
         # Eq. 12
         balanced, rule = self.losses.balanced, self.losses.bad_sample_rule
@@ -196,7 +194,7 @@ class DynamicRefinementModule(SegmentationStage):
         # Eq. 13
         bad = bad_samples(second.failed, labels, rule)
         keep = ~bad if self.losses.exclude_bad_from_diff2 else None
-        compared = m_d1 if self.sub_branch.diff2_target == "d1" else m_d2
+        compared = m_d1 if sub_branch.diff2_target == "d1" else m_d2
         terms = [(second.knowledge_logits, m_d0, m_sub), (second.advice_logits, m_sub, compared)]
         diff2 = difference_losses(terms, keep, balanced, per_image=False, total=over_processes)
         detection2 = Detection(terms, m_d0, m_d1, m_d2, bad, keep)

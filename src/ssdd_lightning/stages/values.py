@@ -105,6 +105,21 @@ PLAIN = TestProtocol((1.0,), flip=False, crf=False)
 
 
 @dataclass(frozen=True)
+class SubBranch:
+    """What the sub branch of the dynamic stage learns from.
+
+    Args:
+        alpha: Share of m_D0 in its loss (Eq. 14).
+        target: Its other label, "d1" (paper) or "d2" (authors' code).
+        diff2_target: What it is compared with for d_D1, "d1" (paper) or "d2" (authors' code).
+    """
+
+    alpha: float = 0.5
+    target: Literal["d1", "d2"] = "d1"
+    diff2_target: Literal["d1", "d2"] = "d1"
+
+
+@dataclass(frozen=True)
 class Losses:
     """How the losses are read where the paper and the authors' code differ.
 
@@ -118,6 +133,7 @@ class Losses:
         balanced: Average difference and agreement pixels separately (authors' code) instead of the plain pixel mean
             (paper).
         average: Average the terms of the difference loss (authors' code) instead of adding them (paper).
+        sub_branch: What the sub branch of the dynamic stage learns from.
     """
 
     per_class: bool = True
@@ -125,6 +141,7 @@ class Losses:
     exclude_bad_from_diff2: bool = True
     balanced: bool = True
     average: bool = False
+    sub_branch: SubBranch = SubBranch()
 
 
 @dataclass(frozen=True)
@@ -150,18 +167,3 @@ class LabelRefinement:
     second_dd_bias: float | None = None
     prior: float = 0.0
     train_ddnets: bool = True
-
-
-@dataclass(frozen=True)
-class SubBranch:
-    """What the sub branch of the dynamic stage learns from.
-
-    Args:
-        alpha: Share of m_D0 in its loss (Eq. 14).
-        target: Its other label, "d1" (paper) or "d2" (authors' code).
-        diff2_target: What it is compared with for d_D1, "d1" (paper) or "d2" (authors' code).
-    """
-
-    alpha: float = 0.5
-    target: Literal["d1", "d2"] = "d1"
-    diff2_target: Literal["d1", "d2"] = "d1"
