@@ -139,7 +139,7 @@ def area_under_roc(negative: Tensor, positive: Tensor) -> float:
     """Area under the ROC curve from the histograms of two groups.
 
     Args:
-        negative: BINS numbers, how many of the group that should be ranked low are in each bin.
+        negative: n numbers, how many of the group that should be ranked low are in each bin.
         positive: The same of the group that should be ranked high.
 
     Returns:
