@@ -297,17 +297,7 @@ class Pipeline:
             steps += [self.par(self.knowledge, self.advice)]
         guides = {"data.knowledge": str(self.knowledge), "data.advice": str(self.advice)}
         steps += [self.fit("static", refined, guides), self.predict("static", refined, self.seeds, guides)]
-        masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.seeds}
-        goes_on = bool(self.arguments("dynamic").get("network_checkpoint"))
-        asked = self.options.baselines
-        for source in dict.fromkeys((*asked, *(("seeds",) if goes_on else ()))):
-            name = f"baseline_{source}"
-            steps += [self.fit("baseline", refined, {"data.knowledge": str(masks[source])}, name)]
-            steps += self.test("baseline", refined, name) if source in asked else []
-        if goes_on and "seeds" in asked and self.photos.truth is not None:
-            longer = {"data.knowledge": str(self.seeds), **self.going_on(_checkpoint(refined / "baseline_seeds"))}
-            steps += [self.fit("baseline", refined, longer, LONGER)]
-            steps += self.test("baseline", refined, LONGER)
+        steps += self.baselines()
         in_training = {"model.init_args.refinement.advice": PAR} if self.options.refined.advice == PAR else {}
         guides = {"data.knowledge": str(self.seeds), **in_training}
         steps += [self.fit("dynamic", refined, guides), *self.test("dynamic", refined)]
@@ -321,6 +311,21 @@ class Pipeline:
             fresh |= start or {"model.init_args.backbone_weights": first.get("backbone_weights", "imagenet")}
             steps += [self.fit("baseline", refined, {"data.knowledge": str(made), **fresh}, RETRAIN)]
             steps += self.test("baseline", refined, RETRAIN)
+        return steps
+
+    def baselines(self) -> list[Step]:
+        """Plain models, among them the one that the dynamic stage goes on from and is compared with."""
+        home, asked = self.refined, self.options.baselines
+        masks = {"knowledge": self.knowledge, "advice": self.advice, "seeds": self.seeds}
+        start = ("seeds",) if self.arguments("dynamic").get("network_checkpoint") else ()
+        steps: list[Step] = []
+        for source in dict.fromkeys((*asked, *start)):
+            name = f"baseline_{source}"
+            steps += [self.fit("baseline", home, {"data.knowledge": str(masks[source])}, name)]
+            steps += self.test("baseline", home, name) if source in asked else []
+        if start and "seeds" in asked and self.photos.truth is not None:
+            longer = {"data.knowledge": str(self.seeds), **self.going_on(_checkpoint(home / "baseline_seeds"))}
+            steps += [self.fit("baseline", home, longer, LONGER), *self.test("baseline", home, LONGER)]
         return steps
 
     def step(self, name: str) -> Step | None:
