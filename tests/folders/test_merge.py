@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssdd_lightning.callbacks.writers import write_difference
 from ssdd_lightning.cli.main import main
@@ -56,6 +57,14 @@ def test_the_sweep_scores_what_the_merge_writes(folders: tuple[MergeFolders, Pat
     assert result.advice == pytest.approx(card.companions["advice"].miou)
     assert result.oracle == pytest.approx(card.companions["oracle"].miou)
     assert result.merged[result.best] == max(result.merged.values())
+    curves = result.curves()
+    assert curves.pop("K") == dict.fromkeys((-0.2, 0.1, 0.4), result.knowledge)
+    assert curves.pop("A") == dict.fromkeys((-0.2, 0.1, 0.4), result.advice)
+    drawn = {(dd, title): miou for title, curve in curves.items() for dd, miou in curve.items()}
+    assert drawn == {
+        (biases.dd_bias, f"b_class {biases.class_bias:g}, b_bg {biases.background_bias:g}"): miou
+        for biases, miou in result.merged.items()
+    }
 
 
 def test_auc_is_the_share_of_well_ordered_pairs(folders: tuple[MergeFolders, Path]) -> None:
@@ -82,7 +91,10 @@ def test_the_commands(folders: tuple[MergeFolders, Path], capsys: pytest.Capture
     parts += [f"--differences={root / 'seeds'}"]
     assert main(["merge", *parts, f"--out={root / 'm'}", "--class_bias=0"]) == 0
     assert sorted(p.name for p in (root / "m").glob("*.png")) == [f"{name}.png" for name in NAMES]
-    assert main(["sweep", *parts, f"--truth={root / 'truth'}", f"--json={root / 's.json'}"]) == 0
+    written = [f"--json={root / 's.json'}", f"--png={root / 's.png'}"]
+    assert main(["sweep", *parts, f"--truth={root / 'truth'}", *written]) == 0
+    with Image.open(root / "s.png") as image:
+        assert image.size[0] > 1000
     names = root / "names.txt"
     names.write_text("\n".join(f"class {index}" for index in range(13)))
     same = ["sweep", *parts, f"--truth={root / 'truth'}", f"--classes={names}", f"--json={root / 't.json'}"]

@@ -8,6 +8,7 @@ from ssdd_lightning.cli.merge import NEEDED, PARTS
 from ssdd_lightning.cli.options import CLASS_NAMES, add_options
 from ssdd_lightning.data.classes import VOC_CLASSES, read_classes
 from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.evaluation.chart import write_lines
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.score_maps import mask_path
 
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         **{f"--{option} X ...": f"values of {symbol}" for option, symbol in SYMBOLS.items()},
         "--classes FILE": CLASS_NAMES,
         "--json FILE": "also write all scores, as fractions, to this file",
+        "--png FILE": "also draw the scores over b_dd to this file",
     }
     add_options(parser, options, (*NEEDED, "truth"), **VALUES)
 
@@ -51,4 +53,6 @@ def run(args: argparse.Namespace) -> int:
     print(result.table())
     if args.json is not None:
         write_text(args.json, json.dumps(result.to_dict(), indent=2))
+    if args.png is not None:
+        write_lines(args.png, f"merge of {result.images} images by its biases", "b_dd", result.curves())
     return 0

@@ -1,4 +1,4 @@
-"""The scorecard as a picture: bars for each class, and curves over bands and backgrounds."""
+"""Scores as pictures: bars for each class, and curves over bands, backgrounds and biases."""
 
 import math
 from collections.abc import Mapping
@@ -33,6 +33,25 @@ def write_chart(path: Path, card: Scorecard, title: str) -> None:
         title: What the legend calls the card; companions bring their titles.
     """
     figure = draw_chart(card, title)
+    with atomic_write(path) as stream:
+        figure.savefig(stream, format="png", dpi=160)
+
+
+def write_lines(path: Path, what: str, across: str, lines: Lines) -> None:
+    """Draw mIoU by an option into a PNG that appears at once or not at all.
+
+    Args:
+        path: File to write, `.png`.
+        what: Title.
+        across: Label of the horizontal axis.
+        lines: For each name in the legend, mIoU in [0, 1] by the option's value.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 1.5 * CURVE_HEIGHT), layout="constrained")
+    axes = figure.subplots()
+    _draw_lines(axes, what, across, lines)
+    axes.set_xscale("linear")
     with atomic_write(path) as stream:
         figure.savefig(stream, format="png", dpi=160)
 
@@ -105,10 +124,13 @@ def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) 
 
 def _draw_lines(axes: "Axes", what: str, across: str, lines: Lines) -> None:
     """Draw one line per curve, with all of its points, or only the best if there are more than ten."""
-    for (title, curve), colour, marker in zip(lines.items(), cycle(COLOURS), cycle("os^D"), strict=False):
+    styles = [
+        (colour, marker, dashes) for dashes in ("-", "--", ":") for colour, marker in zip(COLOURS, "os^D", strict=True)
+    ]
+    for (title, curve), (colour, marker, dashes) in zip(lines.items(), cycle(styles), strict=False):
         best = [list(curve).index(best_point(curve)[0])] if len(curve) > 10 else None
         values = [100 * value for value in curve.values()]
-        axes.plot(list(curve), values, marker, ls="-", mfc="none", markevery=best, color=colour, label=title)
+        axes.plot(list(curve), values, marker, ls=dashes, mfc="none", markevery=best, color=colour, label=title)
     if min(min(curve) for curve in lines.values()) > 0:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
@@ -121,5 +143,6 @@ def _dress(axes: "Axes", what: str) -> None:
     axes.grid(axis="both" if axes.lines else "x", color="0.87")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(what, loc="left", pad=28)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0.2, ncols=4, frameon=False)
+    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0.2, ncols=4, frameon=False)
+    rows = -(-len(legend.get_texts()) // 4)
+    axes.set_title(what, loc="left", pad=12 + 16 * rows)

@@ -68,10 +68,26 @@ class SweepResult:
             "images": self.images,
         }
 
+    def _grid(self) -> tuple[list[float], list[tuple[float, float]]]:
+        """Values of b_dd, and pairs of b_class and b_bg, in order."""
+        pairs = {(biases.class_bias, biases.background_bias) for biases in self.merged}
+        return sorted({biases.dd_bias for biases in self.merged}), sorted(pairs)
+
+    def curves(self) -> dict[str, dict[float, float]]:
+        """Scores by b_dd: one curve for each pair of b_class and b_bg, then the levels of K and A."""
+        columns, rows = self._grid()
+        merged = {
+            f"b_class {class_:g}, b_bg {background:g}": {
+                dd: self.merged[MergeBiases(dd, class_, background)] for dd in columns
+            }
+            for class_, background in rows
+        }
+        levels = {"K": self.knowledge, "A": self.advice}
+        return merged | {name: dict.fromkeys(columns, level) for name, level in levels.items()}
+
     def table(self) -> str:
         """A table for the terminal: one row per pair of b_class and b_bg, one column per b_dd, in percent."""
-        columns = sorted({biases.dd_bias for biases in self.merged})
-        rows = sorted({(biases.class_bias, biases.background_bias) for biases in self.merged})
+        columns, rows = self._grid()
         cells = [
             [*map("{:g}".format, row), *(percent(self.merged[MergeBiases(dd, *row)]) for dd in columns)] for row in rows
         ]
