@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
+# Neighbouring tests stay in one process, because they share what a module made for them.
+PARALLEL := -n auto --dist worksteal
 
 .PHONY: demo test fuzz kills leaks test-bare test-min docs package bench clean
 
@@ -15,30 +17,30 @@ test: .venv/test.stamp  ## lint, types, rooms, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest $(PARALLEL)
 
 fuzz: .venv/test.stamp  ## mutants of every file format in every reader; MUTANTS each (10,000), those that break one in build/fuzz
 	mkdir -p build/fuzz
-	MUTANTS=$(or $(MUTANTS),10000) KEEP=$(CURDIR)/build/fuzz $(BIN)/pytest -n auto tests/test_fuzz.py
+	MUTANTS=$(or $(MUTANTS),10000) KEEP=$(CURDIR)/build/fuzz $(BIN)/pytest $(PARALLEL) tests/test_fuzz.py
 
 kills: .venv/test.stamp  ## every command stopped at KILLS moments (20), each by a kill and by a full disk
-	KILLS=$(or $(KILLS),20) $(BIN)/pytest -n auto tests/test_kills.py
+	KILLS=$(or $(KILLS),20) $(BIN)/pytest $(PARALLEL) tests/test_kills.py
 
 leaks: .venv/test.stamp  ## fits with workers in one process for LEAK_MINUTES (30); the slope of its memory, and what is left
 	LEAK_MINUTES=$(or $(LEAK_MINUTES),30) $(BIN)/pytest tests/test_leaks.py
 
 # Before a release: the tests with nothing but what a user gets, at the newest and at the lowest versions.
-TESTER := 'pytest>=8' 'pytest-xdist>=3'
+TESTER := 'pytest>=8' 'pytest-xdist>=3.2'
 
 test-bare:  ## tests without any extra
 	$(PYTHON) -m venv build/bare && build/bare/bin/pip install --quiet --editable . $(TESTER)
-	build/bare/bin/pytest -n auto
+	build/bare/bin/pytest $(PARALLEL)
 
 test-min:  ## tests with the lowest versions that setup.cfg declares
 	$(PYTHON) -m venv build/min && build/min/bin/pip install --quiet uv
 	build/min/bin/uv pip install --quiet --python build/min/bin/python --resolution lowest-direct --editable .
 	build/min/bin/uv pip install --quiet --python build/min/bin/python $(TESTER)
-	build/min/bin/pytest -n auto
+	build/min/bin/pytest $(PARALLEL)
 
 docs: .venv/docs.stamp  ## the site in site/, with executed notebooks; any warning is an error
 	$(BIN)/mkdocs build --strict
