@@ -100,9 +100,14 @@ ROWS = {
     FULL: Row("full supervision, goes on", "", "truth"),
     "learning": ablation("DD-Nets learn (paper)", refinement__train_ddnets=True),
     "frozen": ablation("DD-Nets stay as the static stage left them", refinement__train_ddnets=False),
-    "paper": ablation("b_dd 0.4 in both modules, no prior", refinement__second_dd_bias=None, refinement__prior=0.0),
-    "second_04": ablation("b_dd 0.4 in both modules", refinement__second_dd_bias=None),
-    "no_prior": ablation("no prior", refinement__prior=0.0),
+    "paper": ablation(
+        "the paper's b_class, CRF and prior",
+        ssdd__init_args__biases__class_bias=1.0,
+        refinement__crf_weight=1.0,
+        refinement__prior=0.0,
+    ),
+    "full_crf": ablation("CRF of full weight (paper)", refinement__crf_weight=1.0),
+    "no_prior": ablation("no prior (paper)", refinement__prior=0.0),
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
@@ -118,7 +123,7 @@ ROWS = {
         f"b_dd_{v:g}": ablation(f"b_dd {v:g} in the first module", ssdd__init_args__biases__dd_bias=v)
         for v in (0.0, 0.2)
     },
-    **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.0, 0.5, 2.0)},
+    **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.5, 1.0, 2.0)},
     **{f"alpha_{v:g}": ablation(f"alpha {v:g}", losses__sub_branch__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
 }
 

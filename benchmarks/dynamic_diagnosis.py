@@ -10,8 +10,9 @@ A static stage's checkpoint stands for the first step of the dynamic stage, whic
 `network_checkpoint`.
 Each checkpoint runs the step's forward pass, augmentation included, on the photos of the list, with dropout as in
 training and once more as it is evaluated; every checkpoint sees the same crops. With `--scales` K1 comes from the mean
-over these scales and their flips, without dropout, instead of from the step's own forward pass. Truth is for scoring
-alone: what is chosen by these figures must be reported on other photos.
+over these scales and their flips, without dropout, instead of from the step's own forward pass. With `--sharpen` its
+logits are multiplied before the CRF takes them; K1 itself stays. Truth is for scoring alone: what is chosen by these
+figures must be reported on other photos.
 
 The shares of a module are of the pixels where exactly one of knowledge and advice is right: `advice true` is how often
 it is the advice (the method needs more than a half, 3.2), `taken` how often the merge takes it, then how often it is
@@ -118,7 +119,9 @@ def main() -> None:
     for path in options.checkpoints:
         module, batches = load(path, options, settings)
         modes = ("train", "eval")
-        found[str(path)] = {mode: diagnose(module, batches, mode == "train", options.scales) for mode in modes}
+        found[str(path)] = {
+            mode: diagnose(module, batches, mode == "train", options.scales, options.sharpen) for mode in modes
+        }
         report(str(path), found[str(path)])
         if options.json:
             options.json.write_text(json.dumps(found, indent=1))
@@ -146,7 +149,11 @@ def load(
 
 @torch.no_grad()
 def diagnose(
-    module: DynamicRefinementModule, batches: DataLoader[Sample], training: bool, scales: Sequence[float] = ()
+    module: DynamicRefinementModule,
+    batches: DataLoader[Sample],
+    training: bool,
+    scales: Sequence[float] = (),
+    sharpen: float = 1.0,
 ) -> dict[str, Any]:
     """Pool the step's masks and decisions over all batches."""
     classes = module.network.num_classes
@@ -155,7 +162,7 @@ def diagnose(
     for number, batch in enumerate(batches_of_epoch_0(batches)):
         torch.manual_seed(number)
         module.train(training)
-        with averaged(module, batch, scales) if scales else nullcontext():
+        with sharpened(module, sharpen), averaged(module, batch, scales) if scales else nullcontext():
             step, labels = module.refine(batch), batch["image_labels"]
         truth = resize_mask(batch["advice"], step.seeds.shape[-2:])
         m_d1, m_d2 = step.first.mask, step.second.mask
@@ -188,6 +195,12 @@ def averaged(module: DynamicRefinementModule, batch: Batch, scales: Sequence[flo
     logits = F.adaptive_avg_pool2d(probabilities, size).clamp(min=1e-6).log() + module.refinement.prior * shares
     original = module.knowledge_and_advice
     return patch.object(module, "knowledge_and_advice", lambda _, *inputs: original(logits, *inputs))
+
+
+def sharpened(module: DynamicRefinementModule, factor: float) -> AbstractContextManager[object]:
+    """Multiply the logits that K1 and the unary of the step's CRF are made of."""
+    original = module.knowledge_and_advice
+    return patch.object(module, "knowledge_and_advice", lambda logits, *inputs: original(factor * logits, *inputs))
 
 
 def batches_of_epoch_0(loader: DataLoader[Sample]) -> Iterator[dict[str, Any]]:
@@ -242,6 +255,7 @@ def arguments() -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--split", type=Path, required=True, help="list of photos to look at")
     parser.add_argument("--truth", type=Path, required=True, help="folder of their true masks")
     parser.add_argument("--scales", type=float, nargs="+", default=[], help="K1 from the mean over these and flips")
+    parser.add_argument("--sharpen", type=float, default=1.0, help="factor of the logits that the step's CRF takes")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--config", type=Path, required=True, help="YAML of the dynamic stage")
     parser.add_argument(

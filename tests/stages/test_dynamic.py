@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.functional import losses, pixel_adaptive_refinement
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
 from ssdd_lightning.stages.values import LabelRefinement, Losses, SubBranch
@@ -336,17 +337,15 @@ def test_an_option_changes_its_own_losses_only(
         torch.testing.assert_close(off[part], on[part])
 
 
-@pytest.mark.parametrize(("bias", "takes_advice"), [(KEEP, False), (TAKE, True)])
-def test_second_dd_bias_is_of_the_second_module_only(
-    build: Build, step: Step, batch: dict[str, Any], ssdd_inputs: Watch, bias: float, takes_advice: bool
-) -> None:
-    module = build(DynamicRefinementModule, bias=KEEP, refinement=LabelRefinement(second_dd_bias=bias))
-    inputs = ssdd_inputs(module)
-    step(module, batch)
-    knowledge, seeds = inputs["ssdd1"][0], inputs["ssdd2"][0]
-    torch.testing.assert_close(inputs["ssdd2"][1], knowledge)  # the first module keeps K1
-    assert not torch.equal(knowledge, seeds)
-    torch.testing.assert_close(module._pictures["refined"], knowledge if takes_advice else seeds)
+def test_crf_weight_is_a_factor_of_both_weights_of_the_steps_crf(build: Build, batch: dict[str, Any]) -> None:
+    half, given = LabelRefinement(crf_weight=0.5), {"gaussian_compat": 2.0, "bilateral_sxy": 7.0}
+    module = build(DynamicRefinementModule, refinement=half, crf=CRFOptions(**given))
+    expected = DenseCRF("psa", 3, gaussian_compat=1.0, bilateral_sxy=7.0, bilateral_compat=5.0)
+    probabilities = torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)).softmax(1)
+    labels = torch.ones(2, 4, dtype=torch.bool)
+    image = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    torch.testing.assert_close(module.mapping(image, probabilities, labels), expected(image, probabilities, labels))
+    assert module.crf_options.settings.gaussian_compat == 2.0, "the CRF after the average has its own"
 
 
 def test_log_shares_of_a_batch() -> None:

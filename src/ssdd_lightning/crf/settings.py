@@ -90,3 +90,13 @@ class CRFOptions:
         """Widths and weights as they are in force."""
         own = {name: value for name, value in asdict(self).items() if name != "preset" and value is not None}
         return replace(PRESETS[self.preset], **own)
+
+    def weighted(self, factor: float) -> "CRFOptions":
+        """The same widths with both weights multiplied.
+
+        Examples:
+            >>> CRFOptions("psa").weighted(0.5).settings
+            CRFSettings(gaussian_sxy=3, gaussian_compat=1.5, bilateral_sxy=80, bilateral_srgb=13, bilateral_compat=5.0)
+        """
+        weights = {name: factor * getattr(self.settings, name) for name in ("gaussian_compat", "bilateral_compat")}
+        return replace(self, **weights)

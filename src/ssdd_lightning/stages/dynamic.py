@@ -1,7 +1,7 @@
 """Stage 3, dynamic region refinement (4.2): the labels are refined at every step while the network trains."""
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
@@ -120,14 +120,12 @@ class DynamicRefinementModule(SegmentationStage):
         self.sub_head = self.network.new_head().to(memory_format=torch.channels_last)
         self.ssdd1 = ssdd(*channels)
         self.ssdd2 = ssdd(*channels)
-        if refinement.second_dd_bias is not None:
-            self.ssdd2.biases = replace(self.ssdd2.biases, dd_bias=refinement.second_dd_bias)
         self.refinement = refinement
         self.network_checkpoint = network_checkpoint
         if not refinement.train_ddnets:
             self.ssdd1.requires_grad_(False)
             self.ssdd2.requires_grad_(False)
-        dense_crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf))
+        dense_crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf.weighted(refinement.crf_weight)))
         self.mapping: nn.Module = PAR() if refinement.advice == "par" else dense_crf
         self.losses = losses
 

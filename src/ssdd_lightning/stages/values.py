@@ -150,10 +150,10 @@ class LabelRefinement:
 
     Args:
         crf_iterations: Mean-field iterations of the CRF that makes A1 of K1.
+        crf_weight: Factor of both weights of this CRF (the paper's is 1). After a short training the network is unsure,
+            and what is unsure gives way to the CRF: with the full weights A1 loses thin and rare objects.
         advice: What makes A1 of K1: "crf", the dense CRF (paper), or "par", pixel-adaptive refinement with its authors'
             ten iterations.
-        second_dd_bias: b_dd of the second SSDD module, which merges D1 into m_D0; None is that of the first one, as in
-            the paper. Early in training D1 is worse than the seeds, and a lean towards it makes D2 worse than both.
         prior: How much of the log of the classes' shares in the batch's m_D0 is added to the logits before K1, A1 and
             the sub branch's mask are taken from them. 1 undoes the weights that the mean within each class
             (`Losses.per_class`) gives the classes, 0 is the paper's.
@@ -163,7 +163,7 @@ class LabelRefinement:
     """
 
     crf_iterations: int = 3
+    crf_weight: float = 1.0
     advice: Literal["crf", "par"] = "crf"
-    second_dd_bias: float | None = None
     prior: float = 0.0
     train_ddnets: bool = True
