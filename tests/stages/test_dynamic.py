@@ -338,8 +338,8 @@ def test_an_option_changes_its_own_losses_only(
 
 
 def test_crf_weight_is_a_factor_of_both_weights_of_the_steps_crf(build: Build, batch: dict[str, Any]) -> None:
-    half, given = LabelRefinement(crf_weight=0.5), {"gaussian_compat": 2.0, "bilateral_sxy": 7.0}
-    module = build(DynamicRefinementModule, refinement=half, crf=CRFOptions(**given))
+    options = CRFOptions(gaussian_compat=2.0, bilateral_sxy=7.0)
+    module = build(DynamicRefinementModule, refinement=LabelRefinement(crf_weight=0.5), crf=options)
     expected = DenseCRF("psa", 3, gaussian_compat=1.0, bilateral_sxy=7.0, bilateral_compat=5.0)
     probabilities = torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)).softmax(1)
     labels = torch.ones(2, 4, dtype=torch.bool)

@@ -342,10 +342,10 @@ class SSDDCommandLine(LightningCLI):
             )
             recipe = fit_recipe(config, self.datamodule.datasets["train"].records)
             return Ledger(Path(self.trainer.default_root_dir), "fit", recipe, rank=_rank())
-        folder, precision = self._output_folder(command), self.trainer.precision
-        config = self.config[self.subcommand] if self.subcommand else self.config
-        if config.trainer.precision == BFLOAT16:
-            precision = BFLOAT16  # what was asked for, whatever this processor does: a run may move
+        folder = self._output_folder(command)
+        asked = (self.config[self.subcommand] if self.subcommand else self.config).trainer.precision
+        # what was asked for, whatever this processor does: a run may move
+        precision = asked if asked == BFLOAT16 else self.trainer.precision
         return files_ledger(self.model, self.datamodule, command, folder, checkpoint, precision, _rank())  # type: ignore[arg-type]
 
     def _output_folder(self, command: str) -> Path:
