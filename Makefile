@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
-# Neighbouring tests stay in one process, because they share what a module made for them.
+# Neighbouring tests mostly stay in one process, because they share what a module made for them.
 PARALLEL := -n auto --dist worksteal
 
 .PHONY: demo test fuzz kills leaks test-bare test-min docs package bench clean

@@ -119,10 +119,7 @@ ROWS = {
     "authors_targets": ablation(
         "D2 as target (authors' code)", losses__sub_branch__target="d2", losses__sub_branch__diff2_target="d2"
     ),
-    **{
-        f"b_dd_{v:g}": ablation(f"b_dd {v:g} in the first module", ssdd__init_args__biases__dd_bias=v)
-        for v in (0.0, 0.2)
-    },
+    **{f"b_dd_{v:g}": ablation(f"b_dd {v:g}", ssdd__init_args__biases__dd_bias=v) for v in (0.0, 0.2)},
     **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.5, 1.0, 2.0)},
     **{f"alpha_{v:g}": ablation(f"alpha {v:g}", losses__sub_branch__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
 }
@@ -199,8 +196,11 @@ class Claims:
         assert truth is not None
         found = {}
         for name, folder in product(ROWS, ("test", "no_crf")):
-            made = [self.steps(name, seed)[0].folder / folder for seed in seeds]
+            steps = [self.steps(name, seed) for seed in seeds]
+            made = {fit.folder / folder: (fit, test) for fit, test in steps}
             there = [path for path in made if len(list(path.glob("*.png"))) >= len(names)]
+            for step in (step for path in there for step in made[path]):
+                refuse_other(step)
             if there:
                 found[name, folder] = [confusions(path, truth, names) for path in there]
         return found

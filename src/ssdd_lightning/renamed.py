@@ -31,6 +31,8 @@ RENAMED = {
     **{f"data.{phase}_split": f"data.splits.{phase}" for phase in ("train", "val", "test", "predict")},
 }
 """Old dotted name -> new one."""
+_GONE = {"refinement": ("second_dd_bias", "warm_up")}
+"""Options of `model.init_args` that are no more; they mattered in training alone, so checkpoints load without them."""
 
 
 def with_new_names(content: Mapping[str, Any], where: str | None) -> dict[str, Any]:
@@ -75,6 +77,9 @@ def checkpoint_with_new_names(content: Mapping[str, Any]) -> dict[str, Any]:
     named = with_new_names({"model": {"init_args": given}}, None)["model"]["init_args"]
     if named != given and named.get("crf", ...) is None:
         del named["crf"]  # null meant the default values
+    for section, names in _GONE.items():
+        if isinstance(named.get(section), dict):
+            named[section] = {name: value for name, value in named[section].items() if name not in names}
     return {**content, "hyper_parameters": named}
 
 

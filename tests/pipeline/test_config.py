@@ -17,7 +17,7 @@ from ssdd_lightning.pipeline.config import (
     with_contents,
 )
 from ssdd_lightning.pipeline.lightning import run_command
-from ssdd_lightning.renamed import RENAMED, with_new_names, words_with_new_names
+from ssdd_lightning.renamed import RENAMED, checkpoint_with_new_names, with_new_names, words_with_new_names
 
 
 @pytest.fixture
@@ -139,6 +139,13 @@ def test_an_old_name_is_understood_with_a_warning(old: str, new: str) -> None:
     assert found == 3
     with pytest.warns(FutureWarning, match="the command line"):
         assert words_with_new_names(["fit", f"--{old}=3", f"--{new}=4"]) == ["fit", f"--{new}=3", f"--{new}=4"]
+
+
+@pytest.mark.parametrize("refinement", [{"second_dd_bias": None, "prior": 0.5}, {"warm_up": 9, "prior": 0.5}])
+def test_a_checkpoint_loads_without_options_that_are_no_more(refinement: dict[str, Any]) -> None:
+    given = {"hyper_parameters": {"refinement": refinement, "mask_stride": 4}, "epoch": 3}
+    expected = {"hyper_parameters": {"refinement": {"prior": 0.5}, "mask_stride": 4}, "epoch": 3}
+    assert checkpoint_with_new_names(given) == expected
 
 
 @pytest.mark.parametrize("value", ["a=[1", "a={", "a=*x", "a=!!python/object:os.x {}", "a=2020-01-01"])

@@ -17,6 +17,7 @@ from ssdd_lightning.cli.main import main
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import pixel_adaptive_refinement
 from ssdd_lightning.nn import ClassificationNetwork
+from ssdd_lightning.pipeline.config import parse_value
 from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.run import Pipeline, Refined, RunOptions
 from ssdd_lightning.storage.lock import locked
@@ -141,7 +142,11 @@ CHANGES: dict[str, tuple[Change, set[str], str]] = {
     "class bias": (lambda r: r.edit("static", ssdd=SSDD), MODELS, "class_bias was"),
     "photo": (another_photo, ALL, "the training images changed"),
     "annotation": (another_annotation, ALL, "the image-level labels changed"),
-    "other labels": (lambda r: {"data__labels": other_labels(r)}, ALL, "the image-level labels changed"),
+    "other labels": (
+        lambda r: {"labels": other_labels(r)},
+        ALL,
+        "the image-level labels changed",
+    ),
     "shorter list": (fewer_images, ALL, "the training images changed"),
     "classes": (lambda r: {"data__classes": "[cat,cow,dog]"}, ALL, "data.classes was"),
 }
@@ -171,10 +176,18 @@ def test_a_change_asks_for_what_depends_on_it_and_says_why(
     run: Run, change: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     apply, expected, reason = CHANGES[change]
-    said = plan(run, capsys, **(apply(run) or {}))
+    changed = apply(run) or {}
+    labels = changed.pop("labels", None)
+    said = plan(run, capsys, *(() if labels is None else [f"--labels={labels}"]), **changed)
     steps = {"static/predictions" if name == "seeds" else name: name for name in PRODUCTS}
     assert {name for step, name in steps.items() if said[step].startswith("made again, because ")} == expected
     assert any(reason in sentence for sentence in said.values()), said
+    if expected == ALL and "weights" not in changed:  # every fit sees it by itself, not only the first
+        settings = {**SMALL_RUN, **{key.replace("__", "."): value for key, value in changed.items()}}
+        given = {key: parse_value(str(value)) for key, value in settings.items()}
+        for step in pipeline_of(run, settings=given, labels=labels).steps[1:]:
+            if step.command == "fit":
+                assert reason.partition(" was")[0] in step.ledger().difference, step.name
 
 
 @pytest.mark.parametrize("change", ["CRF width", "shorter list"])
@@ -249,7 +262,7 @@ def appended_option(path: Path) -> None:
 
 def pipeline_of(run: Run, **changed: object) -> Pipeline:
     given: dict[str, Any] = {"pictures": 1, **changed}
-    data = GivenData(run.root, truth=given.pop("truth", None))
+    data = GivenData(run.root, given.pop("labels", None), given.pop("truth", None))
     return Pipeline(RunOptions(run.experiment, run.out, data, **given))
 
 

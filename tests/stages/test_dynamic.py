@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssdd_lightning.crf import CRFOptions, DenseCRF
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import losses, pixel_adaptive_refinement
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
 from ssdd_lightning.stages.values import LabelRefinement, Losses, SubBranch
@@ -346,6 +347,12 @@ def test_crf_weight_is_a_factor_of_both_weights_of_the_steps_crf(build: Build, b
     image = torch.randint(0, 256, (2, 3, 16, 16), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     torch.testing.assert_close(module.mapping(image, probabilities, labels), expected(image, probabilities, labels))
     assert module.crf_options.settings.gaussian_compat == 2.0, "the CRF after the average has its own"
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_crf_weight_out_of_range_is_refused_by_its_name(weight: float) -> None:
+    with pytest.raises(InputError, match=r"refinement\.crf_weight: expected a finite number, 0 or more; found"):
+        LabelRefinement(crf_weight=weight)
 
 
 def test_log_shares_of_a_batch() -> None:

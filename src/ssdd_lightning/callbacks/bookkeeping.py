@@ -100,7 +100,7 @@ def files_ledger(
         command: test or predict.
         folder: Where they lie.
         checkpoint: Where the weights come from.
-        precision: Of the trainer.
+        precision: Of the trainer, as it was asked for: a processor without bfloat16 takes another.
         rank: Number of this process.
     """
     settings = {

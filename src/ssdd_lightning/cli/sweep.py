@@ -8,7 +8,7 @@ from ssdd_lightning.cli.merge import NEEDED, PARTS
 from ssdd_lightning.cli.options import CLASS_NAMES, add_options
 from ssdd_lightning.data.classes import VOC_CLASSES, read_classes
 from ssdd_lightning.data.splits import read_list
-from ssdd_lightning.evaluation.chart import write_lines
+from ssdd_lightning.evaluation.chart import write_figure
 from ssdd_lightning.storage.files import write_text
 from ssdd_lightning.storage.score_maps import mask_path
 
@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         write_text(args.json, json.dumps(result.to_dict(), indent=2))
     if args.png is not None:
-        write_lines(args.png, f"merge of {result.images} images by its biases", "b_dd", result.curves())
+        write_figure(args.png, result.draw())
     return 0

@@ -24,6 +24,12 @@ LONGEST = 40
 Lines = Mapping[str, dict[float, float]]
 
 
+def write_figure(path: Path, figure: "Figure") -> None:
+    """Write a figure as a PNG that appears at once or not at all."""
+    with atomic_write(path) as stream:
+        figure.savefig(stream, format="png", dpi=160)
+
+
 def write_chart(path: Path, card: Scorecard, title: str) -> None:
     """Draw a scorecard into a PNG that appears at once or not at all; see `draw_chart`.
 
@@ -32,28 +38,37 @@ def write_chart(path: Path, card: Scorecard, title: str) -> None:
         card: The scores.
         title: What the legend calls the card; companions bring their titles.
     """
-    figure = draw_chart(card, title)
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format="png", dpi=160)
+    write_figure(path, draw_chart(card, title))
 
 
-def write_lines(path: Path, what: str, across: str, lines: Lines) -> None:
-    """Draw mIoU by an option into a PNG that appears at once or not at all.
+def draw_panels(across: str, panels: Mapping[str, Lines], levels: Mapping[str, float]) -> "Figure":
+    """Draw mIoU by an option, one panel beside the other.
 
     Args:
-        path: File to write, `.png`.
-        what: Title.
-        across: Label of the horizontal axis.
-        lines: For each name in the legend, mIoU in [0, 1] by the option's value.
+        across: Label of the horizontal axes.
+        panels: For each panel's title, the lines by their names, in the order of a second option.
+        levels: Scores that do not depend on the options, by name.
+
+    Returns:
+        The figure, with one legend on the right.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, 1.5 * CURVE_HEIGHT), layout="constrained")
-    axes = figure.subplots()
-    _draw_lines(axes, what, across, lines)
-    axes.set_xscale("linear")
-    with atomic_write(path) as stream:
-        figure.savefig(stream, format="png", dpi=160)
+    figure = Figure(figsize=(WIDTH / 2 * len(panels) + WIDTH / 4, 1.2 * CURVE_HEIGHT), layout="constrained")
+    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (what, lines) in zip(all_axes, panels.items(), strict=True):
+        for number, (title, curve) in enumerate(lines.items()):
+            colour = colormaps["viridis"](0.9 * number / max(len(lines) - 1, 1))
+            axes.plot(list(curve), [100 * value for value in curve.values()], "o-", ms=4, color=colour, label=title)
+        for dashes, (title, level) in zip(("--", ":"), levels.items(), strict=False):
+            axes.axhline(100 * level, color="black", ls=dashes, label=title)
+        axes.set(xlabel=across)
+        axes.set_title(what, loc="left")
+        _frame(axes)
+    all_axes[0].set_ylabel("mIoU (%)")
+    all_axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return figure
 
 
 def draw_chart(card: Scorecard, title: str) -> "Figure":
@@ -124,13 +139,10 @@ def _draw_bars(axes: "Axes", names: list[str], bars: Mapping[str, list[float]]) 
 
 def _draw_lines(axes: "Axes", what: str, across: str, lines: Lines) -> None:
     """Draw one line per curve, with all of its points, or only the best if there are more than ten."""
-    styles = [
-        (colour, marker, dashes) for dashes in ("-", "--", ":") for colour, marker in zip(COLOURS, "os^D", strict=True)
-    ]
-    for (title, curve), (colour, marker, dashes) in zip(lines.items(), cycle(styles), strict=False):
+    for (title, curve), colour, marker in zip(lines.items(), cycle(COLOURS), cycle("os^D"), strict=False):
         best = [list(curve).index(best_point(curve)[0])] if len(curve) > 10 else None
         values = [100 * value for value in curve.values()]
-        axes.plot(list(curve), values, marker, ls=dashes, mfc="none", markevery=best, color=colour, label=title)
+        axes.plot(list(curve), values, marker, ls="-", mfc="none", markevery=best, color=colour, label=title)
     if min(min(curve) for curve in lines.values()) > 0:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
@@ -140,9 +152,13 @@ def _draw_lines(axes: "Axes", what: str, across: str, lines: Lines) -> None:
 
 def _dress(axes: "Axes", what: str) -> None:
     """Add a grid, a title, and a legend between it and the axes."""
+    _frame(axes)
+    axes.set_title(what, loc="left", pad=28)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0.2, ncols=4, frameon=False)
+
+
+def _frame(axes: "Axes") -> None:
+    """Add a grid, and leave two sides of the frame out."""
     axes.grid(axis="both" if axes.lines else "x", color="0.87")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    legend = axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderpad=0.2, ncols=4, frameon=False)
-    rows = -(-len(legend.get_texts()) // 4)
-    axes.set_title(what, loc="left", pad=12 + 16 * rows)

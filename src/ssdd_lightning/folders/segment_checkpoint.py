@@ -16,6 +16,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.base import describe_checkpoint
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.stages.trusted import import_modules
+from ssdd_lightning.storage.decoding import reason
 from ssdd_lightning.storage.safe_torch import check_finite, load_torch
 
 _LOAD_ERRORS = (
@@ -56,7 +57,7 @@ def load_stage(
         raise
     except _LOAD_ERRORS as error:
         raise InputError(
-            f"cannot load {path} ({_first_line(error)}); expected a checkpoint that `ssdd fit` wrote, of plain values "
+            f"cannot load {path} ({reason(error)}); expected a checkpoint that `ssdd fit` wrote, of plain values "
             "and tensors."
         ) from error
     return stage.eval().to(device), _classes(stage, path, classes)
@@ -135,7 +136,3 @@ def _stage_class(class_path: str, path: Path) -> type[SegmentationStage]:
             f"{path} holds a {name}, which makes no masks; give a checkpoint of the baseline, static or dynamic stage."
         )
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError, check_size
+from ssdd_lightning.evaluation.chart import draw_panels
 from ssdd_lightning.evaluation.scorecard import Scorecard
 from ssdd_lightning.evaluation.table import percent
 from ssdd_lightning.evaluation.text_table import text_table
@@ -23,6 +24,9 @@ from ssdd_lightning.metrics.difference import area_under_roc
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.score_maps import mask_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Counts = npt.NDArray[np.int64]
 
@@ -73,17 +77,14 @@ class SweepResult:
         pairs = {(biases.class_bias, biases.background_bias) for biases in self.merged}
         return sorted({biases.dd_bias for biases in self.merged}), sorted(pairs)
 
-    def curves(self) -> dict[str, dict[float, float]]:
-        """Scores by b_dd: one curve for each pair of b_class and b_bg, then the levels of K and A."""
+    def draw(self) -> "Figure":
+        """Curves over b_dd: a panel for each b_bg, a line for each b_class, and the levels of K and A."""
         columns, rows = self._grid()
-        merged = {
-            f"b_class {class_:g}, b_bg {background:g}": {
-                dd: self.merged[MergeBiases(dd, class_, background)] for dd in columns
-            }
-            for class_, background in rows
-        }
-        levels = {"K": self.knowledge, "A": self.advice}
-        return merged | {name: dict.fromkeys(columns, level) for name, level in levels.items()}
+        panels: dict[str, dict[str, dict[float, float]]] = {}
+        for class_, background in rows:
+            curve = {dd: self.merged[MergeBiases(dd, class_, background)] for dd in columns}
+            panels.setdefault(f"b_bg {background:g}", {})[f"b_class {class_:g}"] = curve
+        return draw_panels("b_dd", panels, {"K": self.knowledge, "A": self.advice})
 
     def table(self) -> str:
         """A table for the terminal: one row per pair of b_class and b_bg, one column per b_dd, in percent."""

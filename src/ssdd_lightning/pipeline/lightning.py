@@ -58,8 +58,9 @@ _NOT_BUILT = re.compile(r"Problem with given class_path '([^']+)':\s*(.+)")
 """What jsonargparse says of a class whose constructor fails, such as a logger whose package is not installed."""
 
 
-BFLOAT16, SINGLE = "bf16-mixed", "32-true"
-"""Precisions of a trainer."""
+MIXED = {"bf16-mixed": "bf16-mixed", "bf16": "bf16-mixed", "16-mixed": "16-mixed", "16": "16-mixed"}
+"""Spellings of the mixed precisions, both of which are bfloat16 on a processor."""
+SINGLE = "32-true"
 EMULATED = 2.0
 """A processor that takes so many times longer in bfloat16 emulates it (6 to 9 times were measured). One that has
 instructions for it takes 0.6 to 0.9 times as long, somewhat more beside other work, which must not decide."""
@@ -212,9 +213,10 @@ class SSDDCommandLine(LightningCLI):
         """Build the trainer, on a processor without instructions for bfloat16 in single precision."""
         config = self._get(self.config_init, "trainer")
         on_cpu = config.accelerator == "cpu" or (config.accelerator == "auto" and not _accelerated())
-        if config.precision == BFLOAT16 and on_cpu and (times := bfloat16_slowdown()) > EMULATED:
+        mixed = MIXED.get(str(config.precision))
+        if mixed and on_cpu and (times := bfloat16_slowdown()) > EMULATED:
             rank_zero_info(
-                f"{BFLOAT16} is {times:.1f} times slower than {SINGLE} on this processor, so {SINGLE} is used instead."
+                f"{mixed} is {times:.1f} times slower than {SINGLE} on this processor, so {SINGLE} is used instead."
             )
             options["precision"] = SINGLE
         return super().instantiate_trainer(**options)
@@ -345,7 +347,7 @@ class SSDDCommandLine(LightningCLI):
         folder = self._output_folder(command)
         asked = (self.config[self.subcommand] if self.subcommand else self.config).trainer.precision
         # what was asked for, whatever this processor does: a run may move
-        precision = asked if asked == BFLOAT16 else self.trainer.precision
+        precision = MIXED.get(str(asked), self.trainer.precision)
         return files_ledger(self.model, self.datamodule, command, folder, checkpoint, precision, _rank())  # type: ignore[arg-type]
 
     def _output_folder(self, command: str) -> Path:

@@ -79,8 +79,8 @@ class DynamicRefinementModule(SegmentationStage):
         refinement: how K1, A1 and D2 are made.
         losses: how the losses are read where the paper and the authors' code differ.
         testing: scales, flip and CRF of `test` and `predict`.
-        crf: preset, widths and weights of both CRFs (in the step, after the average), such as
-            {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
+        crf: preset, widths and weights of both CRFs (in the step, with weights times refinement.crf_weight, and after
+            the average), such as {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
         static_checkpoint: checkpoint of a static stage that backbone, both branches and both SSDD modules start from,
             instead of from backbone_weights; null is the paper's start.
@@ -125,8 +125,10 @@ class DynamicRefinementModule(SegmentationStage):
         if not refinement.train_ddnets:
             self.ssdd1.requires_grad_(False)
             self.ssdd2.requires_grad_(False)
-        dense_crf = DenseCRF(iterations=refinement.crf_iterations, **asdict(crf.weighted(refinement.crf_weight)))
-        self.mapping: nn.Module = PAR() if refinement.advice == "par" else dense_crf
+        step_crf = asdict(crf.weighted(refinement.crf_weight))
+        self.mapping: nn.Module = (
+            PAR() if refinement.advice == "par" else DenseCRF(iterations=refinement.crf_iterations, **step_crf)
+        )
         self.losses = losses
 
     def starts(self) -> list[Start]:

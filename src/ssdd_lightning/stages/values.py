@@ -150,8 +150,6 @@ class LabelRefinement:
 
     Args:
         crf_iterations: Mean-field iterations of the CRF that makes A1 of K1.
-        crf_weight: Factor of both weights of this CRF (the paper's is 1). After a short training the network is unsure,
-            and what is unsure gives way to the CRF: with the full weights A1 loses thin and rare objects.
         advice: What makes A1 of K1: "crf", the dense CRF (paper), or "par", pixel-adaptive refinement with its authors'
             ten iterations.
         prior: How much of the log of the classes' shares in the batch's m_D0 is added to the logits before K1, A1 and
@@ -160,10 +158,19 @@ class LabelRefinement:
         train_ddnets: Whether the weights of the DD-Nets learn in this stage (paper). If not, they stay as the static
             stage left them (`static_checkpoint` is required), and a step is cheaper; normalisation goes on following
             the network's features.
+        crf_weight: Factor of both weights of the CRF that makes A1 (1 in the paper); without effect on "par". A network
+            that was trained for a short time is unsure, and a CRF of full weight overrules what is unsure.
+
+    Raises:
+        InputError: crf_weight is negative or not finite.
     """
 
     crf_iterations: int = 3
-    crf_weight: float = 1.0
     advice: Literal["crf", "par"] = "crf"
     prior: float = 0.0
     train_ddnets: bool = True
+    crf_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.crf_weight) and self.crf_weight >= 0):
+            raise InputError(f"refinement.crf_weight: expected a finite number, 0 or more; found {self.crf_weight}.")
