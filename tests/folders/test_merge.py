@@ -72,7 +72,7 @@ def test_the_grid_as_curves(folders: tuple[MergeFolders, Path]) -> None:
         for line, class_ in zip(curves, grid[1], strict=True):
             assert line.get_label() == f"b_class {class_:g}"
             assert np.asarray(line.get_xdata()).tolist() == list(grid[0])
-            assert list(line.get_ydata()) == [
+            assert np.asarray(line.get_ydata()).tolist() == [
                 100 * result.merged[MergeBiases(dd, class_, background)] for dd in grid[0]
             ]
         styles = {(str(line.get_color()), line.get_linestyle()) for line in axes.lines}
