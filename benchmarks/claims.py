@@ -108,6 +108,7 @@ ROWS = {
     ),
     "full_crf": ablation("CRF of full weight (paper)", refinement__crf_weight=1.0),
     "no_prior": ablation("no prior (paper)", refinement__prior=0.0),
+    "everywhere": ablation("the advice everywhere: D2 = D1 = A1", ssdd__init_args__biases__dd_bias=2.0),
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
