@@ -57,8 +57,8 @@ SHORT_EPOCHS = 8
 """and the epochs of the first part."""
 PAPER_GAINS = {"bg": 0.8, "cat": 11.9, "cow": 17.7, "dog": 3.7, "horse": 15.0, "person": -4.1, "sheep": 13.3}
 """The paper's gains over PSA on VOC's val, in points of IoU (Table 1)."""
-Found = Mapping[tuple[str, str], list[npt.NDArray[np.int64]]]
-"""By row and folder of masks ("test", "no_crf"): images x C x (C + 1) confusions of each seed."""
+Found = Mapping[tuple[str, str], Mapping[int, npt.NDArray[np.int64]]]
+"""By row and folder of masks ("test", "no_crf"), then by seed: images x C x (C + 1) confusions."""
 
 
 @dataclass(frozen=True)
@@ -197,13 +197,13 @@ class Claims:
         assert truth is not None
         found = {}
         for name, folder in product(ROWS, ("test", "no_crf")):
-            steps = [self.steps(name, seed) for seed in seeds]
-            made = {fit.folder / folder: (fit, test) for fit, test in steps}
-            there = [path for path in made if len(list(path.glob("*.png"))) >= len(names)]
-            for step in (step for path in there for step in made[path]):
+            steps = {seed: self.steps(name, seed) for seed in seeds}
+            paths = {seed: fit.folder / folder for seed, (fit, _) in steps.items()}
+            there = {seed: path for seed, path in paths.items() if len(list(path.glob("*.png"))) >= len(names)}
+            for step in (step for seed in there for step in steps[seed]):
                 refuse_other(step)
             if there:
-                found[name, folder] = [confusions(path, truth, names) for path in there]
+                found[name, folder] = {seed: confusions(path, truth, names) for seed, path in there.items()}
         return found
 
     def table(self, found: Found, seeds: Sequence[int], ablations: bool) -> list[dict[str, Any]]:
@@ -223,7 +223,7 @@ class Claims:
 def class_table(found: Found) -> list[dict[str, Any]]:
     """One row a class: the mean IoU over the seeds under the protocol, the gain over the reference, and the paper's."""
     tested = {name: made for (name, f), made in found.items() if f == "test" and not ROWS[name].ablation}
-    means = {name: np.mean([ious(c.sum(0)) for c in made], axis=0) for name, made in tested.items()}
+    means = {name: np.mean([ious(c.sum(0)) for c in made.values()], axis=0) for name, made in tested.items()}
     indices = [index for index in range(len(VOC_CLASSES)) if all(np.isfinite(m[index]) for m in means.values())]
     rows = []
     for index in indices:
@@ -237,21 +237,33 @@ def class_table(found: Found) -> list[dict[str, Any]]:
 
 
 def compared(found: Found, name: str, folder: str, title: str) -> dict[str, Any]:
-    """Columns of one testing protocol: mean and spread over the seeds, share, difference and its interval."""
+    """Columns of one testing protocol: mean and spread, share, and difference and its interval over common seeds."""
     if (name, folder) not in found:
         return {}
-    scores = np.array([float(mious(c.sum(0).astype(float))) for c in found[name, folder]])
+    mine = found[name, folder]
+    scores = pooled(list(mine.values()))
     columns: dict[str, Any] = {
         title: f"{scores.mean():.2f}" + (f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else "")
     }
-    if (FULL, folder) in found:
-        full = np.mean([float(mious(c.sum(0).astype(float))) for c in found[FULL, folder]])
-        columns[f"{title}, share"] = f"{100 * scores.mean() / full:.1f} %"
-    other = found.get((REFERENCE, folder), [])
-    if name != REFERENCE and len(other) == len(scores):
-        mean, low, high = difference(found[name, folder], other)
+    ours, theirs = common(mine, found.get((FULL, folder), {}))
+    if ours:
+        columns[f"{title}, share"] = f"{100 * pooled(ours).mean() / pooled(theirs).mean():.1f} %"
+    ours, theirs = common(mine, found.get((REFERENCE, folder), {}))
+    if ours and name != REFERENCE:
+        mean, low, high = difference(ours, theirs)
         columns[f"{title}, difference"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
     return columns
+
+
+def pooled(confusions_of_seeds: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
+    """The mIoU of each seed, pooled over its images, in percent."""
+    return np.array([float(mious(counts.sum(0).astype(float))) for counts in confusions_of_seeds])
+
+
+def common(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> tuple[list[Any], list[Any]]:
+    """What two rows have of the seeds that both have."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    return [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
 
 
 def difference(ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ssdd_lightning.pipeline.photos import GivenData
@@ -49,3 +50,25 @@ def test_every_row_starts_from_a_plain_one_on_its_own_masks(claims: Any) -> None
         if row.start:
             start = claims.ROWS[row.start]
             assert (start.start, start.stage, start.masks) == ("", "baseline", row.masks)
+
+
+def test_rows_are_compared_over_the_seeds_that_both_have(claims: Any) -> None:
+    def counts(right: int) -> Any:
+        return np.tile(np.array([[right, 100 - right, 0], [100 - right, right, 0]]), (5, 1, 1))
+
+    found = {
+        (claims.REFERENCE, "test"): {0: counts(60), 1: counts(80)},
+        (claims.FULL, "test"): {1: counts(100)},
+        ("dynamic", "test"): {0: counts(70), 1: counts(80)},
+        ("frozen", "test"): {0: counts(70), 2: counts(99)},
+    }
+    iou = {right: 100 * right / (200 - right) for right in (60, 70, 80, 99)}
+    dynamic, frozen = (claims.compared(found, name, "test", "x") for name in ("dynamic", "frozen"))
+    gain = iou[70] - iou[60]
+    assert dynamic["x, difference"] == f"{gain / 2:+.2f} ({gain / 2:+.2f} to {gain / 2:+.2f})", (
+        "every image is the same"
+    )
+    assert dynamic["x, share"] == f"{iou[80]:.1f} %"
+    assert frozen["x, difference"] == f"{gain:+.2f} ({gain:+.2f} to {gain:+.2f})"
+    assert frozen["x"].startswith(f"{(iou[70] + iou[99]) / 2:.2f} ± ")
+    assert "x, share" not in frozen
