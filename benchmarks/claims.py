@@ -98,7 +98,6 @@ ROWS = {
     "dynamic": Row("dynamic SSDD", start="seeds", stage="dynamic"),
     "truth": Row("full supervision", ""),
     FULL: Row("full supervision, goes on", "", "truth"),
-    "learning": ablation("DD-Nets learn (paper)", refinement__train_ddnets=True),
     "frozen": ablation("DD-Nets stay as the static stage left them", refinement__train_ddnets=False),
     "paper": ablation(
         "the paper's b_class, CRF and prior",
@@ -273,7 +272,7 @@ def difference(ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[float, float
     drawn = [
         np.mean([mious(np.tensordot(draws, found, axes=1)) for found in models], axis=0) for models in (ours, theirs)
     ]
-    exact = [np.mean([float(mious(found.sum(0).astype(float))) for found in models]) for models in (ours, theirs)]
+    exact = [pooled(models).mean() for models in (ours, theirs)]
     low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
     return float(exact[0] - exact[1]), float(low), float(high)
 
