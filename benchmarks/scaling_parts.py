@@ -11,7 +11,7 @@ from ssdd_lightning.data.classes import VOC
 from ssdd_lightning.data.labels import read_label_file
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.storage.images import find_images
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
 from ssdd_lightning.storage.score_maps import mask_path
 
 
@@ -37,7 +37,7 @@ def peak_memory() -> float:
 def ledger(folder: Path) -> Ledger:
     """The ledger of a mask for each photo."""
     names = read_list(folder / "list.txt")
-    items = {n: Item((folder / "photos" / f"{n}.png",), (mask_path(folder / "masks", n),)) for n in names}
+    items = Items(names, lambda n: Item((folder / "photos" / f"{n}.png",), (mask_path(folder / "masks", n),)))
     return Ledger(folder / "masks", "predict", Recipe({"scales": [1.0]}), items)
 
 

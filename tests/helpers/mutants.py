@@ -28,7 +28,8 @@ from ssdd_lightning.pipeline.config import read_config
 from ssdd_lightning.prepare.coco_masks import draw_mask, read_split
 from ssdd_lightning.prepare.sbd import read_mat
 from ssdd_lightning.storage.archives import tar_files, zip_files
-from ssdd_lightning.storage.ledger import read_entry, read_journal
+from ssdd_lightning.storage.journal import Journal
+from ssdd_lightning.storage.ledger import read_entry
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.safe_torch import load_torch
 from ssdd_lightning.storage.score_maps import read_map, write_map
@@ -225,7 +226,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         "COCO": Reader("a.json", [json.dumps(coco).encode()], coco_masks, text_of),
         "entry": Reader("a.json", [json.dumps({**entry, "finished": True}).encode()], read_entry, text_of),
         "journal": Reader(
-            "a.items.jsonl", [b'["a", "b", [[1, 2]]]\n'], lambda path: read_journal(path.parent, "a"), text_of
+            "a.items.jsonl", [b'["a", "b", [[1, 2]]]\n'], lambda path: Journal(path.parent, "a"), text_of
         ),
         "mask": Reader("a.png", [png, encode(mask, mode="L")], read_mask, png_of),
         "map": Reader("a.map.png", [(folder / "seed.map.png").read_bytes()], read_map, png_of),

@@ -17,7 +17,7 @@ from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
 from ssdd_lightning.stages.base import Batch, Stage
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprint, fingerprints
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask
 
 DATA_SETTINGS = ("classes", "augmentation", "batch_size")
@@ -110,18 +110,20 @@ def files_ledger(
         "classes": data.class_indices,
         "note": NOTES[command],
     }
+    records = {record.name: record for record in data.datasets[command].records}  # type: ignore[index]
     whats = stage.predicts if command == "predict" else ("mask",)
 
-    def item(record: Record) -> Item:
+    def item(name: str) -> Item:
         """The inputs and outputs of one image."""
+        record = records[name]
         guides = [*record.guides.values(), *([] if record.maps is None else [record.maps])]
         truth = [] if record.mask is None else [record.mask]  # decides the score
         sources = (record.image, *(guides if command == "predict" else truth))
         labels = str(record.labels) if command == "predict" else ""
-        return Item(sources, tuple(product_path(folder, what, record.name) for what in whats), labels)
+        return Item(sources, tuple(product_path(folder, what, name) for what in whats), labels)
 
-    items = {record.name: item(record) for record in data.datasets[command].records}  # type: ignore[index]
-    return Ledger(folder, command, Recipe(settings, {"the checkpoint": fingerprint(checkpoint)}), items, rank)
+    recipe = Recipe(settings, {"the checkpoint": fingerprint(checkpoint)})
+    return Ledger(folder, command, recipe, Items(records, item), rank)
 
 
 class FilesBookkeeping(Callback):

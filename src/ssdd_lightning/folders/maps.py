@@ -15,7 +15,7 @@ from ssdd_lightning.errors import InputError, check_folder, check_size
 from ssdd_lightning.folders.device import find_device
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.storage.images import IMAGE_SUFFIXES, find_images
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
 from ssdd_lightning.storage.listing import map_names
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, write_mask
@@ -97,11 +97,13 @@ class MapsJob(ABC):
         images = _image_paths(self.images, names)
         chosen = {"iterations": self.iterations, "background_alpha": self.background_alpha, "write": self.write}
         paths = {"maps": [map_path], "masks": [mask_path], "both": [map_path, mask_path]}[self.write]
-        items = {
-            name: Item((map_path(self.maps, name), images[name]), tuple(path_of(self.out, name) for path_of in paths))
-            for name in names
-        }
-        return Ledger(self.out, self.command, Recipe({**self.settings(), **chosen}), items, rank)
+
+        def item(name: str) -> Item:
+            """The inputs and outputs of one image."""
+            sources = map_path(self.maps, name), images[name]
+            return Item(sources, tuple(path_of(self.out, name) for path_of in paths))
+
+        return Ledger(self.out, self.command, Recipe({**self.settings(), **chosen}), Items(names, item), rank)
 
     def run(self, num_workers: int | None = None, progress: bool = True, keep: bool = False, team: Team = ALONE) -> int:
         """Refine what is not finished; an interrupted run continues where it stopped.

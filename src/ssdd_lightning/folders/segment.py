@@ -17,7 +17,7 @@ from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.storage.images import image_size
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import read_image, read_mask, save_image, write_mask
 from ssdd_lightning.storage.score_maps import mask_path
@@ -79,10 +79,14 @@ class SegmentJob:
                 folder.
         """
         self._check(photos)
+
+        def item(name: str) -> Item:
+            """The input and output of one photo."""
+            labels = "" if self.labels is None else str(self.labels[name])
+            return Item((photos[name],), (mask_path(self.out, name),), labels)
+
         with locked(self.out):
-            labels = {name: "" if self.labels is None else str(self.labels[name]) for name in photos}
-            items = {n: Item((photo,), (mask_path(self.out, n),), labels[n]) for n, photo in photos.items()}
-            ledger = Ledger(self.out, NAME, Recipe(settings, inputs), items)
+            ledger = Ledger(self.out, NAME, Recipe(settings, inputs), Items(photos, item))
             if ledger.earlier is None:
                 self._check_free(photos)
 
@@ -163,7 +167,7 @@ class SegmentJob:
     def _write_overlays(self, photos: Mapping[str, Path], progress: bool) -> None:
         """Write overlays as a product of their own, so that they can be added later without the network."""
         out = self.out / OVERLAYS
-        items = {name: Item((path, mask_path(self.out, name)), (out / f"{name}.jpg",)) for name, path in photos.items()}
+        items = Items(photos, lambda name: Item((photos[name], mask_path(self.out, name)), (out / f"{name}.jpg",)))
 
         def draw(name: str) -> None:
             (photo, mask), (target,) = items[name].sources, items[name].products

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.files import atomic_write
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
 from ssdd_lightning.storage.listing import map_names
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.score_maps import map_path, read_map
@@ -64,7 +64,7 @@ def export_folder(source: Path, out: Path, format: str, num_workers: int | None 
     """
     if format not in WRITERS:
         raise InputError(f"unknown format {format!r}; choose one of {', '.join(WRITERS)}.")
-    items = {name: Item((map_path(source, name),), (out / f"{name}.npy",)) for name in map_names(source)}
+    items = Items(map_names(source), lambda name: Item((map_path(source, name),), (out / f"{name}.npy",)))
 
     def write(name: str) -> None:
         """Write one file."""

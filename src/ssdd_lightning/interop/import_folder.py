@@ -15,7 +15,7 @@ from ssdd_lightning.interop.conversion import Conversion, convert
 from ssdd_lightning.interop.detection import FORMATS, MASKS, detect_format, find_sources
 from ssdd_lightning.interop.formats import CHANNELS, READERS, Context
 from ssdd_lightning.storage.images import find_images, image_size
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
 from ssdd_lightning.storage.lock import locked
 from ssdd_lightning.storage.masks import write_mask
 from ssdd_lightning.storage.score_maps import map_path, mask_path, write_map
@@ -100,8 +100,7 @@ def import_folder(
         _check_named(sources, labels, f"label in {options.labels}")
     job = _Job(kind, sources, photos, labels, table, out, options)
     with locked(out, team.rank):
-        items = {name: job.item(name) for name in sources}
-        ledger = Ledger(out, "import", Recipe(_settings(job)), items, team.rank)
+        ledger = Ledger(out, "import", Recipe(_settings(job)), Items(sources, job.item), team.rank)
         return ledger.make_each(job.convert, num_workers or cores(team), progress, team)
 
 

@@ -14,7 +14,7 @@ from ssdd_lightning.folders.crf import CRFJob
 from ssdd_lightning.folders.maps import MapsJob
 from ssdd_lightning.folders.par import PARJob
 from ssdd_lightning.storage.images import find_images, image_size
-from ssdd_lightning.storage.ledger import Item, Ledger, Recipe
+from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import is_map, map_path, read_map, write_map
 from ssdd_lightning.storage.threads import with_bar
@@ -45,10 +45,7 @@ def make_advice(
     """
     unary, photos = out.with_name(f"{out.name}_unary"), find_images(images)
     sources = {name: find_guide(knowledge, name, "knowledge") for name in labels}
-    items = {
-        name: Item((photos[name], source), (map_path(out, name),), str(labels[name]))
-        for name, source in sources.items()
-    }
+    items = Items(sources, lambda name: Item((photos[name], sources[name]), (map_path(out, name),), str(labels[name])))
     ledger = Ledger(out, "advice", Recipe({"confidence": CONFIDENCE, "mapping": mapping}), items)
 
     def write(name: str) -> None:

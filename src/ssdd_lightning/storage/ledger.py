@@ -1,8 +1,8 @@
 """The ledger: the inputs of every product, which of its items are finished, and how long they took.
 
 A product is what a command makes: the checkpoint of a fit, or a folder of masks. Its entry `<name>.json` lies beside it
-and holds the settings that decide it and a fingerprint of each input. A product of many images also has a journal,
-`<name>.items.jsonl`, with one line per finished image: a fingerprint of its inputs, and the size and time of its files.
+and holds the settings that decide it and a fingerprint of each input. A product of many images also has a journal
+(storage/journal.py) with one line per finished image: a fingerprint of its inputs, and the size and time of its files.
 If any of these changes, the product or the image is pending again. Nothing else makes it pending.
 Images that were made once and are no longer asked for are listed in the entry. Their files stay, and readers of the
 folder leave them out.
@@ -14,12 +14,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ssdd_lightning.errors import InputError, listed
 from ssdd_lightning.storage.files import atomic_write, remove_leftovers
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprints
+from ssdd_lightning.storage.journal import Journal
 from ssdd_lightning.storage.progress import Progress
 from ssdd_lightning.storage.team import ALONE, Team
 from ssdd_lightning.storage.threads import in_threads
@@ -30,13 +32,10 @@ WRITTEN = "the names of its products"
 TICK = 60.0
 """Seconds of work that a killed process may lose from the sum of all seconds."""
 _SHOWN = 3
+_AT_ONCE = 4096
 
 
-Line = tuple[str, list[list[int]]]
-"""A line of the journal for an item: the fingerprint of its inputs, and the size and time of its files."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image of a product.
 
@@ -49,6 +48,33 @@ class Item:
     sources: tuple[Path, ...]
     products: tuple[Path, ...]
     values: str = ""
+
+
+class Items(Mapping[str, Item]):
+    """The images of a product by name; each is put together when it is asked for, so that only the names take memory.
+
+    Args:
+        names: Their names, in order.
+        item: Takes a name and returns the image's item.
+    """
+
+    def __init__(self, names: Iterable[str], item: Callable[[str], Item]) -> None:
+        self._names = dict.fromkeys(names)
+        self._item = item
+
+    def __getitem__(self, name: str) -> Item:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._item(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True)
@@ -97,17 +123,19 @@ class Ledger:
         self.folder = folder
         self.name = name
         self.recipe = recipe
-        self.items = dict(items or {})
+        self.items: Mapping[str, Item] = {} if items is None else items
         self.rank = rank
         self.path = folder / f"{name}.json"
         self.earlier = read_entry(self.path)
         self.difference = None if self.earlier is None else recipe.difference(self.earlier)
         """What changed since the product was made; None if nothing did or there is none."""
-        known = read_journal(folder, name)
-        self.left_over = sorted({*_left_over(self.earlier), *known}.difference(self.items))
+        self._journal = Journal(folder, name)
+        made = {*_left_over(self.earlier), *(name for name in self._journal if name not in self.items)}
+        self.left_over = sorted(name for name in made if name not in self.items)
         """Names of images that were made once and are no longer asked for."""
-        self._journal = known if self.begun else {}
-        self._now = self._fingerprints() if self._journal else {}
+        if not self.begun:
+            self._journal.disregard()
+        self._now = dict(self._fingerprints())
         self._finished = bool(self.begun and self.earlier and self.earlier["finished"])
         self._ticked = time.monotonic()
 
@@ -127,8 +155,7 @@ class Ledger:
 
     def wrote(self, name: str) -> bool:
         """Whether an item's files are as they were written, even if its inputs have changed since."""
-        states = [_state(path) for path in self.items[name].products]
-        return any(states == written for _, written in self._journal.get(name, ()))
+        return self._journal.wrote(name, [_state(path) for path in self.items[name].products])
 
     def make(
         self,
@@ -208,15 +235,9 @@ class Ledger:
         lines = []
         for name in names:
             item = self.items[name]
-            sources = self._now[name] = self._made_from(item, fingerprints(item.sources))
-            line = (sources, [_state(path) for path in item.products])
-            self._journal.setdefault(name, []).append(line)
-            lines.append(json.dumps([name, *line]) + "\n")
-        suffix = f".{self.rank}" if self.rank else ""
-        with (self.folder / f"{self.name}.items{suffix}.jsonl").open("a+b") as journal:
-            journal.seek(max(0, journal.seek(0, 2) - 1))
-            torn = journal.read(1) not in (b"", b"\n")  # a killed process left half a line
-            journal.write(("\n" * torn + "".join(lines)).encode())
+            self._now[name] = self._made_from(item, fingerprints(item.sources))
+            lines.append((name, self._now[name], [_state(path) for path in item.products]))
+        self._journal.append(lines, self.rank)
         self.tick()
 
     def tick(self, least: float = TICK) -> None:
@@ -233,7 +254,7 @@ class Ledger:
         """Record everything that exists as the finished product, whatever made it."""
         if self.difference:
             self._forget()
-        self.difference, self._journal = None, self._journal if self.earlier else {}
+        self.difference = None
         self._ticked = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         there = [name for name, item in self.items.items() if all(map(Path.is_file, item.products))]
@@ -303,22 +324,21 @@ class Ledger:
 
     def _forget(self) -> None:
         self.earlier = None
-        for path in self.folder.glob(f"{self.name}.items*.jsonl"):
-            path.unlink()
+        self._journal.remove()
 
     def _products_of(self, name: str) -> list[Path]:
         """Where the files of an image outside the items would lie, judging by the files of an item."""
         known, item = next(iter(self.items.items()), (name, Item((), ())))
         return [path.with_name(name + path.name.removeprefix(known)) for path in item.products]
 
-    def _fingerprints(self) -> dict[str, str]:
+    def _fingerprints(self) -> Iterator[tuple[str, str]]:
         """Fingerprints of the current inputs of the finished items; items that lack a file are pending."""
-        names = [name for name in self.items if name in self._journal]
-        names = [name for name in names if all(path.is_file() for path in self.items[name].sources)]
-        found = iter(fingerprints([path for name in names for path in self.items[name].sources]))
-        return {
-            name: self._made_from(self.items[name], [next(found) for _ in self.items[name].sources]) for name in names
-        }
+        names = (name for name in self.items if name in self._journal)
+        while some := {name: self.items[name] for name in islice(names, _AT_ONCE)}:
+            there = {name: item for name, item in some.items() if all(path.is_file() for path in item.sources)}
+            found = iter(fingerprints([path for item in there.values() for path in item.sources]))
+            for name, item in there.items():
+                yield name, self._made_from(item, [next(found) for _ in item.sources])
 
     @staticmethod
     def _made_from(item: Item, digests: Iterable[str]) -> str:
@@ -327,7 +347,7 @@ class Ledger:
     def _is_finished(self, name: str) -> bool:
         if name not in self._journal or name not in self._now:
             return False
-        return (self._now[name], [_state(path) for path in self.items[name].products]) in self._journal[name]
+        return self._journal.holds(name, self._now[name], [_state(path) for path in self.items[name].products])
 
 
 def read_entry(path: Path) -> dict[str, Any] | None:
@@ -358,32 +378,6 @@ def read_entry(path: Path) -> dict[str, Any] | None:
     )
 
 
-def read_journal(folder: Path, name: str) -> dict[str, list[Line]]:
-    """Read every line of every process: any of an item's lines may be the one that is still true.
-
-    Args:
-        folder: Where the product lies.
-        name: Its name.
-
-    Raises:
-        InputError: A file cannot be read.
-    """
-    found: dict[str, list[Line]] = {}
-    for path in folder.glob(f"{name}.items*.jsonl"):
-        try:
-            text = path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise InputError(f"cannot read {path} ({error.strerror or error}); remove it.") from error
-        for line in text.split("\n"):
-            try:
-                item, sources, products = json.loads(line)
-                states = [list(map(int, state)) for state in products]
-                found.setdefault(str(item), []).append((str(sources), states))
-            except (ValueError, TypeError, OverflowError, RecursionError):
-                continue  # a killed process left half a line: that item is pending
-    return found
-
-
 def asked_for(folder: Path, names: Collection[str], say: bool = True) -> list[str]:
     """Leave out images whose files a command made earlier, but is no longer asked for.
 
@@ -405,7 +399,7 @@ def asked_for(folder: Path, names: Collection[str], say: bool = True) -> list[st
     for name in journals:
         there = set(_left_over(read_entry(folder / f"{name}.json")))
         left_over |= there
-        made |= set(read_journal(folder, name)) - there
+        made |= set(Journal(folder, name)) - there
     left_out = [name for name in names if name in left_over - made]
     if left_out and say:
         said = "their files are of an earlier run, and the last one was not asked for them"
