@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,19 @@ def test_only_what_changed_is_written_again(
     assert main([*words, "--to=irn"]) == 0
     assert 'because format was "psa-cam" and is "irn".' in capsys.readouterr().out
     assert set(np.load(tmp_path / "out" / "dog.npy", allow_pickle=True).item()) == {"keys", "cam", "high_res"}
+
+
+def test_a_bad_name_costs_nothing_of_what_is_finished(maps: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert export_folder(maps[0], out, "irn", progress=False) == 1
+    bad = maps[0] / "c\td.map.png"
+    shutil.copy(map_path(maps[0], "my cat"), bad)
+    for folder in (out, tmp_path / "other"):
+        with pytest.raises(InputError, match=r"the image name .* control character"):
+            export_folder(maps[0], folder, "psa-cam", progress=False)
+    assert not (tmp_path / "other").exists()
+    bad.unlink()
+    assert export_folder(maps[0], out, "irn", progress=False) == 0
 
 
 def test_a_damaged_entry_is_a_sentence(maps: tuple[Path, np.ndarray], tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ class Item:
 class Items(Mapping[str, Item]):
     """The images of a product by name; each is put together when it is asked for, so that only the names take memory.
 
+    All are put together once at the start, so that a name that cannot be a file is refused before any work.
+
     Args:
         names: Their names, in order.
         item: Takes a name and returns the image's item.
@@ -61,6 +63,8 @@ class Items(Mapping[str, Item]):
     def __init__(self, names: Iterable[str], item: Callable[[str], Item]) -> None:
         self._names = dict.fromkeys(names)
         self._item = item
+        for name in self._names:
+            item(name)
 
     def __getitem__(self, name: str) -> Item:
         if name not in self._names:
@@ -75,6 +79,10 @@ class Items(Mapping[str, Item]):
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def __reduce__(self) -> tuple[type[dict[str, Item]], tuple[dict[str, Item]]]:
+        """Another process gets them put together: functions within functions do not travel."""
+        return dict, (dict(self),)
 
 
 @dataclass(frozen=True)
