@@ -117,7 +117,7 @@ def fewer_images(run: Run) -> None:
     (run.devkit / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("\n".join(run.names()[:-3]))
 
 
-SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 64, "biases": {"dd_bias": 0.2, "class_bias": 0.0}}}
+SSDD = {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 64, "biases": {"class_bias": 0.0}}}
 ALL = set(PRODUCTS)
 MODELS = {"static", "seeds", "baseline_seeds", "dynamic"}
 Change = Callable[[Run], dict[str, Any] | None]
