@@ -1,4 +1,6 @@
 import copy
+import time
+from typing import Any
 
 import pytest
 import torch
@@ -120,3 +122,17 @@ def test_bfloat16_is_measured_once() -> None:
     times = bfloat16_slowdown()
     assert 0.05 < times < 500
     assert bfloat16_slowdown() == times
+
+
+def test_other_work_on_the_machine_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = bfloat16_slowdown.__wrapped__()
+    real, calls = torch.autograd.grad, []
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        calls.append(0)
+        time.sleep(0.05 * (len(calls) % 2))  # in every step of bfloat16, as if others had the processor
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", interrupted)
+    assert bfloat16_slowdown.__wrapped__() < 4 * alone
+    assert len(calls) == 8
