@@ -45,9 +45,6 @@ class Journal:
         """Names of the images, in the order of their first lines."""
         return iter(self._lines)
 
-    def __len__(self) -> int:
-        return len(self._lines)
-
     def holds(self, name: str, made_from: str, states: States) -> bool:
         """Whether a line says that an image was made from these inputs, and that its files were so."""
         return _text(made_from, states) in self._lines.get(name, "").split("\n")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ TICK = 60.0
 """Seconds of work that a killed process may lose from the sum of all seconds."""
 _SHOWN = 3
 _AT_ONCE = 4096
+"""Images whose inputs are looked up together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,8 @@ class Ledger:
         self.difference = None if self.earlier is None else recipe.difference(self.earlier)
         """What changed since the product was made; None if nothing did or there is none."""
         self._journal = Journal(folder, name)
-        made = {*_left_over(self.earlier), *(name for name in self._journal if name not in self.items)}
-        self.left_over = sorted(name for name in made if name not in self.items)
+        made = chain(_left_over(self.earlier), self._journal)
+        self.left_over = sorted({name for name in made if name not in self.items})
         """Names of images that were made once and are no longer asked for."""
         if not self.begun:
             self._journal.disregard()
