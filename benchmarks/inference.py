@@ -1,11 +1,11 @@
-"""Time of segmenting whole photos: the network alone, with the dense CRF, in batches of one size and one by one.
+"""Time of segmenting whole photos: the network alone, with the dense CRF; in batches, one by one, one on each core.
 
     python benchmarks/inference.py
     python benchmarks/inference.py --backbone resnet38 --head largefov --classes 21 --scales 0.5 0.75 1 1.25 1.5
 
 The photos are drawn in two sizes, as a dataset's are, and every way gets them in turns. `flips apart` is a loop over
-scales and flips with one photo a call, as PSA's code does it. All ways must give the same masks. The GPU is used if
-there is one.
+scales and flips with one photo a call, as PSA's code does it. `a core each` is what `ssdd segment` does on a CPU. All
+ways must give the same masks. The GPU is used if there is one.
 """
 
 import argparse
@@ -27,11 +27,16 @@ from ssdd_lightning.data.sampling import like_sized
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.ssdd import resize_logits
 from ssdd_lightning.stages.values import TestProtocol
+from ssdd_lightning.storage.threads import in_threads
 
 BATCH = 4
 """Photos of one size that are segmented together, with `eval_batch_size: 4`."""
 Way = Callable[[SegmentationModule, list[Tensor]], list[Tensor]]
-WITH_CRF = {"batches": "network + CRF, batches", "one": "network + CRF, one by one"}
+WITH_CRF = {
+    "batches": "network + CRF, batches",
+    "one": "network + CRF, one by one",
+    "cores": "network + CRF, a core each",
+}
 
 
 def main() -> None:
@@ -74,6 +79,9 @@ def compare(options: argparse.Namespace, device: torch.device) -> list[Row]:
         WITH_CRF["batches"]: segmented_in_batches,
         WITH_CRF["one"]: segmented_one_by_one,
     }
+    if device.type == "cpu":
+        ways["network, a core each"] = lambda stage, photos: on_cores(network_one_by_one, stage, photos)
+        ways[WITH_CRF["cores"]] = lambda stage, photos: on_cores(segmented_one_by_one, stage, photos)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(options.rounds + 1):
         masks = {}
@@ -169,6 +177,20 @@ def segmented_in_batches(stage: SegmentationModule, photos: list[Tensor]) -> lis
 def segmented_one_by_one(stage: SegmentationModule, photos: list[Tensor]) -> list[Tensor]:
     """As `test`, `predict` and `segment` do it."""
     return [stage.segment(photo[None])[0] for photo in photos]
+
+
+def on_cores(way: Way, stage: SegmentationModule, photos: list[Tensor]) -> list[Tensor]:
+    """As `segment` does it: as many photos at once as there are cores."""
+    cores = torch.get_num_threads()
+
+    def alone(photo: Tensor) -> Tensor:
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            return way(stage, [photo])[0]
+
+    masks = list(in_threads(alone, photos, cores))
+    torch.set_num_threads(cores)
+    return masks
 
 
 def check(masks: dict[str, list[Tensor]]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from ssdd_lightning.cli.main import main
 from ssdd_lightning.data.classes import VOC
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders import segment as segmenting
 from ssdd_lightning.folders.segment import SegmentJob
 from ssdd_lightning.folders.segment_checkpoint import load_stage
 from ssdd_lightning.pipeline.lightning import run_command
@@ -246,10 +247,40 @@ def test_masks_of_another_origin_are_neither_kept_nor_overwritten(
     assert (read_mask(path) == 8).all()
 
 
-def test_huge_photos_are_segmented_only_when_asked_for(tmp_path: Path) -> None:
+def test_huge_photos_are_segmented_only_when_asked_for(checkpoint: Path, tmp_path: Path) -> None:
+    stage, _ = load_stage(checkpoint, torch.device("cpu"))
     Image.new("L", (8192, 4100)).save(tmp_path / "a.png")
-    job = SegmentJob(None, VOC, tmp_path / "out")  # refused before the network is used
+    job = SegmentJob(stage, VOC, tmp_path / "out")
     with pytest.raises(InputError, match=r"a\.png has 8192 x 4100 pixels.*give --max_side, such as 2000, or 8192"):
         job.run({"a": tmp_path / "a.png"}, {}, {}, progress=False)
-    asked = SegmentJob(None, VOC, tmp_path / "out", max_side=8192)
+    asked = SegmentJob(stage, VOC, tmp_path / "out", max_side=8192)
     assert asked._photo(tmp_path / "a.png").shape == (4100, 8192, 3)
+
+
+def test_small_photos_have_a_core_each_and_large_ones_all(
+    segment: Callable[..., int], photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    threads: dict[tuple[int, ...], set[int]] = {}
+    original = SegmentationStage.segment
+
+    def noting(self: SegmentationStage, image: torch.Tensor, *rest: Any) -> torch.Tensor:
+        threads.setdefault(tuple(image.shape[2:]), set()).add(torch.get_num_threads())
+        return original(self, image, *rest)
+
+    monkeypatch.setattr(SegmentationStage, "segment", noting)
+    sizes = {path.name: read_image(path).shape[:2] for path in photos.iterdir()}
+    largest = max(sizes.values(), key=np.prod)
+    monkeypatch.setattr(segmenting, "ONE_CORE", int(np.prod(largest)) - 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert segment(photos) == 0
+        assert torch.get_num_threads() == 3
+        assert threads == {size: {3 if size == largest else 1} for size in sizes.values()}
+        threads.clear()
+        first = sorted(photos.iterdir())[-1]
+        assert segment(first, "--scales", 1) == 0  # one photo alone
+        assert threads == {sizes[first.name]: {3}}
+    finally:
+        torch.set_num_threads(before)
+    assert len(list((tmp_path / "out").glob("*.png"))) == len(sizes)

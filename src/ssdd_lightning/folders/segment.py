@@ -1,7 +1,12 @@
-"""Photos in, masks out: decoded ahead, segmented one by one, written at once; resumable and in constant memory."""
+"""Photos in, masks out: one on each core, or one by one on a GPU; resumable and in constant memory."""
 
+import math
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +33,10 @@ OVERLAYS = "overlays"
 LARGEST_WHOLE = 1 << 25
 """Pixels of a photo that is segmented at its own size without being told to; the class probabilities take a hundred
 times the photo's memory."""
-DECODERS = 2  # reading a photo takes far less time than segmenting it
+ONE_CORE = 1 << 20
+"""Pixels of a photo up to which it is segmented on one core, beside others; a larger one has all cores, and the memory,
+to itself."""
+BESIDE_GPU = 2  # reading and writing a photo takes far less time than segmenting it
 Photo = npt.NDArray[np.uint8]
 
 
@@ -90,18 +98,38 @@ class SegmentJob:
             if ledger.earlier is None:
                 self._check_free(photos)
 
-            def segment(names: list[str]) -> Iterator[str]:
-                """Segment some photos."""
-                decoded = in_threads(lambda name: self._photo(photos[name]), names, DECODERS)
-                for name, photo in zip(names, decoded, strict=True):
-                    shown = None if self.labels is None else self.labels[name]
-                    write_mask(mask_path(self.out, name), self.mask(photo, shown))
-                    yield name
-
-            written = ledger.make(segment, {"masks": len(photos)}, progress)
+            written = ledger.make(lambda names: self._segmented(photos, names), {"masks": len(photos)}, progress)
             if self.overlays:
                 self._write_overlays(photos, progress)
         return written
+
+    def _segmented(self, photos: Mapping[str, Path], names: list[str]) -> Iterator[str]:
+        """Segment some photos, and yield the name of each."""
+        on_cpu, cores = self.stage.device.type == "cpu", torch.get_num_threads()
+        beside = min(cores, max(1, len(names))) if on_cpu else BESIDE_GPU
+        turn = nullcontext() if on_cpu else threading.Lock()
+
+        def large(name: str) -> bool:
+            """Whether a photo has all cores; what is wrong with it is said in its turn."""
+            with suppress(InputError):
+                return on_cpu and math.prod(self._size(*image_size(photos[name]))) > ONE_CORE
+            return False
+
+        def segment(name: str, threads: int) -> str:
+            """Segment one photo; the operators of torch take as many threads as their caller says."""
+            photo, labels = self._photo(photos[name]), None if self.labels is None else self.labels[name]
+            torch.set_num_threads(threads)
+            with turn:
+                mask = self.mask(photo, labels)
+            write_mask(mask_path(self.out, name), mask)
+            return name
+
+        try:
+            for alone, group in groupby(names, large):
+                workers = 1 if alone else beside
+                yield from in_threads(partial(segment, threads=max(1, cores // workers)), group, workers)
+        finally:
+            torch.set_num_threads(cores)  # of threads that are begun later
 
     @torch.no_grad()
     def mask(self, photo: Photo, labels: Labels | None) -> Photo:
@@ -131,12 +159,18 @@ class SegmentJob:
             )
         return read_image(path)
 
-    def _shrunk(self, photo: Photo) -> Photo:
-        longest = max(photo.shape[:2])
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width at which a photo is segmented."""
+        longest = max(height, width)
         if self.max_side is None or longest <= self.max_side:
+            return height, width
+        return max(1, round(height * self.max_side / longest)), max(1, round(width * self.max_side / longest))
+
+    def _shrunk(self, photo: Photo) -> Photo:
+        height, width = self._size(*photo.shape[:2])
+        if (height, width) == photo.shape[:2]:
             return photo
-        size = [max(1, round(side * self.max_side / longest)) for side in photo.shape[1::-1]]
-        return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        return np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
     def _check(self, photos: Mapping[str, Path]) -> None:
         inside = next((path for path in photos.values() if path.parent.resolve() == self.out.resolve()), None)
