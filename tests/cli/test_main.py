@@ -278,13 +278,17 @@ def test_load_from_checkpoint_needs_no_networks_and_no_pickle(flow: Flow, stage:
     assert module.network.backbone.name == BACKBONE
 
 
-def test_hyperparameters_of_a_checkpoint_win_over_the_command_line_and_the_file(flow: Flow, tmp_path: Path) -> None:
-    """Lightning >= 2.5 parses them last, silently: options of `model` belong to the fit, other ones stay free."""
-    for flag in ("--model.init_args.background_alpha=9", "--model.init_args.scales=[2.0]"):
+def test_a_checkpoint_decides_its_training_and_the_command_line_its_use(flow: Flow, tmp_path: Path) -> None:
+    """Lightning >= 2.5 parses hyper-parameters last, silently, which is right for what belongs to the fit alone."""
+    rate = "--model.init_args.optimization.learning_rate=9"
+    for flag, found in (
+        ("--model.init_args.background_alpha=9", (9.0, [1.0, 0.5, 1.5, 2.0])),
+        ("--model.init_args.scales=[2.0]", (4.0, [2.0])),
+    ):
         options = [flag, "--data.splits.predict=val", f"--trainer.default_root_dir={tmp_path}"]
-        done = flow.run("predict", "classification", *options, trained=True)
-        assert done.model.background_alpha == 4.0
-        assert done.model.scales == [1.0, 0.5, 1.5, 2.0]
+        done = flow.run("predict", "classification", *options, rate, trained=True)
+        assert (done.model.background_alpha, done.model.scales) == found
+        assert done.model.optimization.learning_rate < 9
         assert done.datamodule.splits.predict == "val"
         assert Path(done.trainer.default_root_dir) == tmp_path
     fresh = flow.run("fit", "classification", *options, "--model.init_args.background_alpha=9")

@@ -139,7 +139,17 @@ CHANGES: dict[str, tuple[Change, set[str], str]] = {
         ALL - {"classification", "knowledge"},
         "bilateral_sxy was 28",
     ),
-    "class bias": (lambda r: r.edit("static", ssdd=SSDD), MODELS, "class_bias was"),
+    "class bias": (lambda r: r.edit("static", ssdd=SSDD), MODELS - {"static"}, "biases.class_bias was"),
+    "DD-Net's scales": (
+        lambda r: r.edit("static", testing={"scales": [1.5]}),
+        MODELS - {"static"},
+        "protocol.scales was [1.0] and is [1.5]",
+    ),
+    "background": (
+        lambda r: r.edit("classification", background_alpha=2.0),
+        ALL - {"classification"},
+        "protocol.background_alpha was 4.0 and is 2.0",
+    ),
     "photo": (another_photo, ALL, "the training images changed"),
     "annotation": (another_annotation, ALL, "the image-level labels changed"),
     "other labels": (
@@ -329,11 +339,11 @@ def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.Capt
     said = plan(run, capsys)
     assert {step: said[step] for step in steps} == dict.fromkeys(steps, "finished")
     before = run.state()
-    run.edit("static", ssdd=SSDD)
+    run.edit("static", mask_stride=8)
     found = plan(run, capsys)
     assert list(found) == [*steps, "results"]
     assert [found[step] for step in steps[:3]] == ["finished"] * 3
-    assert found["static"].startswith("made again, because model.init_args.ssdd.init_args.biases.class_bias was")
+    assert found["static"].startswith("made again, because model.init_args.mask_stride was 4")
     assert found["static/predictions"] == "made again, because static is made again"
     assert found["dynamic/test"] == "made again, because dynamic is made again"
     (run.out / "knowledge" / f"{run.names()[0]}.map.png").unlink()
@@ -345,7 +355,7 @@ def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.Capt
 
 def test_some_steps_alone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = run.state()
-    run.edit("static", ssdd=SSDD)
+    run.edit("static", mask_stride=8)
     run.edit("dynamic", mask_stride=8)
     found = plan(run, capsys, "--only=dynamic")
     assert found["static"] == "left as it is"
@@ -466,7 +476,7 @@ def test_folders_that_nobody_names(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_stale_product_is_kept_by_name(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = run.state()
-    run.edit("static", ssdd=SSDD)
+    run.edit("static", mask_stride=8)
     assert plan(run, capsys, "--keep=static")["static"] == "kept"
     run.go("--keep=static")
     assert "fit: kept in" in capsys.readouterr().out

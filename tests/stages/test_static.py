@@ -8,7 +8,7 @@ from ssdd_lightning.functional import losses
 from ssdd_lightning.functional.refinement import ssdd_merge
 from ssdd_lightning.metrics.difference import detection_counts, detection_shares
 from ssdd_lightning.stages import StaticRefinementModule
-from ssdd_lightning.stages.values import Losses
+from ssdd_lightning.stages.values import Losses, TestProtocol
 from tests.helpers.steps import Build, Reached, Step
 
 
@@ -171,3 +171,34 @@ def test_prediction_merges_at_image_size(build: Build) -> None:
         assert difference.max() <= 1
     merged = ssdd_merge(knowledge, advice, d_knowledge[None], d_advice[None], labels)
     torch.testing.assert_close(prediction["mask"][0], merged[0])
+
+
+def test_difference_maps_are_means_over_scales_and_flips(build: Build) -> None:
+    single, flipped, all_of = (
+        build(StaticRefinementModule, testing=TestProtocol(scales, flip, crf=False)).eval()
+        for scales, flip in (((1.0,), False), ((1.0,), True), ((1.0, 1.5), True))
+    )
+    flipped.load_state_dict(single.state_dict())
+    all_of.load_state_dict(single.state_dict())
+    generator = torch.Generator().manual_seed(3)
+    knowledge, advice = (torch.randint(0, 2, (2, 50, 70), generator=generator) for _ in range(2))
+    image = torch.randint(0, 256, (2, 3, 50, 70), generator=generator, dtype=torch.uint8)
+    labels = torch.tensor([[True, True, False, False]] * 2)
+
+    def look(stage: StaticRefinementModule, mirrored: bool) -> dict[str, torch.Tensor]:
+        tensors = {"image_raw": image, "knowledge": knowledge, "advice": advice}
+        given = {key: value.flip(-1) if mirrored else value for key, value in tensors.items()}
+        with torch.no_grad():
+            return stage.look({**given, "image_labels": labels, "name": ["a", "b"]})
+
+    straight, mirrored = look(single, mirrored=False), look(single, mirrored=True)
+    both, every = look(flipped, mirrored=False), look(all_of, mirrored=False)
+    single.testing = TestProtocol((1.5,), flip=True, crf=False)
+    larger = look(single, mirrored=False)
+    for key in ("d_knowledge", "d_advice"):
+        expected = (straight[key] + mirrored[key].flip(-1)) / 2
+        assert not torch.allclose(straight[key], expected, atol=1e-3)
+        torch.testing.assert_close(both[key], expected)
+        torch.testing.assert_close(every[key], (expected + larger[key]) / 2)
+    merged = ssdd_merge(knowledge, advice, every["d_knowledge"], every["d_advice"], labels, all_of.ssdd.biases)
+    torch.testing.assert_close(every["refined"], merged)

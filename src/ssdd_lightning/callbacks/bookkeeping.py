@@ -1,7 +1,9 @@
 """The ledger of Lightning's commands: the inputs of a fit, a test or a prediction, and what is finished."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import reduce
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -47,14 +49,18 @@ NOTES = {
 }
 
 
-def fit_recipe(config: Mapping[str, Any], records: list[Record]) -> Recipe:
+def fit_recipe(config: Mapping[str, Any], records: list[Record], only_used: Sequence[str] = ()) -> Recipe:
     """What decides the checkpoint of a fit.
 
     Args:
         config: The configuration of `ssdd fit` as plain values.
         records: The training images.
+        only_used: Options of the stage that do not, see `Stage.only_used`.
     """
-    model = {**config["model"], "init_args": dict(config["model"].get("init_args", {}))}
+    model = deepcopy({**config["model"], "init_args": config["model"].get("init_args", {})})
+    for option in only_used:
+        *outer, last = option.split(".")
+        reduce(lambda place, key: place.get(key) or {}, outer, model["init_args"]).pop(last, None)
     inputs = {
         "the training images": digest_of(f"{r.name} {d}" for r, d in _with_digests(records, lambda r: r.image)),
         "the image-level labels": digest_of(f"{record.name} {record.labels}" for record in records),

@@ -42,6 +42,7 @@ class AffinityModule(Stage):
     """
 
     predicts = ("map",)
+    only_used = ("background_alpha", "beta", "steps")
 
     def __init__(
         self,
@@ -98,6 +99,10 @@ class AffinityModule(Stage):
         affinity = self.network(image)
         pairs = pair_labels(resize_mask(labels, (affinity.shape[-2], affinity.shape[-1])), self.network.radius)
         return affinity_loss(affinity, pairs, total)
+
+    def protocol(self) -> dict[str, Any]:
+        """Background, affinities and length of the walk."""
+        return {name: getattr(self, name) for name in self.only_used}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Random-walked scores of background and the image's own classes, at image size."""

@@ -102,6 +102,9 @@ class Stage(LightningModule):
     network: SegmentationLike | ClassificationLike | AffinityLike
     predicts: ClassVar[tuple[str, ...]] = ("mask",)
     """What `predict` writes of each image: mask, map, d_knowledge, d_advice."""
+    only_used: ClassVar[tuple[str, ...]] = ()
+    """Options that decide how a trained network is used: in `test` and `predict` those asked for go before the
+    checkpoint's."""
     needs_truth: ClassVar[bool] = True
     """Whether validation needs ground truth masks; image-level labels are always there."""
     # one break in a compiled training step each, whatever Lightning's bookkeeping does

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pytorch_lightning.utilities import rank_zero_info
@@ -72,6 +72,8 @@ class SegmentationStage(Stage):
         backbone_weights: see `Stage`.
         optimization: see `Stage`.
     """
+
+    only_used: ClassVar[tuple[str, ...]] = ("testing",)
 
     def __init__(
         self,

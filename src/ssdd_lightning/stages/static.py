@@ -1,15 +1,18 @@
 """Stage 2, static region refinement (4.1): learn the difference between K0 and A0, then merge them into seed masks."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssdd_lightning.crf import CRFOptions
 from ssdd_lightning.functional.losses import difference_losses, segmentation_loss
-from ssdd_lightning.functional.refinement import bad_samples
+from ssdd_lightning.functional.refinement import bad_samples, failed_classes, ssdd_merge
 from ssdd_lightning.functional.totals import over_processes
 from ssdd_lightning.metrics.difference import Detection, Watched
+from ssdd_lightning.nn.inference import flipped_back, scaled_views
 from ssdd_lightning.nn.protocols import SegmentationLike, built
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
@@ -29,7 +32,8 @@ class StaticRefinementModule(SegmentationStage):
         ssdd: the SSDD module; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks and DD-Net work at 1/mask_stride of the input (4 in the paper).
         losses: how the losses are read where the paper and the authors' code differ.
-        testing: scales, flip and CRF of `test` and `predict`.
+        testing: scales and flips that `predict` averages the difference maps over, and `test` the network's
+            probabilities; CRF of `test`.
         crf: preset, widths and weights of the CRF after the average, such as
             {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
         backbone_weights: weights the backbone starts from; the paper's are the classification stage's checkpoint.
@@ -37,6 +41,7 @@ class StaticRefinementModule(SegmentationStage):
     """
 
     predicts = ("mask", "d_knowledge", "d_advice")
+    only_used = ("testing", "ssdd.init_args.biases")
 
     def __init__(
         self,
@@ -87,6 +92,10 @@ class StaticRefinementModule(SegmentationStage):
         """K0 and A0 of a batch."""
         return self.guide(batch, "knowledge"), self.guide(batch, "advice")
 
+    def protocol(self) -> dict[str, Any]:
+        """Scales and flip, and the biases of the merge."""
+        return {**super().protocol(), "biases": asdict(self.ssdd.biases)}
+
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Seed masks m_D0 (Eq. 10) and difference maps at image size."""
         maps = self.look(batch)
@@ -98,18 +107,34 @@ class StaticRefinementModule(SegmentationStage):
         }
 
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """K0, A0, m_D0 (Eq. 10) and the difference maps at image size, and what the network predicts."""
-        image, (knowledge, advice) = batch["image_raw"], self.guides(batch)
-        low, high, logits = self.network(image)
-        refined = self.ssdd(high, low, knowledge, advice, batch["image_labels"], self.mask_size(image))
-        shown = {"image": image, "knowledge": knowledge, "advice": advice, **maps_of(refined)}
-        return {**shown, "prediction": resize_logits(logits, image.shape[-2:]).argmax(1)}
+        """K0, A0, m_D0 (Eq. 10) and the difference maps at image size, and what the network predicts.
+
+        The difference maps are means over the scales and flips of `testing`.
+        """
+        image, (knowledge, advice), labels = batch["image_raw"], self.guides(batch), batch["image_labels"]
+        scales, flip = self.testing.scales, self.testing.flip
+        masks = [torch.cat((m, m.flip(-1))) if flip else m for m in (knowledge, advice)]
+        found: list[tuple[Tensor, ...]] = []
+        for view in scaled_views(image, scales, flip):
+            low, high, logits = self.network(view)
+            refined = self.ssdd(high, low, *masks, labels.repeat(1 + flip, 1), self.mask_size(view))
+            probabilities = resize_logits(logits.float(), image.shape[-2:]).softmax(1)
+            maps = *_differences(refined), probabilities
+            found += zip(*(flipped_back(m, flip) for m in maps), strict=True)
+        d_knowledge, d_advice, probabilities = (torch.stack(views).mean(0) for views in zip(*found, strict=True))
+        failed = failed_classes(knowledge, advice, labels, self.ssdd.biases.failed_ratio)
+        mask = ssdd_merge(knowledge, advice, d_knowledge, d_advice, labels, self.ssdd.biases, failed)
+        shown = {"image": image, "knowledge": knowledge, "advice": advice, "refined": mask}
+        differences = {"d_knowledge": d_knowledge, "d_advice": d_advice}
+        return {**shown, **differences, "prediction": probabilities.argmax(1)}
 
 
 def maps_of(refined: SSDDOutput) -> dict[str, Tensor]:
     """Refined mask and the difference maps d_K and d_A (B x H x W float in [0, 1]) of an SSDD module's output."""
-    return {
-        "refined": refined.mask,
-        "d_knowledge": refined.knowledge_logits.detach().float().sigmoid()[:, 0],
-        "d_advice": refined.advice_logits.detach().float().sigmoid()[:, 0],
-    }
+    return dict(zip(("refined", "d_knowledge", "d_advice"), (refined.mask, *_differences(refined)), strict=True))
+
+
+def _differences(refined: SSDDOutput) -> tuple[Tensor, Tensor]:
+    logits = refined.knowledge_logits, refined.advice_logits
+    d_knowledge, d_advice = (found.detach().float().sigmoid()[:, 0] for found in logits)
+    return d_knowledge, d_advice

@@ -1,0 +1,81 @@
+"""What counts when words, YAML files and a checkpoint say different things."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ssdd_lightning.cli.main import main
+from ssdd_lightning.pipeline.config import StageConfig
+from ssdd_lightning.pipeline.lightning import run_stage
+from tests.helpers.stages import write_stage
+
+
+class Fitted:
+    """A segmentation stage that was fitted with a scale of 0.5, and its data."""
+
+    def __init__(self, home: Path, devkit: Path) -> None:
+        knowledge = devkit / "VOCdevkit" / "VOC2012" / "SegmentationClass"
+        self.home = home
+        self.data = {"root": devkit, "knowledge": knowledge, "augmentation": {"crop_size": 32}, "batch_size": 6}
+        self.fit({"max_epochs": 1, "limit_val_batches": 0})
+        self.checkpoint = home / "checkpoints" / "last.ckpt"
+
+    def fit(self, trainer: dict[str, Any]) -> None:
+        main(["fit", f"--config={self.yaml(self.home, trainer=trainer, testing={'scales': [0.5], 'crf': False})}"])
+
+    def yaml(self, folder: Path, stage: str = "SegmentationModule", **options: Any) -> Path:
+        data = {**self.data, **({"advice": self.data["knowledge"]} if stage.startswith("Static") else {})}
+        path = write_stage(folder / "stage.yaml", stage, self.home, data, **options)
+        content = yaml.safe_load(path.read_text())
+        if "testing" not in options:
+            del content["model"]["init_args"]["testing"]
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    return Fitted(tmp_path_factory.mktemp("fitted"), tiny_devkit)
+
+
+def protocol(out: Path) -> dict[str, Any]:
+    """Scales, flip and CRF that the masks in a folder were made with."""
+    found: dict[str, Any] = json.loads((out / "test.json").read_text())["settings"]["protocol"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "scales"),
+    [
+        ({}, [], [0.5]),
+        ({"testing": {"scales": [1.0]}}, [], [1.0]),
+        ({}, ["--model.init_args.testing.scales=[1]"], [1.0]),
+        ({"testing": {"scales": [1.5]}}, ["--model.init_args.testing.scales=[1]"], [1.0]),
+        ({"stage": "StaticRefinementModule", "testing": {"scales": [1.0]}}, [], [0.5]),
+    ],
+    ids=["checkpoint", "YAML", "words", "words and YAML", "YAML of another stage"],
+)
+def test_the_scales_asked_for_go_before_the_checkpoint(
+    fitted: Fitted, tmp_path: Path, options: dict[str, Any], words: list[str], scales: list[float]
+) -> None:
+    config = fitted.yaml(tmp_path, mask_stride=8, **options)
+    out = f"--output.output_dir={tmp_path / 'out'}"
+    main(["test", f"--config={config}", f"--ckpt_path={fitted.checkpoint}", out, *words])
+    assert protocol(tmp_path / "out") == {"scales": scales, "flip": True, "crf": None}
+
+
+def test_values_count_as_words_do(fitted: Fitted, tmp_path: Path) -> None:
+    settings = {"ckpt_path": str(fitted.checkpoint), "output.output_dir": str(tmp_path / "out")}
+    config = StageConfig((fitted.yaml(tmp_path, testing={"scales": [1.0]}),)).with_settings(settings)
+    run_stage("test", config)
+    assert protocol(tmp_path / "out")["scales"] == [1.0]
+
+
+def test_how_a_network_is_used_makes_no_other_fit(fitted: Fitted, caplog: pytest.LogCaptureFixture) -> None:
+    trainer = {"max_epochs": 1, "limit_val_batches": 0}
+    config = fitted.yaml(fitted.home, trainer=trainer, testing={"scales": [1.0], "flip": False})
+    main(["fit", f"--config={config}"])
+    assert "nothing to do" in caplog.text
