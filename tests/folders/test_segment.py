@@ -270,7 +270,7 @@ def test_small_photos_have_a_core_each_and_large_ones_all(
     monkeypatch.setattr(SegmentationStage, "segment", noting)
     sizes = {path.name: read_image(path).shape[:2] for path in photos.iterdir()}
     largest = max(sizes.values(), key=np.prod)
-    monkeypatch.setattr(segmenting, "ONE_CORE", int(np.prod(largest)) - 1)
+    monkeypatch.setattr(segmenting, "ONE_CORE", 3 * int(np.prod(largest)) - 1)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

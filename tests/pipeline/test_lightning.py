@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from ssdd_lightning.cli.main import main
+from ssdd_lightning.functional.refinement import MergeBiases
+from ssdd_lightning.nn import SSDD
 from ssdd_lightning.pipeline.config import StageConfig
-from ssdd_lightning.pipeline.lightning import run_stage
+from ssdd_lightning.pipeline.lightning import run_command, run_stage
 from tests.helpers.stages import write_stage
 
 
@@ -50,21 +52,23 @@ def protocol(out: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("options", "words", "scales"),
     [
-        ({}, [], [0.5]),
+        ({}, [], [0.5, 0.75, 1.0, 1.25, 1.5]),
         ({"testing": {"scales": [1.0]}}, [], [1.0]),
         ({}, ["--model.init_args.testing.scales=[1]"], [1.0]),
         ({"testing": {"scales": [1.5]}}, ["--model.init_args.testing.scales=[1]"], [1.0]),
-        ({"stage": "StaticRefinementModule", "testing": {"scales": [1.0]}}, [], [0.5]),
+        ({"stage": "StaticRefinementModule", "testing": {"scales": [1.0]}}, [], [1.0]),
     ],
-    ids=["checkpoint", "YAML", "words", "words and YAML", "YAML of another stage"],
+    ids=["default", "YAML", "words", "words and YAML", "YAML of another stage"],
 )
-def test_the_scales_asked_for_go_before_the_checkpoint(
+def test_the_configuration_decides_how_a_network_is_used(
     fitted: Fitted, tmp_path: Path, options: dict[str, Any], words: list[str], scales: list[float]
 ) -> None:
+    options = {"testing": {"crf": False}} | options
+    options["testing"].setdefault("crf", False)
     config = fitted.yaml(tmp_path, mask_stride=8, **options)
     out = f"--output.output_dir={tmp_path / 'out'}"
     main(["test", f"--config={config}", f"--ckpt_path={fitted.checkpoint}", out, *words])
-    assert protocol(tmp_path / "out") == {"scales": scales, "flip": True, "crf": None}
+    assert protocol(tmp_path / "out") == {"scales": scales, "flip": "stage" not in options, "crf": None}
 
 
 def test_values_count_as_words_do(fitted: Fitted, tmp_path: Path) -> None:
@@ -79,3 +83,38 @@ def test_how_a_network_is_used_makes_no_other_fit(fitted: Fitted, caplog: pytest
     config = fitted.yaml(fitted.home, trainer=trainer, testing={"scales": [1.0], "flip": False})
     main(["fit", f"--config={config}"])
     assert "nothing to do" in caplog.text
+
+
+class Leaning(SSDD):
+    """An SSDD module of a user's own."""
+
+    def __init__(self, num_classes: int, high_channels: int, low_channels: int, lean: float) -> None:
+        super().__init__(num_classes, high_channels, low_channels, 8, biases=MergeBiases(dd_bias=lean))
+
+
+def leaning(num_classes: int, high_channels: int, low_channels: int) -> SSDD:
+    return Leaning(num_classes, high_channels, low_channels, lean=0.3)
+
+
+@pytest.mark.parametrize(
+    "ssdd",
+    [
+        {"class_path": f"{__name__}.Leaning", "init_args": {"lean": 0.3}},
+        f"{__name__}.leaning",
+        {"class_path": "ssdd_lightning.SSDD", "init_args": {"width": 8, "biases": {"dd_bias": 0.1}}},
+    ],
+    ids=["class", "function", "ours"],
+)
+def test_the_ssdd_module_is_the_checkpoint_s_and_its_biases_are_asked_for(
+    fitted: Fitted, tmp_path: Path, ssdd: Any
+) -> None:
+    trainer = {"max_epochs": 1, "limit_val_batches": 0}
+    root = f"--trainer.default_root_dir={tmp_path}"
+    config = fitted.yaml(tmp_path, "StaticRefinementModule", trainer=trainer, ssdd=ssdd, testing={"scales": [1.0]})
+    main(["fit", f"--config={config}", root])
+    checkpoint = f"--ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}"
+    own = isinstance(ssdd, str) or "lean" in ssdd["init_args"]
+    asked = [] if own else ["--model.init_args.ssdd.init_args.biases.dd_bias=0.3"]
+    command = run_command(["predict", f"--config={config}", root, checkpoint, *asked])
+    assert isinstance(command.model.ssdd, Leaning) == own
+    assert command.model.ssdd.biases.dd_bias == 0.3

@@ -186,10 +186,10 @@ def test_difference_maps_are_means_over_scales_and_flips(build: Build) -> None:
     labels = torch.tensor([[True, True, False, False]] * 2)
 
     def look(stage: StaticRefinementModule, mirrored: bool) -> dict[str, torch.Tensor]:
-        tensors = {"image_raw": image, "knowledge": knowledge, "advice": advice}
-        given = {key: value.flip(-1) if mirrored else value for key, value in tensors.items()}
+        image_raw, known, advised = (t.flip(-1) if mirrored else t for t in (image, knowledge, advice))
+        guides: Any = {"image_raw": image_raw, "knowledge": known, "advice": advised, "image_labels": labels}
         with torch.no_grad():
-            return stage.look({**given, "image_labels": labels, "name": ["a", "b"]})
+            return stage.look(guides)
 
     straight, mirrored = look(single, mirrored=False), look(single, mirrored=True)
     both, every = look(flipped, mirrored=False), look(all_of, mirrored=False)

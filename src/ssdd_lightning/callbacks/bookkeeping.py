@@ -2,8 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from functools import reduce
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -57,10 +55,7 @@ def fit_recipe(config: Mapping[str, Any], records: list[Record], only_used: Sequ
         records: The training images.
         only_used: Options of the stage that do not, see `Stage.only_used`.
     """
-    model = deepcopy({**config["model"], "init_args": config["model"].get("init_args", {})})
-    for option in only_used:
-        *outer, last = option.split(".")
-        reduce(lambda place, key: place.get(key) or {}, outer, model["init_args"]).pop(last, None)
+    model = {**config["model"], "init_args": dict(config["model"].get("init_args", {}))}
     inputs = {
         "the training images": digest_of(f"{r.name} {d}" for r, d in _with_digests(records, lambda r: r.image)),
         "the image-level labels": digest_of(f"{record.name} {record.labels}" for record in records),
@@ -83,7 +78,7 @@ def fit_recipe(config: Mapping[str, Any], records: list[Record], only_used: Sequ
         "callbacks": [entry for entry in callbacks if not _is_ours(entry)],
         "checkpoint": {key: config.get("checkpoint", {}).get(key) for key in CHECKPOINT_SETTINGS},
     }
-    return Recipe(settings, inputs)
+    return Recipe(settings, inputs, tuple(f"model.init_args.{option}" for option in only_used))
 
 
 def _is_ours(callback: Mapping[str, Any]) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +32,9 @@ OVERLAYS = "overlays"
 LARGEST_WHOLE = 1 << 25
 """Pixels of a photo that is segmented at its own size without being told to; the class probabilities take a hundred
 times the photo's memory."""
-ONE_CORE = 1 << 20
-"""Pixels of a photo up to which it is segmented on one core, beside others; a larger one has all cores, and the memory,
-to itself."""
+ONE_CORE = 1 << 26
+"""Class probabilities of a photo's largest view up to which it is segmented on one core, beside others: 1.4 million
+pixels with 21 classes and a scale of 1.5. A larger one has all cores, and the memory, to itself."""
 BESIDE_GPU = 2  # reading and writing a photo takes far less time than segmenting it
 Photo = npt.NDArray[np.uint8]
 
@@ -106,14 +105,10 @@ class SegmentJob:
     def _segmented(self, photos: Mapping[str, Path], names: list[str]) -> Iterator[str]:
         """Segment some photos, and yield the name of each."""
         on_cpu, cores = self.stage.device.type == "cpu", torch.get_num_threads()
-        beside = min(cores, max(1, len(names))) if on_cpu else BESIDE_GPU
+        large = {name for name in names if on_cpu and self._is_large(photos[name])}
+        small = [name for name in names if name not in large]
+        workers = min(cores, max(1, len(small))) if on_cpu else BESIDE_GPU
         turn = nullcontext() if on_cpu else threading.Lock()
-
-        def large(name: str) -> bool:
-            """Whether a photo has all cores; what is wrong with it is said in its turn."""
-            with suppress(InputError):
-                return on_cpu and math.prod(self._size(*image_size(photos[name]))) > ONE_CORE
-            return False
 
         def segment(name: str, threads: int) -> str:
             """Segment one photo; the operators of torch take as many threads as their caller says."""
@@ -125,11 +120,18 @@ class SegmentJob:
             return name
 
         try:
-            for alone, group in groupby(names, large):
-                workers = 1 if alone else beside
-                yield from in_threads(partial(segment, threads=max(1, cores // workers)), group, workers)
+            yield from in_threads(partial(segment, threads=max(1, cores // workers)), small, workers)
         finally:
             torch.set_num_threads(cores)  # of threads that are begun later
+        yield from (segment(name, cores) for name in names if name in large)
+
+    def _is_large(self, path: Path) -> bool:
+        """Whether a photo has all cores; what is wrong with it is said when it is read."""
+        with suppress(InputError):
+            largest = max(1.0, *self.stage.testing.scales)
+            pixels = math.prod(self._size(*image_size(path)))
+            return self.stage.num_classes * pixels * largest**2 > ONE_CORE
+        return False
 
     @torch.no_grad()
     def mask(self, photo: Photo, labels: Labels | None) -> Photo:

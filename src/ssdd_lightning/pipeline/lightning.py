@@ -5,15 +5,15 @@ import re
 import sys
 import traceback
 from argparse import ArgumentError
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import yaml
+from jsonargparse import _typehints
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
@@ -117,8 +117,6 @@ class SSDDCommandLine(LightningCLI):
     """Whether what there is counts as finished, although what it was made from changed."""
     steps = 0
     """Steps of the fit that left the checkpoint."""
-    asked: Mapping[str, Any] = {}
-    """What the words and YAML files themselves say of the model, without defaults."""
     bounds: AbstractContextManager[None] = nullcontext()
     """How large a network may be built."""
 
@@ -143,8 +141,6 @@ class SSDDCommandLine(LightningCLI):
             config = self.config[subcommand]
             folder, root = config.checkpoint.dirpath, config.trainer.default_root_dir
             checkpoint = config.ckpt_path = find_checkpoint(subcommand, checkpoint, folder, root)
-            if checkpoint is not None and subcommand != "fit":
-                self.asked = _asked_of_model(parser, subcommand, args)
         if checkpoint is not None:
             content = check_checkpoint(Path(checkpoint), resumed=subcommand == "fit")
             with decoding(f"the checkpoint {checkpoint}", "expected a file that `ssdd fit` wrote"):
@@ -154,7 +150,7 @@ class SSDDCommandLine(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Take over the hyper-parameters of a checkpoint, which may name only what is trusted or in the YAML.
 
-        What words or YAML files say of how the network is used (`Stage.only_used`) goes before them.
+        How a network is used (`Stage.only_used`) is as words and YAML files say, or by default.
 
         Raises:
             InputError: They name something else, or do not fit the stage.
@@ -167,6 +163,7 @@ class SSDDCommandLine(LightningCLI):
         given = content.get("hyper_parameters")
         if not given:
             return
+        asked = config.model.clone()
         hyper_parameters = {name: value for name, value in given.items() if name != "_instantiator"}
         named = {text for _, text in names_in(config.as_dict())}
         own = [text for key, text in names_in(given) if key == "class_path" and text in named and not is_known(text)]
@@ -175,28 +172,18 @@ class SSDDCommandLine(LightningCLI):
         with only_trusted(given, f"the checkpoint {path}", named):
             try:
                 stage = hyper_parameters.pop("_class_path")
-                command, model = self.config["subcommand"], {"class_path": stage, "dict_kwargs": hyper_parameters}
-                self.config = self.parser.parse_object({command: {"model": model}}, self.config)
-                model = self._used(self.config[command].model.class_path)
-                self.config = self.parser.parse_object({command: {"model": model}}, self.config)
+                model = {"class_path": stage, "dict_kwargs": hyper_parameters}
+                self.config = self.parser.parse_object({self.config["subcommand"]: {"model": model}}, self.config)
             except (ArgumentError, TypeError, ValueError, LookupError, AttributeError) as error:
                 raise InputError(
                     f"the hyper-parameters of {path} fit no stage here ({reason(error)}); use the version that wrote "
                     "it, or train again."
                 ) from error
-
-    def _used(self, class_path: str) -> dict[str, Any]:
-        """What was asked for of how this stage's network is used, in the form that the parser takes."""
-        module, _, name = class_path.rpartition(".")
-        used: dict[str, Any] = {"class_path": class_path, "init_args": {}}
-        for option in getattr(import_module(module), name).only_used:
-            *outer, last = option.split(".")
-            asked, place = self.asked.get("init_args") or {}, used["init_args"]
-            for key in outer:
-                asked, place = asked.get(key) or {}, place.setdefault(key, {})
-            if last in asked and self.asked.get("class_path", class_path) == class_path:
-                place[last] = asked[last]
-        return used
+            built = self.config[self.config["subcommand"]].model
+            for option in getattr(_typehints.import_object(built.class_path), "only_used", ()):
+                key = f"init_args.{option}"
+                if key in asked and key in built:
+                    built[key] = asked[key]
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
@@ -375,21 +362,6 @@ class SSDDCommandLine(LightningCLI):
     def _output_folder(self, command: str) -> Path:
         writer = next(c for c in self.trainer.callbacks if isinstance(c, PredictionWriter))  # type: ignore[attr-defined]
         return writer.folder_of(self.trainer, command)
-
-
-def _asked_of_model(parser: LightningArgumentParser, command: str, args: Any) -> dict[str, Any]:  # noqa: ANN401
-    """What words or values say of the model, without defaults."""
-    if isinstance(args, StageCall):
-        values = args.values()
-        trainer = {"default_root_dir": ".", **values[command].get("trainer", {})}  # a link reads it
-        config = parser.parse_object({**values, command: {**values[command], "trainer": trainer}}, defaults=False)
-    else:
-        words = with_contents(words_with_new_names(args))
-        place = words.index(command) + 1
-        words = [*words[:place], "--trainer.default_root_dir=.", *words[place:]]
-        config = parser.parse_args(words, defaults=False)
-    model = config[command].get("model")
-    return {} if model is None else model.as_dict()
 
 
 def _accelerated() -> bool:

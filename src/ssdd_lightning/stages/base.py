@@ -103,8 +103,8 @@ class Stage(LightningModule):
     predicts: ClassVar[tuple[str, ...]] = ("mask",)
     """What `predict` writes of each image: mask, map, d_knowledge, d_advice."""
     only_used: ClassVar[tuple[str, ...]] = ()
-    """Options that decide how a trained network is used: in `test` and `predict` those asked for go before the
-    checkpoint's."""
+    """Options that decide how a trained network is used, not how it is trained: words and YAML files decide them, never
+    a checkpoint, and no fit is outdated by them."""
     needs_truth: ClassVar[bool] = True
     """Whether validation needs ground truth masks; image-level labels are always there."""
     # one break in a compiled training step each, whatever Lightning's bookkeeping does

@@ -212,6 +212,8 @@ class SegmentationModule(SegmentationStage):
         optimization: learning rates, optimizer and schedule.
     """
 
+    only_used = ("testing", "crf")
+
     def __init__(
         self,
         num_classes: int,

@@ -41,7 +41,10 @@ class StaticRefinementModule(SegmentationStage):
     """
 
     predicts = ("mask", "d_knowledge", "d_advice")
-    only_used = ("testing", "ssdd.init_args.biases")
+    only_used = (
+        *("testing", "crf"),
+        *(f"ssdd.init_args.biases.{name}" for name in ("dd_bias", "class_bias", "background_bias")),
+    )
 
     def __init__(
         self,
@@ -98,7 +101,7 @@ class StaticRefinementModule(SegmentationStage):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Seed masks m_D0 (Eq. 10) and difference maps at image size."""
-        maps = self.look(batch)
+        maps = self.refine(batch)
         return {
             "name": batch["name"],
             "mask": list(maps["refined"]),
@@ -107,26 +110,28 @@ class StaticRefinementModule(SegmentationStage):
         }
 
     def look(self, batch: Batch) -> dict[str, Tensor]:
-        """K0, A0, m_D0 (Eq. 10) and the difference maps at image size, and what the network predicts.
+        """What `refine` returns, and what the network predicts at one scale."""
+        image = batch["image_raw"]
+        *_, logits = self.network(image)
+        prediction = resize_logits(logits, image.shape[-2:]).argmax(1)
+        return {"image": image, **self.refine(batch), "prediction": prediction}
 
-        The difference maps are means over the scales and flips of `testing`.
-        """
+    def refine(self, batch: Batch) -> dict[str, Tensor]:
+        """K0, A0, m_D0 (Eq. 10) and the difference maps at image size, means over the scales and flips of `testing`."""
         image, (knowledge, advice), labels = batch["image_raw"], self.guides(batch), batch["image_labels"]
         scales, flip = self.testing.scales, self.testing.flip
         masks = [torch.cat((m, m.flip(-1))) if flip else m for m in (knowledge, advice)]
-        found: list[tuple[Tensor, ...]] = []
+        sums = [torch.zeros(mask.shape, device=mask.device) for mask in (knowledge, advice)]
         for view in scaled_views(image, scales, flip):
-            low, high, logits = self.network(view)
+            low, high, _ = self.network(view)
             refined = self.ssdd(high, low, *masks, labels.repeat(1 + flip, 1), self.mask_size(view))
-            probabilities = resize_logits(logits.float(), image.shape[-2:]).softmax(1)
-            maps = *_differences(refined), probabilities
-            found += zip(*(flipped_back(m, flip) for m in maps), strict=True)
-        d_knowledge, d_advice, probabilities = (torch.stack(views).mean(0) for views in zip(*found, strict=True))
+            for total, differences in zip(sums, _differences(refined), strict=True):
+                total += sum(flipped_back(differences, flip))
+        d_knowledge, d_advice = (total / (len(scales) * (1 + flip)) for total in sums)
         failed = failed_classes(knowledge, advice, labels, self.ssdd.biases.failed_ratio)
         mask = ssdd_merge(knowledge, advice, d_knowledge, d_advice, labels, self.ssdd.biases, failed)
-        shown = {"image": image, "knowledge": knowledge, "advice": advice, "refined": mask}
-        differences = {"d_knowledge": d_knowledge, "d_advice": d_advice}
-        return {**shown, **differences, "prediction": probabilities.argmax(1)}
+        maps = {"refined": mask, "d_knowledge": d_knowledge, "d_advice": d_advice}
+        return {"knowledge": knowledge, "advice": advice, **maps}
 
 
 def maps_of(refined: SSDDOutput) -> dict[str, Tensor]:

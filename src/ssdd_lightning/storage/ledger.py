@@ -93,10 +93,12 @@ class Recipe:
     Args:
         settings: Nested plain values; nothing that cannot change the product, such as paths, workers or devices.
         inputs: Name -> fingerprint of each input.
+        regardless: Dotted names of settings that may change; they are only told.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
+    regardless: tuple[str, ...] = ()
 
     def difference(self, entry: Mapping[str, Any]) -> str | None:
         """Say which setting or input of an entry has changed; None if none has."""
@@ -104,7 +106,7 @@ class Recipe:
         changed = [
             f"{key} was {_text(then.get(key))} and is {_text(now.get(key))}"
             for key in {**then, **now}
-            if then.get(key) != now.get(key)
+            if then.get(key) != now.get(key) and not any(f"{key}.".startswith(f"{name}.") for name in self.regardless)
         ]
         inputs = entry["inputs"]
         changed += [f"{key} changed" for key in {**inputs, **self.inputs} if inputs.get(key) != self.inputs.get(key)]
