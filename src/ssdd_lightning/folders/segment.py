@@ -96,7 +96,6 @@ class SegmentJob:
             ledger = Ledger(self.out, NAME, Recipe(settings, inputs), Items(photos, item))
             if ledger.earlier is None:
                 self._check_free(photos)
-
             written = ledger.make(lambda names: self._segmented(photos, names), {"masks": len(photos)}, progress)
             if self.overlays:
                 self._write_overlays(photos, progress)

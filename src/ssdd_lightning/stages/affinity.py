@@ -100,10 +100,6 @@ class AffinityModule(Stage):
         pairs = pair_labels(resize_mask(labels, (affinity.shape[-2], affinity.shape[-1])), self.network.radius)
         return affinity_loss(affinity, pairs, total)
 
-    def protocol(self) -> dict[str, Any]:
-        """Background, affinities and length of the walk."""
-        return {name: getattr(self, name) for name in self.only_used}
-
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Random-walked scores of background and the image's own classes, at image size."""
         labels = batch["image_labels"]

@@ -300,7 +300,7 @@ class Stage(LightningModule):
 
     def protocol(self) -> dict[str, Any]:
         """Settings of `test` and `predict` for the ledger entry of their files, as plain values."""
-        return {}
+        return {name: getattr(self, name) for name in self.only_used}
 
     def guide(self, batch: Batch, what: Guide) -> Tensor:
         """Knowledge, advice or score maps of a batch.

@@ -80,10 +80,6 @@ class ClassificationModule(Stage):
         self.val_precision.update(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].long())
         self.log("val/mean_ap", self.val_precision, on_epoch=True, prog_bar=True, batch_size=len(batch["name"]))
 
-    def protocol(self) -> dict[str, Any]:
-        """Scales, flip and background of the score maps."""
-        return {name: getattr(self, name) for name in self.only_used}
-
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Score maps of background and the image's own classes, at image size."""
         maps = self.score_maps(batch["image_raw"], batch["image_labels"])

@@ -93,7 +93,7 @@ class Recipe:
     Args:
         settings: Nested plain values; nothing that cannot change the product, such as paths, workers or devices.
         inputs: Name -> fingerprint of each input.
-        regardless: Dotted names of settings that may change; they are only told.
+        regardless: Dotted names of settings that are stored but not compared, and of what is below them.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
