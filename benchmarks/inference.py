@@ -24,10 +24,10 @@ from torch.nn import functional as F
 
 from ssdd_lightning import SegmentationModule, SegmentationNetwork
 from ssdd_lightning.data.sampling import like_sized
+from ssdd_lightning.folders.cores import on_cores
 from ssdd_lightning.nn.inference import multi_scale_probabilities
 from ssdd_lightning.nn.ssdd import resize_logits
 from ssdd_lightning.stages.values import TestProtocol
-from ssdd_lightning.storage.threads import in_threads
 
 BATCH = 4
 """Photos of one size that are segmented together, with `eval_batch_size: 4`."""
@@ -80,8 +80,8 @@ def compare(options: argparse.Namespace, device: torch.device) -> list[Row]:
         WITH_CRF["one"]: segmented_one_by_one,
     }
     if device.type == "cpu":
-        ways["network, a core each"] = lambda stage, photos: on_cores(network_one_by_one, stage, photos)
-        ways[WITH_CRF["cores"]] = lambda stage, photos: on_cores(segmented_one_by_one, stage, photos)
+        ways["network, a core each"] = lambda stage, photos: a_core_each(network_one_by_one, stage, photos)
+        ways[WITH_CRF["cores"]] = lambda stage, photos: a_core_each(segmented_one_by_one, stage, photos)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(options.rounds + 1):
         masks = {}
@@ -179,18 +179,9 @@ def segmented_one_by_one(stage: SegmentationModule, photos: list[Tensor]) -> lis
     return [stage.segment(photo[None])[0] for photo in photos]
 
 
-def on_cores(way: Way, stage: SegmentationModule, photos: list[Tensor]) -> list[Tensor]:
+def a_core_each(way: Way, stage: SegmentationModule, photos: list[Tensor]) -> list[Tensor]:
     """As `segment` does it: as many photos at once as there are cores."""
-    cores = torch.get_num_threads()
-
-    def alone(photo: Tensor) -> Tensor:
-        torch.set_num_threads(1)
-        with torch.no_grad():
-            return way(stage, [photo])[0]
-
-    masks = list(in_threads(alone, photos, cores))
-    torch.set_num_threads(cores)
-    return masks
+    return list(on_cores(lambda photo: way(stage, [photo])[0], photos))
 
 
 def check(masks: dict[str, list[Tensor]]) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before torch: see ssdd_lightning.cli.main.entry_point
@@ -92,3 +93,12 @@ def tiny_coco(coco_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     pytest.importorskip("pycocotools", reason="pycocotools is not installed (extra `coco`)")
     out = tmp_path_factory.mktemp("prepared")
     return prepare_coco(out, Obtaining(out / "downloads", progress=False), coco_source).devkit
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Let torch work on two cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)

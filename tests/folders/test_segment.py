@@ -1,6 +1,7 @@
 """`ssdd segment` as a user runs it."""
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,15 @@ def test_small_photos_have_a_core_each_and_large_ones_all(
     finally:
         torch.set_num_threads(before)
     assert len(list((tmp_path / "out").glob("*.png"))) == len(sizes)
+
+
+def test_a_network_that_keeps_something_is_not_shared_by_threads(
+    checkpoint: Path, photos: Path, tmp_path: Path, two_threads: None
+) -> None:
+    stage, table = load_stage(checkpoint, torch.device("cpu"))
+    threads = []
+    stage.network.backbone.register_forward_hook(
+        lambda *_: threads.append((threading.current_thread() is threading.main_thread(), torch.get_num_threads()))
+    )
+    SegmentJob(stage, table, tmp_path / "out").run({path.stem: path for path in photos.iterdir()}, {}, {}, False)
+    assert set(threads) == {(True, 2)}

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ssdd_lightning.callbacks.panels import overlay
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.labels import Labels
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.folders.cores import is_reentrant, on_cores
 from ssdd_lightning.stages.segmentation import SegmentationStage
 from ssdd_lightning.storage.images import image_size
 from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
@@ -103,26 +103,24 @@ class SegmentJob:
 
     def _segmented(self, photos: Mapping[str, Path], names: list[str]) -> Iterator[str]:
         """Segment some photos, and yield the name of each."""
-        on_cpu, cores = self.stage.device.type == "cpu", torch.get_num_threads()
-        large = {name for name in names if on_cpu and self._is_large(photos[name])}
-        small = [name for name in names if name not in large]
-        workers = min(cores, max(1, len(small))) if on_cpu else BESIDE_GPU
+        on_cpu = self.stage.device.type == "cpu"
         turn = nullcontext() if on_cpu else threading.Lock()
 
-        def segment(name: str, threads: int) -> str:
-            """Segment one photo; the operators of torch take as many threads as their caller says."""
+        def segment(name: str) -> str:
+            """Segment one photo."""
             photo, labels = self._photo(photos[name]), None if self.labels is None else self.labels[name]
-            torch.set_num_threads(threads)
             with turn:
                 mask = self.mask(photo, labels)
             write_mask(mask_path(self.out, name), mask)
             return name
 
-        try:
-            yield from in_threads(partial(segment, threads=max(1, cores // workers)), small, workers)
-        finally:
-            torch.set_num_threads(cores)  # of threads that are begun later
-        yield from (segment(name, cores) for name in names if name in large)
+        if not on_cpu:
+            yield from in_threads(segment, names, BESIDE_GPU)
+            return
+        shared = is_reentrant(self.stage)
+        large = {name for name in names if not shared or self._is_large(photos[name])}
+        yield from on_cores(segment, [name for name in names if name not in large])
+        yield from (segment(name) for name in names if name in large)
 
     def _is_large(self, path: Path) -> bool:
         """Whether a photo has all cores; what is wrong with it is said when it is read."""
