@@ -181,7 +181,7 @@ def segmented_one_by_one(stage: SegmentationModule, photos: list[Tensor]) -> lis
 
 def a_core_each(way: Way, stage: SegmentationModule, photos: list[Tensor]) -> list[Tensor]:
     """As `segment` does it: as many photos at once as there are cores."""
-    return list(on_cores(lambda photo: way(stage, [photo])[0], photos))
+    return list(on_cores(torch.no_grad()(lambda photo: way(stage, [photo])[0]), photos))
 
 
 def check(masks: dict[str, list[Tensor]]) -> None:

@@ -19,6 +19,7 @@ from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.evaluation.folder import read_prediction
 from ssdd_lightning.metrics.confusion import confusion_matrix
 from ssdd_lightning.storage.masks import read_mask
+from ssdd_lightning.storage.score_maps import SUFFIX
 
 
 def confusions(masks: Path, truth: Path, names: list[str]) -> npt.NDArray[np.int64]:
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--split", type=Path, help="list of images; all masks by default")
     parser.add_argument("--draws", type=int, default=2000)
     options = parser.parse_args()
-    every = sorted(path.stem for path in options.masks.glob("*.png"))
+    every = sorted(path.name.removesuffix(SUFFIX).removesuffix(".png") for path in options.masks.glob("*.png"))
     names = options.split.read_text().split() if options.split else every
     both = [confusions(folder, options.truth, names) for folder in (options.masks, options.than)]
     scores = [float(mious(found.sum(0).astype(float))) for found in both]

@@ -6,7 +6,6 @@ import pytest
 import timm
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_forward_hook
 
 from ssdd_lightning.folders.cores import is_reentrant, on_cores
 from ssdd_lightning.nn import AffinityNet, SegmentationNetwork
@@ -30,19 +29,6 @@ def test_the_threads_are_shared_out_and_the_results_are_in_order(items: int, thr
     assert list(on_cores(work, range(items))) == [(item, False, threads) for item in range(items)]
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, None])
-def test_each_has_what_the_caller_has_entered(dtype: torch.dtype | None) -> None:
-    def work(_: int) -> tuple[bool, bool, torch.dtype]:
-        product = torch.ones(2, 2) @ torch.ones(2, 2)
-        return torch.is_inference_mode_enabled(), torch.is_grad_enabled(), product.dtype
-
-    with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype is not None):
-        assert set(on_cores(work, range(4))) == {(True, False, dtype or torch.float32)}
-    with torch.no_grad():
-        assert set(on_cores(work, range(4))) == {(False, False, torch.float32)}
-    assert set(on_cores(work, range(4))) == {(False, True, torch.float32)}
-
-
 def test_an_error_is_the_callers() -> None:
     with pytest.raises(ZeroDivisionError):
         list(on_cores(lambda item: 1 // item, [1, 0, 1]))
@@ -56,13 +42,9 @@ def test_our_networks_are() -> None:
 
 def test_what_keeps_something_is_not() -> None:
     assert not is_reentrant(nn.Sequential(Segmenter(3)).eval())
-    assert not is_reentrant(nn.Dropout())  # its random numbers would depend on the order of the threads
     layer = nn.Conv2d(3, 3, 1).eval()
     assert is_reentrant(layer)
     assert not is_reentrant(cast(nn.Module, torch.compile(layer)))
-    hook = register_module_forward_hook(lambda module, given, made: None)
-    assert not is_reentrant(layer)
-    hook.remove()
     layer.register_forward_pre_hook(lambda module, given: None)
     assert not is_reentrant(nn.Sequential(layer).eval())
     replaced, compiled = nn.Conv2d(3, 3, 1).eval(), nn.Conv2d(3, 3, 1).eval()
