@@ -1,13 +1,16 @@
-"""SSDD modules that lack a part of the method, for the ablations of claims.py."""
+"""SSDD modules and dynamic stages that lack a part of the method, for the ablations of claims.py."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ssdd_lightning import DynamicRefinementModule
 from ssdd_lightning.functional.refinement import MergeBiases, ssdd_merge
 from ssdd_lightning.nn import SSDD
 from ssdd_lightning.nn.ssdd import SSDDOutput
+from ssdd_lightning.stages.base import Batch
+from ssdd_lightning.stages.dynamic import Refinement
 
 
 class RandomChoice(SSDD):
@@ -39,3 +42,21 @@ class BadSamplesKept(SSDD):
         """See `SSDD`."""
         made = super().forward(*inputs)
         return made._replace(failed=torch.zeros_like(made.failed))
+
+
+class FirstModuleAlone(DynamicRefinementModule):
+    """Learns from D1: the second module learns as ever, and nothing listens to it."""
+
+    def refine(self, batch: Batch) -> Refinement:
+        """See `DynamicRefinementModule`."""
+        made = super().refine(batch)
+        return made._replace(second=made.second._replace(mask=made.first.mask))
+
+
+class SecondModuleStays(DynamicRefinementModule):
+    """The second module's DD-Net stays as the static stage left it; the first one learns."""
+
+    def setup(self, stage: str) -> None:
+        """See `LightningModule`."""
+        super().setup(stage)
+        self.ssdd2.requires_grad_(False)

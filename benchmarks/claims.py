@@ -37,6 +37,7 @@ import numpy.typing as npt
 from paired_bootstrap import confusions, ious, mious
 from tables import print_table
 
+from ssdd_lightning.constants import WEIGHT_OPTIONS
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.config import parse_settings
@@ -89,6 +90,11 @@ def thrice(what: str, stage: str) -> Row:
     return Row(what, start="seeds", stage=stage, settings={"trainer.max_epochs": THRICE}, ablation=True)
 
 
+def other_stage(what: str, name: str) -> Row:
+    """A dynamic model of a stage in ablated.py."""
+    return Row(what, start="seeds", stage="dynamic", settings={"model.class_path": f"ablated.{name}"}, ablation=True)
+
+
 def ablation(what: str, **settings: Any) -> Row:
     """A dynamic model with other arguments, __ for a dot."""
     given = {f"{ARGUMENTS}{key.replace('__', '.')}": value for key, value in settings.items()}
@@ -117,6 +123,8 @@ ROWS = {
     "full_crf": ablation("CRF of full weight (paper)", refinement__crf_weight=1.0),
     "no_prior": ablation("no prior (paper)", refinement__prior=0.0),
     "everywhere": ablation("the advice everywhere: D2 = D1 = A1", ssdd__init_args__biases__dd_bias=2.0),
+    "first_module_alone": other_stage("the first module alone: D2 = D1", "FirstModuleAlone"),
+    "second_stays": other_stage("the second DD-Net stays as the static stage left it", "SecondModuleStays"),
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
@@ -174,9 +182,12 @@ class Claims:
                 else pipeline.going_on(start)
             )
         settings |= row.settings
-        if f"{ARGUMENTS}ssdd.class_path" in settings:  # another class does not keep the arguments of the YAML
-            given = pipeline.content(row.stage)["model"]["init_args"]["ssdd"].get("init_args", {})
-            settings |= {f"{ARGUMENTS}ssdd.init_args.{key}": value for key, value in given.items()}
+        model = pipeline.content(row.stage)["model"]
+        parts = {"model": model, f"{ARGUMENTS}ssdd": model["init_args"].get("ssdd", {})}
+        for part, given in parts.items():
+            if f"{part}.class_path" in settings:  # another class does not keep the arguments of the YAML
+                own = {key: value for key, value in given.get("init_args", {}).items() if key not in WEIGHT_OPTIONS}
+                settings = {**{f"{part}.init_args.{key}": value for key, value in own.items()}, **settings}
         fit = pipeline.fit(row.stage, root, settings, f"seed{seed}")
         (test,) = pipeline.test(row.stage, root, f"seed{seed}", SHORT if self.short else None)
         return fit, test
@@ -341,11 +352,8 @@ def main() -> int:
         claims.run(options.one[0], int(options.one[1]))
         return 0
     masks = [] if options.report else claims.seeds_made()
-    threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
     for first in (True, False) if not options.report else ():
-        pairs = product(seeds, [name for name in rows if (not ROWS[name].start) == first])
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda pair: alone(*pair, threads), pairs))
+        side_by_side(list(product(seeds, [name for name in rows if (not ROWS[name].start) == first])), options.jobs)
     found = claims.found(seeds)
     models, ablations, classes = claims.table(found, seeds, False), claims.table(found, seeds, True), class_table(found)
     print_table("models, mIoU", models)
@@ -361,6 +369,15 @@ def main() -> int:
     }
     (options.out / "claims.json").write_text(json.dumps(shown, indent=2))
     return 0
+
+
+def side_by_side(models: Sequence[tuple[int, str]], jobs: int) -> None:
+    """Run models, seed and row of each, a few at once, which share the cores."""
+    jobs = min(jobs, len(models))
+    if jobs:
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(lambda model: alone(*model, threads), models))
 
 
 def alone(seed: int, name: str, threads: str) -> None:

@@ -14,31 +14,35 @@ import tempfile
 import time
 from pathlib import Path
 
+from machine import report
+
 from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.run import Pipeline, RunOptions
 
 EXPERIMENT = Path(__file__).parents[1] / "experiments" / "quickstart"
-PRODUCTS = ("knowledge", "advice", "static/predictions")
-TESTS = ("baseline_seeds/test", "dynamic/test")
-ENTRIES = ("knowledge/predict", "advice/crf", "static/predictions/predict", *(f"{folder}/test" for folder in TESTS))
 
 
 def main() -> None:
     """Write the files, then measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, default=12_000)
-    photos: int = parser.parse_args().photos
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    names = [f"2007_{number:06d}" for number in range(options.photos)]
     with tempfile.TemporaryDirectory() as folder:
         root, out = Path(folder) / "devkit", Path(folder) / "out"
-        write_devkit(root / "VOCdevkit" / "VOC2012", [f"2007_{number:06d}" for number in range(photos)])
-        write_products(out, [f"2007_{number:06d}" for number in range(photos)])
-        Pipeline(RunOptions(EXPERIMENT, out, GivenData(root))).ledger().settle()
+        write_devkit(root / "VOCdevkit" / "VOC2012", names)
+        pipeline = Pipeline(RunOptions(EXPERIMENT, out, GivenData(root)))
+        write_products(pipeline, names)
+        pipeline.ledger().settle()
         words = [sys.executable, "-m", "ssdd_lightning", "run", str(EXPERIMENT), f"--root={root}", f"--out={out}"]
+        rows = []
         for attempt in (1, 2):
             start = time.perf_counter()
-            said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+            said = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
             assert said.startswith("run: finished in"), said
-            print(f"{photos} photos, attempt {attempt}: {time.perf_counter() - start:.1f} s")
+            rows.append({"photos": len(names), "attempt": attempt, "seconds": time.perf_counter() - start})
+    report("finding that a run is finished", rows, options)
 
 
 def write_devkit(devkit: Path, names: list[str]) -> None:
@@ -54,25 +58,19 @@ def write_devkit(devkit: Path, names: list[str]) -> None:
         (devkit / "ImageSets" / "Segmentation" / f"{split}.txt").write_text("\n".join(chosen))
 
 
-def write_products(out: Path, names: list[str]) -> None:
+def write_products(pipeline: Pipeline, names: list[str]) -> None:
     """What the steps of a run leave: an entry each, checkpoints, score maps, masks and difference maps."""
     some = len(names) // 8
-    folders = {
-        folder: names[:-some] for folder in (*PRODUCTS, "static/predictions/d_knowledge", "static/predictions/d_advice")
-    }
-    folders |= {folder: names[-some:] for folder in TESTS}
-    for folder, chosen in folders.items():
-        (out / folder).mkdir(parents=True)
-        for name in chosen:
-            (out / folder / f"{name}.png").write_text(name)
-    for stage in ("classification", "static", "baseline_seeds", "dynamic"):
-        (out / stage / "checkpoints").mkdir(parents=True)
-        (out / stage / "checkpoints" / "last.ckpt").write_text(stage)
-        (out / stage / "fit.json").write_text("{}")
-    for entry in ENTRIES:
-        (out / f"{entry}.json").write_text("{}")
+    for step in pipeline.steps:
+        folders = {"fit": ["checkpoints"], "predict": ["", "d_knowledge", "d_advice"]}.get(step.command, [""])
+        files = [f"{name}.png" for name in (names[-some:] if step.command == "test" else names[:-some])]
+        for folder in folders:
+            (step.folder / folder).mkdir(parents=True)
+            for file in ["last.ckpt"] if step.command == "fit" else files:
+                (step.folder / folder / file).write_text(step.name)
+        step.entry.write_text("{}")
     row = {"what": "knowledge K", "split": "train", "miou": 0.5, "coverage": 1.0, "seconds": 1.0}
-    (out / "results.json").write_text(json.dumps([row]))
+    (pipeline.out / "results.json").write_text(json.dumps([row]))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """The modules of the ablations lack the part that they are named after, and nothing else."""
 
 import importlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from ssdd_lightning import DynamicRefinementModule
 from ssdd_lightning.functional.refinement import MergeBiases
-from ssdd_lightning.nn import SSDD
+from ssdd_lightning.nn import SSDD, SegmentationNetwork
 
 SIZES = {"num_classes": 3, "high_channels": 8, "low_channels": 4, "width": 16}
 
@@ -49,3 +51,42 @@ def test_bad_samples_are_kept_and_the_merge_still_protects(ablated: Any, inputs:
     assert plain.failed.any()
     assert not made.failed.any()
     assert torch.equal(made.mask, plain.mask)
+
+
+def dynamic(stage: type[Any]) -> Any:
+    torch.manual_seed(0)
+    network = partial(
+        SegmentationNetwork, backbone="test_efficientnet", head="largefov", head_channels=8, freeze_norm=False
+    )
+    keep = partial(SSDD, width=8, biases=MergeBiases(-10.0, 0.0))
+    return stage(3, network, keep, backbone_weights=None)
+
+
+@pytest.fixture
+def batch() -> dict[str, Any]:
+    torch.manual_seed(0)
+    image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    knowledge = torch.zeros(2, 32, 32, dtype=torch.long)
+    knowledge[:, 8:24, 8:24] = 1
+    labels = torch.tensor([[True, True, False], [True, True, True]])
+    valid = torch.ones(2, 32, 32, dtype=torch.bool)
+    return {"image": image, "image_raw": image, "image_labels": labels, "valid": valid, "knowledge": knowledge}
+
+
+def test_the_first_module_alone_decides(ablated: Any, batch: dict[str, Any]) -> None:
+    usual, alone = (
+        dynamic(stage).eval().refine(batch) for stage in (DynamicRefinementModule, ablated.FirstModuleAlone)
+    )
+    assert torch.equal(usual.first.mask, alone.first.mask)
+    assert torch.equal(usual.second.mask, usual.seeds), "the second module keeps m_D0 with its bias"
+    assert not torch.equal(usual.second.mask, usual.first.mask)
+    assert torch.equal(alone.second.mask, alone.first.mask)
+
+
+def test_the_second_module_stays_and_the_first_learns(ablated: Any, batch: dict[str, Any]) -> None:
+    stage = dynamic(ablated.SecondModuleStays)
+    stage.setup("fit")
+    stage.log = stage.log_dict = lambda *_, **__: None
+    stage.training_step(batch, 0).backward()
+    learnt = {name.split(".")[0] for name, weight in stage.named_parameters() if weight.grad is not None}
+    assert learnt == {"network", "sub_head", "ssdd1"}

@@ -45,6 +45,19 @@ def test_what_is_compared_differs_in_its_labels_alone(
     assert fit["model"]["init_args"]["testing"] == test["model"]["init_args"]["testing"], "or a test is refused later"
 
 
+@pytest.mark.parametrize("name", ["random_choice", "first_module_alone"])
+def test_a_class_of_an_ablation_keeps_the_arguments_of_the_yaml(
+    claims: Any, tiny_devkit: Path, tmp_path: Path, name: str
+) -> None:
+    options = RunOptions(REPOSITORY / "experiments" / "voc2012_animals", tmp_path, GivenData(tiny_devkit))
+    compared = claims.Claims(options, False)
+    usual, other = (of(compared.steps(row, 0)[0])["model"] for row in ("dynamic", name))
+    ours, theirs = (other["init_args"]["ssdd"], usual["init_args"]["ssdd"])
+    assert [other["class_path"], ours["class_path"]] != [usual["class_path"], theirs["class_path"]]
+    other["class_path"], ours["class_path"] = usual["class_path"], theirs["class_path"]
+    assert other == usual
+
+
 def test_every_row_starts_from_a_plain_one_on_its_own_masks(claims: Any) -> None:
     for row in claims.ROWS.values():
         if row.start:
