@@ -114,6 +114,12 @@ ROWS = {
     "longer_thrice": thrice("plain training on m_D0, goes on three times as long", "baseline"),
     "dynamic_thrice": thrice("dynamic SSDD, three times as long", "dynamic"),
     "frozen": ablation("DD-Nets stay as the static stage left them", refinement__train_ddnets=False),
+    **{
+        f"frozen_{v:g}": ablation(
+            f"DD-Nets stay, b_dd {v:g}", refinement__train_ddnets=False, ssdd__init_args__biases__dd_bias=v
+        )
+        for v in (0.0, 0.1, 0.2)
+    },
     "paper": ablation(
         "the paper's b_class, CRF and prior",
         ssdd__init_args__biases__class_bias=1.0,
@@ -182,15 +188,23 @@ class Claims:
                 else pipeline.going_on(start)
             )
         settings |= row.settings
-        model = pipeline.content(row.stage)["model"]
-        parts = {"model": model, f"{ARGUMENTS}ssdd": model["init_args"].get("ssdd", {})}
-        for part, given in parts.items():
-            if f"{part}.class_path" in settings:  # another class does not keep the arguments of the YAML
-                own = {key: value for key, value in given.get("init_args", {}).items() if key not in WEIGHT_OPTIONS}
-                settings = {**{f"{part}.init_args.{key}": value for key, value in own.items()}, **settings}
-        fit = pipeline.fit(row.stage, root, settings, f"seed{seed}")
-        (test,) = pipeline.test(row.stage, root, f"seed{seed}", SHORT if self.short else None)
+        stage = {key: value for key, value in settings.items() if key == "model.class_path"}
+        fit = pipeline.fit(row.stage, root, {**self.kept(row), **settings}, f"seed{seed}")
+        tested = {**(self.kept(row) if stage else {}), **stage, **(SHORT if self.short else {})}
+        (test,) = pipeline.test(row.stage, root, f"seed{seed}", tested)
         return fit, test
+
+    def kept(self, row: Row) -> dict[str, Any]:
+        """The YAML's arguments of a class in whose place a row has another, which would lose them."""
+        model = self.pipeline.content(row.stage)["model"]
+        parts = {"model": model, f"{ARGUMENTS}ssdd": model["init_args"].get("ssdd", {})}
+        return {
+            f"{part}.init_args.{key}": value
+            for part, given in parts.items()
+            if f"{part}.class_path" in row.settings
+            for key, value in given.get("init_args", {}).items()
+            if key not in WEIGHT_OPTIONS
+        }
 
     def run(self, name: str, seed: int) -> None:
         """Train and test a row with a seed, unless it is done."""

@@ -128,6 +128,27 @@ def test_a_value_of_the_wrong_type_in_a_file(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "expected"),
+    [
+        ("model.init_args.testing", "options below it, such as scales, flip, crf, or no mention of it; found null"),
+        ("model.init_args.network", "a class_path below it, or no mention of it; found null"),
+        ("model.init_args.ssdd", "a class_path below it, or no mention of it; found null"),
+        ("data.augmentation", "options below it, or a YAML file of them, found 'null'"),
+    ],
+)
+def test_a_group_of_options_that_is_null(config: Path, option: str, expected: str) -> None:
+    found = complaint("fit", f"--config={config}", f"--{option}=null")
+    assert found == f"option {option}: expected {expected} (on the command line)."
+
+
+def test_a_group_of_options_that_is_null_in_a_file(config: Path) -> None:
+    config.write_text(config.read_text().replace("    crf:\n      gaussian_sxy: 1\n", "    crf: null\n"))
+    found = complaint("fit", f"--config={config}")
+    assert found.startswith("option model.init_args.crf: expected options below it")
+    assert found.endswith(f"found null ({config}, line 8).")
+
+
+@pytest.mark.parametrize(
     ("wrong", "remedy"),
     [
         ("ssdd_lightning.nn.SegmentationNet", "did you mean ssdd_lightning.nn.SegmentationNetwork?"),

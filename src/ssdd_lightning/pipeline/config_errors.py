@@ -4,10 +4,10 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import chain
-from typing import get_args, get_type_hints
+from typing import get_args, get_origin, get_type_hints
 
 from ssdd_lightning.pipeline.config import config_chain, config_files
 
@@ -17,6 +17,7 @@ _UNKNOWN = re.compile(
 )
 _WRONG_VALUE = re.compile(r"Expected an? <class '(?P<type>\w+)'>\. Got value: (?P<value>.*)")
 _NO_CLASS = re.compile(r"module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'|No module named '[\w.]+'")
+_NO_GROUP = re.compile(r"Unable to load config ['\"](?P<value>[^'\"]*)['\"]")
 _NO_SUBCLASS = re.compile(r"Not a valid subclass of (\w+)")
 _OTHER_CLASS = re.compile(
     r"Expected '(?P<path>[\w.]+)' to be a (?:subclass of|function that returns) <class '(?P<base>\w+)'>"
@@ -54,6 +55,8 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     place = place_of(keys[-1].rpartition(".")[2], words) if keys else ""
     if keys and (wrong := _WRONG_VALUE.search(message)):
         return f"option {'.'.join(keys)}: expected {wrong['type']}, found {wrong['value']!r}{place}."
+    if keys and (group := _NO_GROUP.search(message)):
+        return f"option {keys[-1]}: expected options below it, or a YAML file of them, found {group['value']!r}{place}."
     if keys and (base := _NO_SUBCLASS.search(message)):
         kind = f"the class_path of a {base[1]}, its arguments in init_args, and nothing else"
         return f"option {'.'.join(keys)}: expected {kind}{place}."
@@ -62,6 +65,31 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     lines = [line.strip() for line in message.splitlines()]
     told = [line.removeprefix("- ") for line in lines if line and not _NOISE.match(line)]
     return " ".join(" ".join(told).split()) + place + "."
+
+
+def null_sentence(path: str, arguments: Mapping[str, object], words: Sequence[str]) -> str:
+    """Say which argument of a stage is null that should hold options or a class, such as `testing` or `network`.
+
+    Args:
+        path: The class_path.
+        arguments: Its init_args.
+        words: As for `config_sentence`.
+
+    Returns:
+        One sentence; "" if there is none.
+    """
+    owner = _import(path)
+    hints = get_type_hints(owner.__init__) if owner else {}  # type: ignore[misc]
+    for name in (name for name, value in arguments.items() if value is None):
+        kind, expected = hints.get(name), ""
+        if is_dataclass(kind):
+            expected = f"options below it, such as {', '.join(_parameters(kind)[:3])}"  # type: ignore[arg-type]
+        elif get_origin(kind) is Callable:
+            expected = "a class_path below it"
+        if expected:
+            found = f"found null{place_of(name, words)}"
+            return f"option model.init_args.{name}: expected {expected}, or no mention of it; {found}."
+    return ""
 
 
 def _until(message: str, found: re.Match[str]) -> str:

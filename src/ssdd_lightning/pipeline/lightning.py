@@ -38,7 +38,7 @@ from ssdd_lightning.pipeline.config import (
     find_checkpoint,
     with_contents,
 )
-from ssdd_lightning.pipeline.config_errors import config_sentence
+from ssdd_lightning.pipeline.config_errors import config_sentence, null_sentence
 from ssdd_lightning.pipeline.provenance import told_config
 from ssdd_lightning.pipeline.quiet import quiet
 from ssdd_lightning.pipeline.resuming import check_checkpoint, restoring, resuming
@@ -129,10 +129,12 @@ class SSDDCommandLine(LightningCLI):
             else:
                 self.config = parser.parse_args(with_contents(words_with_new_names(args)))
         except ArgumentError as error:
-            words = args.words() if isinstance(args, StageCall) else list(args)
-            words = words if words[0] in self.subcommands() else ["fit", *words]
+            words = self._words_of(args)
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
+        model = (self.config[subcommand] if subcommand else self.config).model
+        if wrong := null_sentence(model.class_path, model.get("init_args") or {}, self._words_of(args)):
+            raise InputError(wrong)
         seed = (self.config[subcommand] if subcommand else self.config).get("seed_everything")
         if type(seed) is int and not 0 <= seed < 1 << 32:
             raise InputError(f"seed_everything: expected 0 to {(1 << 32) - 1}, found {seed}.")
@@ -184,6 +186,11 @@ class SSDDCommandLine(LightningCLI):
                 key = f"init_args.{option}"
                 if key in asked and key in built:
                     built[key] = asked[key]
+
+    def _words_of(self, args: Any) -> list[str]:  # noqa: ANN401
+        """The subcommand and its options, as on a command line."""
+        words = args.words() if isinstance(args, StageCall) else list(args)
+        return words if words[0] in self.subcommands() else ["fit", *words]
 
     def _option_names(self, args: Sequence[str]) -> list[str]:
         """Dotted names of a subcommand's options."""
