@@ -11,7 +11,8 @@ A static stage's checkpoint stands for the first step of the dynamic stage, whic
 Each checkpoint runs the step's forward pass, augmentation included, on the photos of the list, with dropout as in
 training and once more as it is evaluated; every checkpoint sees the same crops. With `--scales` K1 comes from the mean
 over these scales and their flips, without dropout, instead of from the step's own forward pass. With `--sharpen` its
-logits are multiplied before the CRF takes them; K1 itself stays. Truth is for scoring alone: what is chosen by these
+logits are multiplied before the CRF takes them; K1 itself stays. With `--ddnets` both SSDD modules have the weights of
+a static stage, as if they had not learned since. Truth is for scoring alone: what is chosen by these
 figures must be reported on other photos.
 
 The shares of a module are of the pixels where exactly one of knowledge and advice is right: `advice true` is how often
@@ -45,6 +46,7 @@ from ssdd_lightning.pipeline.lightning import build_stage
 from ssdd_lightning.stages import DynamicRefinementModule
 from ssdd_lightning.stages.base import Batch
 from ssdd_lightning.stages.dynamic import log_shares
+from ssdd_lightning.stages.segmentation import static_start
 from ssdd_lightning.storage.safe_torch import load_torch
 
 MASKS = ("K1", "A1", "D1", "D0", "D2", "sub")
@@ -142,6 +144,8 @@ def load(
             start.load()
     else:
         module.load_state_dict(weights)
+    if options.ddnets:
+        static_start(str(options.ddnets), [(module.ssdd1, "ssdd."), (module.ssdd2, "ssdd.")]).load()
     line.datamodule.seed = 0
     line.datamodule.setup("fit")
     return module, line.datamodule.train_dataloader()
@@ -256,6 +260,7 @@ def arguments() -> tuple[argparse.Namespace, dict[str, Any]]:
     parser.add_argument("--truth", type=Path, required=True, help="folder of their true masks")
     parser.add_argument("--scales", type=float, nargs="+", default=[], help="K1 from the mean over these and flips")
     parser.add_argument("--sharpen", type=float, default=1.0, help="factor of the logits that the step's CRF takes")
+    parser.add_argument("--ddnets", type=Path, help="static stage whose DD-Nets stand in for the checkpoints' own")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--config", type=Path, required=True, help="YAML of the dynamic stage")
     parser.add_argument(
