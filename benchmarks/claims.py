@@ -120,6 +120,12 @@ ROWS = {
         )
         for v in (0.0, 0.1, 0.2)
     },
+    "frozen_weak_prior": ablation(
+        "DD-Nets stay, b_dd 0.1, prior 0.25",
+        refinement__train_ddnets=False,
+        refinement__prior=0.25,
+        ssdd__init_args__biases__dd_bias=0.1,
+    ),
     "paper": ablation(
         "the paper's b_class, CRF and prior",
         ssdd__init_args__biases__class_bias=1.0,
