@@ -133,7 +133,7 @@ def test_a_value_of_the_wrong_type_in_a_file(config: Path) -> None:
         ("model.init_args.testing", "options below it, such as scales, flip, crf, or no mention of it; found null"),
         ("model.init_args.network", "a class_path below it, or no mention of it; found null"),
         ("model.init_args.ssdd", "a class_path below it, or no mention of it; found null"),
-        ("data.augmentation", "options below it, or a YAML file of them, found 'null'"),
+        ("data.augmentation", "options below it, or a YAML file of them, found null"),
     ],
 )
 def test_a_group_of_options_that_is_null(config: Path, option: str, expected: str) -> None:

@@ -17,7 +17,7 @@ _UNKNOWN = re.compile(
 )
 _WRONG_VALUE = re.compile(r"Expected an? <class '(?P<type>\w+)'>\. Got value: (?P<value>.*)")
 _NO_CLASS = re.compile(r"module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'|No module named '[\w.]+'")
-_NO_GROUP = re.compile(r"Unable to load config ['\"](?P<value>[^'\"]*)['\"]")
+_NULL_GROUP = re.compile(r"Unable to load config ['\"](?:null|None)['\"]")
 _NO_SUBCLASS = re.compile(r"Not a valid subclass of (\w+)")
 _OTHER_CLASS = re.compile(
     r"Expected '(?P<path>[\w.]+)' to be a (?:subclass of|function that returns) <class '(?P<base>\w+)'>"
@@ -55,8 +55,8 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     place = place_of(keys[-1].rpartition(".")[2], words) if keys else ""
     if keys and (wrong := _WRONG_VALUE.search(message)):
         return f"option {'.'.join(keys)}: expected {wrong['type']}, found {wrong['value']!r}{place}."
-    if keys and (group := _NO_GROUP.search(message)):
-        return f"option {keys[-1]}: expected options below it, or a YAML file of them, found {group['value']!r}{place}."
+    if keys and _NULL_GROUP.search(message):
+        return f"option {keys[-1]}: expected options below it, or a YAML file of them, found null{place}."
     if keys and (base := _NO_SUBCLASS.search(message)):
         kind = f"the class_path of a {base[1]}, its arguments in init_args, and nothing else"
         return f"option {'.'.join(keys)}: expected {kind}{place}."
