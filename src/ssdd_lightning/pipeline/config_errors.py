@@ -78,9 +78,13 @@ def null_sentence(path: str, arguments: Mapping[str, object], words: Sequence[st
     Returns:
         One sentence; "" if there is none.
     """
-    owner = _import(path)
-    hints = get_type_hints(owner.__init__) if owner else {}  # type: ignore[misc]
-    for name in (name for name, value in arguments.items() if value is None):
+    null = [name for name, value in arguments.items() if value is None]
+    try:
+        owner = _import(path) if null else None
+        hints = get_type_hints(owner.__init__) if owner else {}  # type: ignore[misc]
+    except (ImportError, ValueError, NameError, TypeError, AttributeError):
+        return ""  # names that are only there for a type checker, which the parser understands
+    for name in null:
         kind, expected = hints.get(name), ""
         if is_dataclass(kind):
             expected = f"options below it, such as {', '.join(_parameters(kind)[:3])}"  # type: ignore[arg-type]
