@@ -15,7 +15,7 @@ import torch
 import yaml
 from jsonargparse import _typehints
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.loggers import WandbLogger
@@ -341,9 +341,7 @@ class SSDDCommandLine(LightningCLI):
                 found = f"all {len(ledger.items)} images are finished in {ledger.folder}"
                 rank_zero_info(f"{command}: {found}, nothing to do.")
                 return
-            callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
-            place = [isinstance(callback, Interruption) for callback in callbacks].index(True)
-            callbacks.insert(place, FilesBookkeeping(ledger, datamodule))  # notes the image in work before that stops
+            self.trainer.callbacks.append(FilesBookkeeping(ledger, datamodule))  # type: ignore[attr-defined]
             self._go_on_logging(ckpt_path)
             getattr(self.trainer, command)(model, datamodule=datamodule, ckpt_path=ckpt_path, **options)
 
