@@ -203,7 +203,7 @@ class Claims:
     def kept(self, row: Row) -> dict[str, Any]:
         """The YAML's arguments of a class in whose place a row has another, which would lose them."""
         model = self.pipeline.content(row.stage)["model"]
-        parts = {"model": model, f"{ARGUMENTS}ssdd": model["init_args"].get("ssdd", {})}
+        parts = {"model": model, f"{ARGUMENTS}ssdd": (model.get("init_args") or {}).get("ssdd") or {}}
         return {
             f"{part}.init_args.{key}": value
             for part, given in parts.items()

@@ -82,9 +82,10 @@ def null_sentence(path: str, arguments: Mapping[str, object], words: Sequence[st
     try:
         owner = _import(path) if null else None
         hints = get_type_hints(owner.__init__) if owner else {}  # type: ignore[misc]
-    except (ImportError, ValueError, NameError, TypeError, AttributeError):
+        known = inspect.signature(owner).parameters if owner else {}
+    except (ImportError, ValueError, NameError, TypeError, AttributeError, SyntaxError):
         return ""  # names that are only there for a type checker, which the parser understands
-    for name in null:
+    for name in (name for name in null if name in known and known[name].default is not None):
         kind, expected = hints.get(name), ""
         if is_dataclass(kind):
             expected = f"options below it, such as {', '.join(_parameters(kind)[:3])}"  # type: ignore[arg-type]
