@@ -63,14 +63,15 @@ package: .venv/test.stamp  ## build wheel and sdist, check them, install the whe
 BENCH := build/bench
 
 bench: .venv/test.stamp  ## short forms of the benchmarks, five minutes on two idle cores: tables here, numbers in build/bench
+	# those with a dash end with an error when they miss an aim, which must not stop the others
 	mkdir -p $(BENCH)
 	$(BIN)/python benchmarks/input.py --count 20 --json $(BENCH)/input.json
 	$(BIN)/python benchmarks/dynamic_step.py --steps 3 --json $(BENCH)/dynamic_step.json
 	$(BIN)/python benchmarks/reference_step.py --rounds 3 --json $(BENCH)/reference_step.json
 	$(BIN)/python benchmarks/inference.py --rounds 1 --json $(BENCH)/inference.json
 	$(BIN)/python benchmarks/scaling.py --json $(BENCH)/scaling.json
-	$(BIN)/python benchmarks/random_walk.py --repeats 2 --dense_seconds 5 --json $(BENCH)/random_walk.json
-	$(BIN)/python benchmarks/evaluate.py --masks 200 --repeats 1 --json $(BENCH)/evaluate.json
+	-$(BIN)/python benchmarks/random_walk.py --repeats 2 --dense_seconds 5 --json $(BENCH)/random_walk.json
+	-$(BIN)/python benchmarks/evaluate.py --masks 200 --repeats 1 --json $(BENCH)/evaluate.json
 	$(BIN)/python benchmarks/finished_run.py --photos 1000 --json $(BENCH)/finished_run.json
 
 .venv/bin/python:

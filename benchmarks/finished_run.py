@@ -62,7 +62,8 @@ def write_products(pipeline: Pipeline, names: list[str]) -> None:
     """What the steps of a run leave: an entry each, checkpoints, score maps, masks and difference maps."""
     some = len(names) // 8
     for step in pipeline.steps:
-        folders = {"fit": ["checkpoints"], "predict": ["", "d_knowledge", "d_advice"]}.get(step.command, [""])
+        folders = ["checkpoints"] if step.command == "fit" else [""]
+        folders += ["d_knowledge", "d_advice"] if step.folder == pipeline.seeds else []
         files = [f"{name}.png" for name in (names[-some:] if step.command == "test" else names[:-some])]
         for folder in folders:
             (step.folder / folder).mkdir(parents=True)

@@ -10,7 +10,7 @@ import yaml
 
 from ssdd_lightning.cli.main import entry_point
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.config_errors import config_sentence
+from ssdd_lightning.pipeline.config_errors import config_sentence, null_sentence
 from ssdd_lightning.pipeline.lightning import run_command
 
 STATIC = {
@@ -139,6 +139,31 @@ def test_a_value_of_the_wrong_type_in_a_file(config: Path) -> None:
 def test_a_group_of_options_that_is_null(config: Path, option: str, expected: str) -> None:
     found = complaint("fit", f"--config={config}", f"--{option}=null")
     assert found == f"option {option}: expected {expected} (on the command line)."
+
+
+OWN_STAGE = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Callable
+from ssdd_lightning import StaticRefinementModule
+from ssdd_lightning.stages.values import TestProtocol
+if TYPE_CHECKING:
+    from nowhere import Hidden
+class Unset(StaticRefinementModule):
+    def __init__(self, num_classes: int, extra: Callable[[int], int] = None, more: TestProtocol = None) -> None: ...
+class Unresolved(StaticRefinementModule):
+    def __init__(self, num_classes: int, extra: Hidden = None) -> None: ...
+class Outer:
+    class Nested(Unset): ...
+"""
+
+
+@pytest.mark.parametrize("name", ["Unset", "Unresolved", "Outer.Nested"])
+def test_a_stage_of_ones_own_may_have_none_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "stage_of_mine.py").write_text(OWN_STAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not null_sentence(f"stage_of_mine.{name}", {"extra": None, "more": None}, ["fit"])
 
 
 def test_a_group_of_options_that_is_null_in_a_file(config: Path) -> None:

@@ -70,6 +70,8 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
 def null_sentence(path: str, arguments: Mapping[str, object], words: Sequence[str]) -> str:
     """Say which argument of a stage is null that should hold options or a class, such as `testing` or `network`.
 
+    Some of these the parser lets through. An argument whose own default is None may be null, as the parser has it.
+
     Args:
         path: The class_path.
         arguments: Its init_args.
