@@ -357,6 +357,8 @@ def main() -> int:
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # the name and seed of a child's model
     parser.add_argument("--report", action="store_true", help="only print the tables of what is finished")
     options = parser.parse_args()
+    if options.jobs < 1:
+        parser.error(f"--jobs: expected at least 1, found {options.jobs}")
     seeds = options.seeds or ([0] if options.short else [0, 1, 2])
     rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.ablation])
     rows = [name for name in ROWS if name in rows or any(ROWS[other].start == name for other in rows)]

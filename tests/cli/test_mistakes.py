@@ -65,6 +65,16 @@ MISSPELT = [
         "--model=DynamicRefinement",
         "no class DynamicRefinement .*; did you mean ssdd_lightning.DynamicRefinementModule?",
     ),
+    (
+        "--model.init_args.testing=null",
+        "init_args.testing cannot be null .on the command line.; give options below it, such as scales, flip, crf, or",
+    ),
+    ("--model.testing=null", "model.testing cannot be null"),
+    ("--model.init_args.network=null", "network cannot be null .*; give a class_path below it, or leave it out."),
+    ("--model.init_args.ssdd.init_args.biases=null", "biases cannot be null .*, such as dd_bias, class_bias, "),
+    ("--model.init_args.testing.scales=null", "testing.scales cannot be null .*; give a list, or leave it out."),
+    ("--data.batch_size=null", "data.batch_size cannot be null .*; give int, or leave it out."),
+    ("--data.augmentation=null", "data.augmentation cannot be null .*, such as crop_size, "),
     ("--dataset=voc07", "dataset: expected one of voc, coco, folder, found 'voc07'"),
 ]
 
@@ -89,6 +99,20 @@ def test_a_misspelt_option_of_a_section_is_answered_at_once(option: str, answer:
             {"model": {"class_path": "ssdd_lightning.Dynamic"}},
             r"no class ssdd_lightning.Dynamic \(.*own.yaml, line 3",
         ),
+        (
+            {"model": {"init_args": {"losses": {"sub_branch": None}}}},
+            r"model.init_args.losses.sub_branch cannot be null \(.*own.yaml, line 5\); give options below it, such",
+        ),
+        ({"trainer": None}, r"trainer cannot be null \(.*own.yaml, line 2\); give options below it, or leave it out."),
+        (
+            {"model": {"init_args": {"network": {"init_args": None}}}},
+            r"model.init_args.network.init_args cannot be null \(.*own.yaml, line 5\); give its arguments, or",
+        ),
+        (
+            {"trainer": {"benchmark": True, "logger": [{"class_path": "CSVLogger"}], "max_epochs": "benchmark"}},
+            r"trainer.max_epochs cannot be 'benchmark' \(.*own.yaml, line 6\); expected int",
+        ),
+        ({"data": {"splits": None}}, r"data.splits cannot be null \(.*own.yaml, line 2\); give options"),
         ({"trainer": {"logger": "wandb"}}, r"'wandb' \(.*own.yaml, line 3\); did you mean WandbLogger"),
         (
             {"trainer": {"callbacks": [PICTURES | {"init_args": {"num_image": 3}}]}},
@@ -133,6 +157,7 @@ def test_shipped_files_pass(path: Path) -> None:
         ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=x", "--trainer.logger.save_dir=x"],
         ["--model.init_args.ssdd.class_path=my.SSDD", "--model.init_args.ssdd.init_args.anything=3"],
         ["--model.init_args.optimization.optimizer=Adam", "--model.init_args.optimization.optimizer.eps=1"],
+        ["--model.init_args.optimization.optimizer=null", "--data.augmentation.transform=null"],
         ["--trainer.max_epochs=null", "--trainer.limit_val_batches=1e-1", "--trainer.max_time=00:01:00:00"],
         ["--data={root: x, augmentation: {crop_size: 3}}", "--trainer.logger=false", "--trainer.devices=-1"],
         ["--trainer.strategy.class_path=DDPStrategy", "--trainer.strategy.init_args.find_unused_parameters=true"],
@@ -142,12 +167,19 @@ def test_right_words_pass(words: list[str]) -> None:
     check_stage_words([*STAGE, *words])
 
 
+UNSET = ("made", "more", "maybe", "either", "hidden", "quoted")
 OWN = """
+from __future__ import annotations
 import dataclasses
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Optional
 from pytorch_lightning import LightningModule
 from ssdd_lightning import SegmentationModule
 from ssdd_lightning.nn import SegmentationNetwork
-from ssdd_lightning.stages.values import Optimization
+from ssdd_lightning.stages.values import Optimization, TestProtocol
+if TYPE_CHECKING:
+    from nowhere import Hidden
 class Net(SegmentationNetwork):
     def __init__(self, num_classes: int, width: int = 3, **options): ...
 class Logs(LightningModule):
@@ -156,6 +188,17 @@ class Mixed(Logs, SegmentationModule):
     pass
 class This(SegmentationModule):
     def __init__(this, extra: int = 3, **options): ...
+class Unset(SegmentationModule):
+    def __init__(
+        self,
+        made: Callable[[int], int] = None,
+        more: TestProtocol = None,
+        maybe: Optional[TestProtocol] = TestProtocol(),
+        either: typing.Optional[Callable] = print,
+        hidden: Hidden = 3,
+        quoted: "TestProtocol | None" = TestProtocol(),
+        **options,
+    ): ...
 @dataclasses.dataclass(frozen=True)
 class Rates(Optimization):
     warmup: int = 3
@@ -169,6 +212,7 @@ class Rates(Optimization):
         ["--model.init_args.network.class_path=own_of_tests.Net", "--model.network.width=3"],
         ["--model=own_of_tests.Mixed", "--model.mask_stride=4"],
         ["--model=own_of_tests.This", "--model.extra=4"],
+        ["--model=own_of_tests.Unset", *(f"--model.{name}=null" for name in UNSET)],
         ["--model.optimization={class_path: own_of_tests.Rates, init_args: {warmup: 2}}"],
     ],
 )

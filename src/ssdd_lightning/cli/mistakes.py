@@ -129,11 +129,13 @@ class _Mistake(NamedTuple):
     written: str
     """What to look for, to say where it is."""
     remedy: str
+    option: str = ""
+    """Dotted name of the option that holds it."""
 
     def sentence(self, words: Sequence[str]) -> str:
         """What is wrong, where, and what to write instead."""
         text, remedy = (part.replace("{command}", f"ssdd {words[0]}") for part in (self.text, self.remedy))
-        return f"{text}{place_of(self.written, words)}; {remedy}"
+        return f"{text}{place_of(self.written, words, self.option)}; {remedy}"
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:
@@ -152,6 +154,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 def _mistakes(content: Mapping[str, Any], dataset: str) -> Iterator[_Mistake]:
     known = [*NAMES, *OPTIONS]
     yield from (_no_option(str(name), known) for name in content if name not in known)
+    yield from (_null(name, "options below it") for name in NAMES if name in content and content[name] is None)
     yield from _in_value(content.get("model"), "model", None)
     for section, path in {"data": data_module_path(dataset), **SECTIONS}.items():
         given, cls = content.get(section), find_class(path)
@@ -172,6 +175,8 @@ def _in_class(given: Mapping[str, Any], path: str, cls: ClassSource) -> Iterator
 
 def _in_value(value: Any, path: str, argument: Argument | None) -> Iterator[_Mistake]:  # noqa: ANN401
     """Mistakes in what an argument is given."""
+    if value is None and argument is not None and not argument.takes_none:
+        yield from _in_null(path, argument)
     if isinstance(value, str):
         yield from _in_text(value, path, argument)
     for each in value if isinstance(value, list) else [value]:
@@ -179,9 +184,31 @@ def _in_value(value: Any, path: str, argument: Argument | None) -> Iterator[_Mis
             yield from _in_mapping(each, path, argument)
 
 
+def _in_null(path: str, argument: Argument) -> Iterator[_Mistake]:
+    """None where something else is taken, as far as the type tells."""
+    kinds = argument.plain_types
+    if argument.values_class is not None:
+        yield _null(path, f"options below it, such as {', '.join([*argument.values_class.arguments][:3])}")
+    elif argument.is_callable:
+        yield _null(path, "a class_path below it")
+    elif kinds is not None or argument.is_list:
+        yield _null(path, "a list" if kinds is None else _listed(kinds))
+
+
+def _null(path: str, expected: str) -> _Mistake:
+    return _Mistake(f"{path} cannot be null", path.rpartition(".")[2], f"give {expected}, or leave it out.", path)
+
+
+def _listed(kinds: Sequence[type | str | int | None]) -> str:
+    return " or ".join(kind.__name__ if isinstance(kind, type) else str(kind) for kind in kinds if kind is not None)
+
+
 def _in_mapping(given: Mapping[str, Any], path: str, argument: Argument | None) -> Iterator[_Mistake]:
     """Mistakes in a class with its arguments, or in a frozen value."""
     named = given.get("class_path")
+    if argument is None or argument.values_class is None:
+        parts = {"class_path": "a class", "init_args": "its arguments"}
+        yield from (_null(f"{path}.{key}", what) for key, what in parts.items() if key in given and given[key] is None)
     if named is None and argument is not None and argument.values_class is not None:
         yield from _in_class(given, path, argument.values_class)
         return
@@ -211,12 +238,11 @@ def _in_text(value: str, path: str, argument: Argument | None) -> Iterator[_Mist
     meant = VALUES.get(path, {}).get(value)
     kinds = None if argument is None else argument.plain_types
     if meant is not None:
-        yield _Mistake(f"{path}: there is no {value!r}", value, f"did you mean {meant}?")
+        yield _Mistake(f"{path}: there is no {value!r}", value, f"did you mean {meant}?", path)
     elif kinds is not None and str not in kinds and value not in kinds and not _is_plain(value):
-        names = [kind.__name__ if isinstance(kind, type) else str(kind) for kind in kinds if kind is not None]
-        close = difflib.get_close_matches(value, names, n=1)
-        remedy = f"did you mean {close[0]}?" if close else f"expected {' or '.join(names)}."
-        yield _Mistake(f"{path} cannot be {value!r}", value, remedy)
+        close = difflib.get_close_matches(value, [kind for kind in kinds if isinstance(kind, str)], n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"expected {_listed(kinds)}."
+        yield _Mistake(f"{path} cannot be {value!r}", value, remedy, path)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -242,7 +268,7 @@ def _no_option(path: str, known: Sequence[str]) -> _Mistake:
     close = next((names[match[0]] for names, match in zip((beside, deeper), found, strict=True) if match), None)
     few = f"expected one of {', '.join(known)}." if len(known) <= FEW else "`{command} --help` lists what there is."
     remedy = f"did you mean {close}?" if close else few
-    return _Mistake(f"`{{command}}` has no option {path!r}", name, remedy)
+    return _Mistake(f"`{{command}}` has no option {path!r}", name, remedy, path)
 
 
 def _no_class(path: str) -> _Mistake:

@@ -4,10 +4,13 @@ import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
 from itertools import chain
-from typing import get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import yaml
 
 from ssdd_lightning.pipeline.config import config_chain, config_files
 
@@ -67,38 +70,6 @@ def config_sentence(message: str, words: Sequence[str], options: Iterable[str]) 
     return " ".join(" ".join(told).split()) + place + "."
 
 
-def null_sentence(path: str, arguments: Mapping[str, object], words: Sequence[str]) -> str:
-    """Say which argument of a stage is null that should hold options or a class, such as `testing` or `network`.
-
-    Some of these the parser lets through. An argument whose own default is None may be null, as the parser has it.
-
-    Args:
-        path: The class_path.
-        arguments: Its init_args.
-        words: As for `config_sentence`.
-
-    Returns:
-        One sentence; "" if there is none.
-    """
-    null = [name for name, value in arguments.items() if value is None]
-    try:
-        owner = _import(path) if null else None
-        hints = get_type_hints(owner.__init__) if owner else {}  # type: ignore[misc]
-        known = inspect.signature(owner).parameters if owner else {}
-    except (ImportError, ValueError, NameError, TypeError, AttributeError, SyntaxError):
-        return ""  # names that are only there for a type checker, which the parser understands
-    for name in (name for name in null if name in known and known[name].default is not None):
-        kind, expected = hints.get(name), ""
-        if is_dataclass(kind):
-            expected = f"options below it, such as {', '.join(_parameters(kind)[:3])}"  # type: ignore[arg-type]
-        elif get_origin(kind) is Callable:
-            expected = "a class_path below it"
-        if expected:
-            found = f"found null{place_of(name, words)}"
-            return f"option model.init_args.{name}: expected {expected}, or no mention of it; {found}."
-    return ""
-
-
 def _until(message: str, found: re.Match[str]) -> str:
     """Cut the message after the line that reports the mistake; the last name before the cut is the culprit."""
     return message[: found.end()] + message[found.end() :].partition("\n")[0]
@@ -150,14 +121,40 @@ def _unknown_class(message: str, found: re.Match[str], words: Sequence[str]) -> 
     return f"there is no class {path}{place_of(path, words)}; {remedy}"
 
 
-def place_of(text: str, words: Sequence[str]) -> str:
-    """Where an option or a value was written: the command line, or a line of a YAML file."""
+def place_of(text: str, words: Sequence[str], option: str = "") -> str:
+    """Where an option or a value was written: the command line, or a line of a YAML file.
+
+    Args:
+        text: The option's last name, or the value.
+        words: The subcommand and its options.
+        option: The option's dotted name, where it is known; text is looked for only if it is not found.
+    """
+    named = config_files(words)
+    files = [*chain.from_iterable(map(config_chain, reversed(named)))]  # what rules first
+    if option:
+        if any(word.partition("=")[0] == f"--{option}" for word in words[1:]):
+            return " (on the command line)"
+        for path in files:
+            if (number := _line_of(option, path)) is not None:
+                return f" ({path}, line {number})"
     pattern = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
-    files = config_files(words)
-    if any(pattern.search(word) for word in words[1:] if not word.endswith(tuple(map(str, files)))):
+    if any(pattern.search(word) for word in words[1:] if not word.endswith(tuple(map(str, named)))):
         return " (on the command line)"
-    for path in chain.from_iterable(map(config_chain, files)):
+    for path in files:
         for number, line in enumerate(path.read_text().splitlines(), start=1):
             if pattern.search(line.partition("#")[0]):
                 return f" ({path}, line {number})"
     return ""
+
+
+def _line_of(option: str, path: Path) -> int | None:
+    """Line of a YAML file in which an option is written, None if it is not; items of lists have their list's name."""
+    nodes, line = [yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)], None
+    for name in option.split("."):
+        lists = (node.value for node in nodes if isinstance(node, yaml.SequenceNode))
+        maps = [node for node in (*nodes, *chain.from_iterable(lists)) if isinstance(node, yaml.MappingNode)]
+        found = [pair for node in maps for pair in node.value if str(pair[0].value).rstrip("+") == name]
+        if not found:
+            return None
+        nodes, line = [value for _, value in found], found[0][0].start_mark.line + 1
+    return line

@@ -38,7 +38,7 @@ from ssdd_lightning.pipeline.config import (
     find_checkpoint,
     with_contents,
 )
-from ssdd_lightning.pipeline.config_errors import config_sentence, null_sentence
+from ssdd_lightning.pipeline.config_errors import config_sentence
 from ssdd_lightning.pipeline.provenance import told_config
 from ssdd_lightning.pipeline.quiet import quiet
 from ssdd_lightning.pipeline.resuming import check_checkpoint, restoring, resuming
@@ -132,9 +132,6 @@ class SSDDCommandLine(LightningCLI):
             words = self._words_of(args)
             raise InputError(config_sentence(str(error), words, self._option_names(words))) from None
         subcommand = self.config.get("subcommand")
-        model = (self.config[subcommand] if subcommand else self.config).model
-        if wrong := null_sentence(model.class_path, model.get("init_args") or {}, self._words_of(args)):
-            raise InputError(wrong)
         seed = (self.config[subcommand] if subcommand else self.config).get("seed_everything")
         if type(seed) is int and not 0 <= seed < 1 << 32:
             raise InputError(f"seed_everything: expected 0 to {(1 << 32) - 1}, found {seed}.")

@@ -2,7 +2,7 @@
 
 import ast
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,6 +18,8 @@ SECTIONS = {
 """Sections of a stage's options, and the classes that take them; those of data and model vary."""
 PLAIN = {"int": int, "float": float, "bool": bool, "str": str}
 """Types whose values a YAML file holds directly."""
+LISTS = ("tuple", "list", "Sequence")
+"""Types whose values are lists in a YAML file."""
 
 
 class Module:
@@ -67,6 +69,23 @@ class Argument(NamedTuple):
         """The frozen value that it takes, such as `Optimization`, if it is one."""
         found = (_class(node.id, self.module) for node in _parts(self.annotation) if isinstance(node, ast.Name))
         return next((cls for cls in found if cls is not None and cls.is_value), None)
+
+    @property
+    def is_callable(self) -> bool:
+        """Whether it takes a class or a function."""
+        return _names_any("Callable", _parts(self.annotation))
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it takes a list of values."""
+        return isinstance(self.annotation, ast.Subscript) and getattr(self.annotation.value, "id", "") in LISTS
+
+    @property
+    def takes_none(self) -> bool:
+        """Whether None is its default or among its types."""
+        nodes = [*_parts(self.annotation), *([] if self.default is None else [self.default])]
+        nones = (isinstance(node, ast.Constant) and node.value is None for node in nodes)
+        return any(nones) or _names_any("Optional", nodes)
 
     @property
     def plain_types(self) -> "list[type | str | int | None] | None":
@@ -221,6 +240,11 @@ def _parts(annotation: ast.expr | None) -> Iterator[ast.AST]:
         yield node
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             yield ast.Name(node.value)
+
+
+def _names_any(name: str, nodes: Iterable[ast.AST]) -> bool:
+    """Whether any of the nodes is a name, alone or in its module."""
+    return any(name in (getattr(node, "id", ""), getattr(node, "attr", "")) for node in nodes)
 
 
 def _plain_types(node: ast.expr, module: Module) -> list[type | str | int | None] | None:
