@@ -12,7 +12,7 @@ import yaml
 
 from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.experiments import config_file
+from ssdd_lightning.pipeline.experiments import config_file, packaged_file
 from ssdd_lightning.renamed import with_new_names
 from ssdd_lightning.storage.decoding import check_expanded, decoding, reason
 
@@ -23,7 +23,7 @@ LONGEST_NUMBER = 4000
 """Characters of a whole number."""
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 EXTENDS = "extends"
-"""Key of a YAML file: another one, beside it, whose settings it takes over and changes."""
+"""Key of a YAML file: another one, beside it or of the package, whose settings it takes over and changes."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -106,9 +106,10 @@ def config_chain(path: Path) -> list[Path]:
     while (extended := _read(chain[-1]).get(EXTENDS)) is not None:
         if not isinstance(extended, str) or not extended:
             raise InputError(f"{chain[-1]}: expected the name of a YAML file as `extends`, found {extended!r}.")
-        parent = chain[-1].parent / extended
-        if not parent.is_file():
-            raise InputError(f"{chain[-1]} extends {extended}, but there is no file {parent}; correct `extends`.")
+        beside = chain[-1].parent / extended
+        parent = beside if beside.is_file() else packaged_file(Path(extended))
+        if parent is None:
+            raise InputError(f"{chain[-1]} extends {extended}, but there is no file {beside}; correct `extends`.")
         if parent.resolve() in [source.resolve() for source in chain]:
             raise InputError(f"{chain[-1]} extends {extended}, which extends it in turn; take one of the two out.")
         chain.append(parent)

@@ -48,10 +48,15 @@ def config_file(given: Path) -> Path:
     Returns:
         The path; as given if there is no such file, which whoever reads it says.
     """
-    if given.is_file() or len(given.parts) != 2 or given.parts[0] not in packaged_experiments():
-        return given
+    return given if given.is_file() else packaged_file(given) or given
+
+
+def packaged_file(given: Path) -> Path | None:
+    """Find a stage's YAML file of the package by `EXPERIMENT/STAGE`, with or without `.yaml`; None if there is none."""
+    if len(given.parts) != 2 or given.parts[0] not in packaged_experiments():
+        return None
     packaged = PACKAGED / given if given.suffix else PACKAGED / f"{given}.yaml"
-    return packaged if packaged.is_file() else given
+    return packaged if packaged.is_file() else None
 
 
 def write_experiment(name: str, out: Path) -> list[Path]:
