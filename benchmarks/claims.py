@@ -13,7 +13,8 @@ there, as long and at the rates as the YAML of the dynamic stage says: plain on 
 model on m_D0. So the rows that are compared (those that "go on", the dynamic ones) have the same network, start, loss,
 steps, rates, augmentation, optimizer and testing protocol; only the labels they learn from differ.
 
-The ablations (`--rows frozen random_choice ...`) are dynamic rows with other options.
+A model of the first part is tested only if its row is asked for. The ablations (`--rows frozen random_choice ...`)
+are dynamic rows with other options.
 
 Nothing is redone silently: a result whose recorded settings or inputs differ from today's is refused.
 """
@@ -209,13 +210,15 @@ class Claims:
             if key not in WEIGHT_OPTIONS
         }
 
-    def run(self, name: str, seed: int) -> None:
-        """Train and test a row with a seed, unless it is done."""
-        for step in self.steps(name, seed):
+    def run(self, name: str, seed: int, tested: bool) -> None:
+        """Train a row with a seed and, if asked for, test it, unless it is done."""
+        fit, test = self.steps(name, seed)
+        for step in (fit, test) if tested else (fit,):
             print(f"== {step.command} {step.name}", flush=True)
             refuse_other(step)
             step.run()
-        fit, _ = self.steps(name, seed)
+        if not tested:
+            return
         plain = fit.folder / "no_crf"
         words = [str(fit.folder / "checkpoints" / "last.ckpt"), *map(str, self.photos()), f"--out={plain}"]
         segment = [sys.executable, "-m", "ssdd_lightning", "segment", *words, "--scales=1", "--no-flip", "--no-crf"]
@@ -361,19 +364,19 @@ def main() -> int:
         parser.error(f"--jobs: expected at least 1, found {options.jobs}")
     seeds = options.seeds or ([0] if options.short else [0, 1, 2])
     rows = options.rows or ([REFERENCE, "dynamic"] if options.short else [n for n, r in ROWS.items() if not r.ablation])
-    rows = [name for name in ROWS if name in rows or any(ROWS[other].start == name for other in rows)]
+    trained = [name for name in ROWS if name in rows or any(ROWS[other].start == name for other in rows)]
     data = GivenData(options.root, options.labels, options.truth)
     run = RunOptions(options.experiment, options.out, data, settings=parse_settings(options.set))
     if options.short:
         run = replace(run, settings={**halved(Pipeline(run), options.out), **run.settings})
     claims = Claims(run, options.short)
     if options.one:
-        claims.run(options.one[0], int(options.one[1]))
+        claims.run(options.one[0], int(options.one[1]), tested=options.one[0] in rows)
         return 0
     masks = [] if options.report else claims.seeds_made()
     threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
     for first in (True, False) if not options.report else ():
-        pairs = product(seeds, [name for name in rows if (not ROWS[name].start) == first])
+        pairs = product(seeds, [name for name in trained if (not ROWS[name].start) == first])
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(lambda pair: alone(*pair, threads), pairs))
     found = claims.found(seeds)

@@ -58,6 +58,16 @@ def test_a_class_of_an_ablation_keeps_the_arguments_of_the_yaml(
     assert other == usual
 
 
+def test_a_start_that_is_not_asked_for_is_trained_and_not_tested(
+    claims: Any, tiny_devkit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = RunOptions(REPOSITORY / "experiments" / "quickstart", tmp_path, GivenData(tiny_devkit))
+    ran: list[str] = []
+    monkeypatch.setattr("ssdd_lightning.pipeline.steps.StageStep.run", lambda step: ran.append(step.command))
+    claims.Claims(options, True).run("seeds", 0, tested=False)
+    assert ran == ["fit"]
+
+
 def test_every_row_starts_from_a_plain_one_on_its_own_masks(claims: Any) -> None:
     for row in claims.ROWS.values():
         if row.start:
