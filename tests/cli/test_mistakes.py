@@ -127,6 +127,31 @@ def test_a_mistake_in_a_yaml_is_found_in_its_line(content: dict[str, Any], answe
         main(["fit", f"--config={path}"])
 
 
+@pytest.mark.parametrize(
+    ("own", "words", "place"),
+    [
+        ("trainer: {precision: 32-true}", ['--trainer={"precision": "fp16"}'], "on the command line"),
+        ("trainer: {max_steps: 5}", ["--trainer", "{max_steps: many}"], "on the command line"),
+        ("data: {augmentation: {crop_size: 3}}", ["--data.crop_size=big"], "on the command line"),
+        ("trainer:\n  max_steps: 4\n  max_steps: many", [], "own.yaml, line 3"),
+        ("trainer:\n  max_steps: many\n  max_epochs: many", ["--trainer.max_steps=1"], "own.yaml, line 3"),
+        ("data:\n  batch_size: 3\n  <<: {num_workers: null}", [], "own.yaml, line 3"),
+        (
+            "trainer:\n  callbacks:\n  - class_path: ssdd_lightning.callbacks.RefinementPictures\n"
+            "    init_args: {num_images: 3}\n  - class_path: ssdd_lightning.callbacks.RefinementPictures\n"
+            "    init_args: {num_images: many}",
+            [],
+            "own.yaml, line 6",
+        ),
+    ],
+)
+def test_the_place_is_that_of_the_wrong_value(own: str, words: list[str], place: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(own)
+    with pytest.raises(InputError, match=place):
+        main([*STAGE, f"--config={path}", *words])
+
+
 def test_a_setting_of_a_run_is_checked_before_its_first_step(tiny_devkit: Path, tmp_path: Path) -> None:
     words = ["run", "quickstart", f"--root={tiny_devkit}", f"--out={tmp_path / 'run'}"]
     with pytest.raises(InputError, match=r"no option 'trainer.max_epoch' \(on the command line\); did you mean"):
@@ -167,19 +192,15 @@ def test_right_words_pass(words: list[str]) -> None:
     check_stage_words([*STAGE, *words])
 
 
-UNSET = ("made", "more", "maybe", "either", "hidden", "quoted")
 OWN = """
-from __future__ import annotations
 import dataclasses
-import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 from pytorch_lightning import LightningModule
 from ssdd_lightning import SegmentationModule
 from ssdd_lightning.nn import SegmentationNetwork
-from ssdd_lightning.stages.values import Optimization, TestProtocol
-if TYPE_CHECKING:
-    from nowhere import Hidden
+from ssdd_lightning.stages.values import Optimization
+Width = Optional[int]
 class Net(SegmentationNetwork):
     def __init__(self, num_classes: int, width: int = 3, **options): ...
 class Logs(LightningModule):
@@ -189,16 +210,7 @@ class Mixed(Logs, SegmentationModule):
 class This(SegmentationModule):
     def __init__(this, extra: int = 3, **options): ...
 class Unset(SegmentationModule):
-    def __init__(
-        self,
-        made: Callable[[int], int] = None,
-        more: TestProtocol = None,
-        maybe: Optional[TestProtocol] = TestProtocol(),
-        either: typing.Optional[Callable] = print,
-        hidden: Hidden = 3,
-        quoted: "TestProtocol | None" = TestProtocol(),
-        **options,
-    ): ...
+    def __init__(self, made: Callable[[int], int] = print, width: Width = 3, **options): ...
 @dataclasses.dataclass(frozen=True)
 class Rates(Optimization):
     warmup: int = 3
@@ -212,7 +224,7 @@ class Rates(Optimization):
         ["--model.init_args.network.class_path=own_of_tests.Net", "--model.network.width=3"],
         ["--model=own_of_tests.Mixed", "--model.mask_stride=4"],
         ["--model=own_of_tests.This", "--model.extra=4"],
-        ["--model=own_of_tests.Unset", *(f"--model.{name}=null" for name in UNSET)],
+        ["--model=own_of_tests.Unset", "--model.made=null", "--model.width=null", "--trainer.fast_dev_run=null"],
         ["--model.optimization={class_path: own_of_tests.Rates, init_args: {warmup: 2}}"],
     ],
 )

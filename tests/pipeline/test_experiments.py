@@ -24,22 +24,28 @@ def test_a_stage_of_the_package_is_found_by_name(name: str) -> None:
     assert read_config(Path(name)) == read_config(REPOSITORY / "voc2012" / "dynamic.yaml")
 
 
-@pytest.mark.parametrize("name", ["voc2012/dynamic", "voc2012/dynamic.yaml"])
-def test_a_file_of_ones_own_extends_that_of_the_package(tmp_path: Path, name: str) -> None:
+def test_a_file_of_ones_own_extends_that_of_the_package(tmp_path: Path) -> None:
     own = tmp_path / "mine" / "own.yaml"
     own.parent.mkdir()
-    own.write_text(f"extends: {name}\nseed_everything: 7")
+    own.write_text("extends: voc2012/dynamic\nseed_everything: 7")
     assert read_config(own) == read_config(REPOSITORY / "voc2012" / "dynamic.yaml") | {"seed_everything": 7}
     (own.parent / "voc2012").mkdir()
-    (own.parent / name).write_text("seed_everything: 8\ndata: {root: beside}")
+    (own.parent / "voc2012" / "dynamic.yaml").write_text("seed_everything: 8\ndata: {root: beside}")
     assert read_config(own) == {"seed_everything": 7, "data": {"root": "beside"}}
+
+
+def test_the_name_of_a_file_is_not_looked_for_in_the_package(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("extends: voc2012/dynamic.yaml")
+    with pytest.raises(InputError, match="but there is no file"):
+        read_config(tmp_path / "own.yaml")
 
 
 def test_a_file_or_folder_here_comes_first(tmp_path: Path) -> None:
     own = tmp_path / "voc2012"
     own.mkdir()
     (own / "dynamic.yaml").write_text("seed_everything: 7")
-    assert read_config(Path("voc2012/dynamic.yaml")) == {"seed_everything": 7}
+    for name in ("voc2012/dynamic.yaml", "voc2012/dynamic"):
+        assert read_config(Path(name)) == {"seed_everything": 7}
     assert experiment_folder(Path("voc2012")) == Path("voc2012")
 
 

@@ -130,12 +130,14 @@ class _Mistake(NamedTuple):
     """What to look for, to say where it is."""
     remedy: str
     option: str = ""
-    """Dotted name of the option that holds it."""
+    """Dotted name of the option."""
+    value: str | None = ""
+    """Its value; "" if any would be wrong."""
 
     def sentence(self, words: Sequence[str]) -> str:
         """What is wrong, where, and what to write instead."""
         text, remedy = (part.replace("{command}", f"ssdd {words[0]}") for part in (self.text, self.remedy))
-        return f"{text}{place_of(self.written, words, self.option)}; {remedy}"
+        return f"{text}{place_of(self.written, words, self.option, self.value)}; {remedy}"
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _in_class(given: Mapping[str, Any], path: str, cls: ClassSource) -> Iterator
 
 def _in_value(value: Any, path: str, argument: Argument | None) -> Iterator[_Mistake]:  # noqa: ANN401
     """Mistakes in what an argument is given."""
-    if value is None and argument is not None and not argument.takes_none:
+    if value is None and argument is not None and argument.is_ours and not argument.takes_none:
         yield from _in_null(path, argument)
     if isinstance(value, str):
         yield from _in_text(value, path, argument)
@@ -196,7 +198,7 @@ def _in_null(path: str, argument: Argument) -> Iterator[_Mistake]:
 
 
 def _null(path: str, expected: str) -> _Mistake:
-    return _Mistake(f"{path} cannot be null", path.rpartition(".")[2], f"give {expected}, or leave it out.", path)
+    return _Mistake(f"{path} cannot be null", path.rpartition(".")[2], f"give {expected}, or leave it out.", path, None)
 
 
 def _listed(kinds: Sequence[type | str | int | None]) -> str:
@@ -238,11 +240,11 @@ def _in_text(value: str, path: str, argument: Argument | None) -> Iterator[_Mist
     meant = VALUES.get(path, {}).get(value)
     kinds = None if argument is None else argument.plain_types
     if meant is not None:
-        yield _Mistake(f"{path}: there is no {value!r}", value, f"did you mean {meant}?", path)
+        yield _Mistake(f"{path}: there is no {value!r}", value, f"did you mean {meant}?", path, value)
     elif kinds is not None and str not in kinds and value not in kinds and not _is_plain(value):
         close = difflib.get_close_matches(value, [kind for kind in kinds if isinstance(kind, str)], n=1)
         remedy = f"did you mean {close[0]}?" if close else f"expected {_listed(kinds)}."
-        yield _Mistake(f"{path} cannot be {value!r}", value, remedy, path)
+        yield _Mistake(f"{path} cannot be {value!r}", value, remedy, path, value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401

@@ -12,7 +12,7 @@ import yaml
 
 from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.experiments import config_file, packaged_file
+from ssdd_lightning.pipeline.experiments import config_file
 from ssdd_lightning.renamed import with_new_names
 from ssdd_lightning.storage.decoding import check_expanded, decoding, reason
 
@@ -107,8 +107,8 @@ def config_chain(path: Path) -> list[Path]:
         if not isinstance(extended, str) or not extended:
             raise InputError(f"{chain[-1]}: expected the name of a YAML file as `extends`, found {extended!r}.")
         beside = chain[-1].parent / extended
-        parent = beside if beside.is_file() else packaged_file(Path(extended))
-        if parent is None:
+        parent = beside if beside.suffix else config_file(Path(extended), chain[-1].parent)
+        if not parent.is_file():
             raise InputError(f"{chain[-1]} extends {extended}, but there is no file {beside}; correct `extends`.")
         if parent.resolve() in [source.resolve() for source in chain]:
             raise InputError(f"{chain[-1]} extends {extended}, which extends it in turn; take one of the two out.")
@@ -196,7 +196,7 @@ def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = parse_value(path.read_text())
+        content = parse_value(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"expected a YAML file at {path}: {error.strerror}; correct --config, or name one of the package, such as "

@@ -13,6 +13,7 @@ from typing import get_args, get_type_hints
 import yaml
 
 from ssdd_lightning.pipeline.config import config_chain, config_files
+from ssdd_lightning.renamed import words_with_new_names
 
 _UNKNOWN = re.compile(
     r"(?:option|key) '(?P<option>[^']+)'|Unexpected keys: \{'(?P<key>[^']+)'|unrecognized arguments: (?P<word>[^\s=]+)",
@@ -121,40 +122,66 @@ def _unknown_class(message: str, found: re.Match[str], words: Sequence[str]) -> 
     return f"there is no class {path}{place_of(path, words)}; {remedy}"
 
 
-def place_of(text: str, words: Sequence[str], option: str = "") -> str:
+def place_of(text: str, words: Sequence[str], option: str = "", value: str | None = "") -> str:
     """Where an option or a value was written: the command line, or a line of a YAML file.
 
     Args:
         text: The option's last name, or the value.
         words: The subcommand and its options.
         option: The option's dotted name, where it is known; text is looked for only if it is not found.
+        value: The option's value, None for null, "" for any.
     """
     named = config_files(words)
     files = [*chain.from_iterable(map(config_chain, reversed(named)))]  # what rules first
     if option:
-        if any(word.partition("=")[0] == f"--{option}" for word in words[1:]):
+        if _holds(words_with_new_names(words), option):
             return " (on the command line)"
         for path in files:
-            if (number := _line_of(option, path)) is not None:
+            if (number := _line_of(option, value, path)) is not None:
                 return f" ({path}, line {number})"
     pattern = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
     if any(pattern.search(word) for word in words[1:] if not word.endswith(tuple(map(str, named)))):
         return " (on the command line)"
     for path in files:
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if pattern.search(line.partition("#")[0]):
                 return f" ({path}, line {number})"
     return ""
 
 
-def _line_of(option: str, path: Path) -> int | None:
-    """Line of a YAML file in which an option is written, None if it is not; items of lists have their list's name."""
-    nodes, line = [yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)], None
+def _holds(words: Sequence[str], option: str) -> bool:
+    """Whether a command line gives an option, by its name or in a mapping for one of its sections."""
+    sections, name = option.split("."), re.compile(rf"\b{re.escape(option.rpartition('.')[2])}\b")
+    above = [f"--{'.'.join(sections[:depth])}" for depth in range(1, len(sections))]
+    for word, following in zip(words[1:], [*words[2:], ""], strict=True):
+        given, equals, value = word.partition("=")
+        if given == f"--{option}" or (given in above and name.search(value if equals else following)):
+            return True
+    return False
+
+
+def _line_of(option: str, value: str | None, path: Path) -> int | None:
+    """Line of a YAML file where an option has a value, None if there is none; items of lists have their list's name."""
+    nodes = [yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)]
+    found: list[tuple[yaml.Node, yaml.Node]] = []
     for name in option.split("."):
         lists = (node.value for node in nodes if isinstance(node, yaml.SequenceNode))
         maps = [node for node in (*nodes, *chain.from_iterable(lists)) if isinstance(node, yaml.MappingNode)]
-        found = [pair for node in maps for pair in node.value if str(pair[0].value).rstrip("+") == name]
-        if not found:
-            return None
-        nodes, line = [value for _, value in found], found[0][0].start_mark.line + 1
-    return line
+        found = [pair for node in maps for pair in _pairs(node) if str(pair[0].value).rstrip("+") == name]
+        nodes = [inside for _, inside in found]
+    fits = [key for key, node in found if value == "" or _scalar(node) == value]
+    return fits[-1].start_mark.line + 1 if fits else None  # of a key that is there twice the last one counts
+
+
+def _pairs(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Keys and values of a mapping, and of those that it merges."""
+    merged = [value for key, value in node.value if key.tag == "tag:yaml.org,2002:merge"]
+    merged = [part for value in merged for part in (value.value if isinstance(value, yaml.SequenceNode) else [value])]
+    return [*chain.from_iterable(_pairs(part) for part in merged if isinstance(part, yaml.MappingNode)), *node.value]
+
+
+def _scalar(node: yaml.Node) -> str | None:
+    """Text of a value; None for null; a mapping or a list has a space, which is no value of an option."""
+    if not isinstance(node, yaml.ScalarNode):
+        return " "
+    return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)

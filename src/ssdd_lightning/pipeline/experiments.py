@@ -38,25 +38,21 @@ def experiment_folder(given: Path) -> Path:
     )
 
 
-def config_file(given: Path) -> Path:
+def config_file(given: Path, folder: Path = Path()) -> Path:
     """Find a stage's YAML file.
 
     Args:
         given: Path of a file; or `EXPERIMENT/STAGE` of the package, such as voc2012/dynamic, with or without `.yaml`.
-            A file of that name here comes first.
+            A file of that name in the folder comes first.
+        folder: Where the path begins.
 
     Returns:
         The path; as given if there is no such file, which whoever reads it says.
     """
-    return given if given.is_file() else packaged_file(given) or given
-
-
-def packaged_file(given: Path) -> Path | None:
-    """Find a stage's YAML file of the package by `EXPERIMENT/STAGE`, with or without `.yaml`; None if there is none."""
-    if len(given.parts) != 2 or given.parts[0] not in packaged_experiments():
-        return None
-    packaged = PACKAGED / given if given.suffix else PACKAGED / f"{given}.yaml"
-    return packaged if packaged.is_file() else None
+    names = [given] if given.suffix else [given, given.with_suffix(".yaml")]
+    named = len(given.parts) == 2 and given.parts[0] in packaged_experiments()
+    places = (folder, PACKAGED) if named else (folder,)
+    return next((place / name for place in places for name in names if (place / name).is_file()), folder / given)
 
 
 def write_experiment(name: str, out: Path) -> list[Path]:

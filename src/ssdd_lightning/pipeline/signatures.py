@@ -2,7 +2,7 @@
 
 import ast
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -71,9 +71,14 @@ class Argument(NamedTuple):
         return next((cls for cls in found if cls is not None and cls.is_value), None)
 
     @property
+    def is_ours(self) -> bool:
+        """Whether this package wrote it, with a type that says all; those of others may take more than theirs say."""
+        return self.module.name.partition(".")[0] == ssdd_lightning.__name__
+
+    @property
     def is_callable(self) -> bool:
         """Whether it takes a class or a function."""
-        return _names_any("Callable", _parts(self.annotation))
+        return any(getattr(node, "id", "") == "Callable" for node in _parts(self.annotation))
 
     @property
     def is_list(self) -> bool:
@@ -84,8 +89,7 @@ class Argument(NamedTuple):
     def takes_none(self) -> bool:
         """Whether None is its default or among its types."""
         nodes = [*_parts(self.annotation), *([] if self.default is None else [self.default])]
-        nones = (isinstance(node, ast.Constant) and node.value is None for node in nodes)
-        return any(nones) or _names_any("Optional", nodes)
+        return any(isinstance(node, ast.Constant) and node.value is None for node in nodes)
 
     @property
     def plain_types(self) -> "list[type | str | int | None] | None":
@@ -240,11 +244,6 @@ def _parts(annotation: ast.expr | None) -> Iterator[ast.AST]:
         yield node
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
             yield ast.Name(node.value)
-
-
-def _names_any(name: str, nodes: Iterable[ast.AST]) -> bool:
-    """Whether any of the nodes is a name, alone or in its module."""
-    return any(name in (getattr(node, "id", ""), getattr(node, "attr", "")) for node in nodes)
 
 
 def _plain_types(node: ast.expr, module: Module) -> list[type | str | int | None] | None:
