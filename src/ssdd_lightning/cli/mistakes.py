@@ -17,7 +17,7 @@ from ssdd_lightning.pipeline.config import (
     merged,
     plain_value,
 )
-from ssdd_lightning.pipeline.config_errors import place_of
+from ssdd_lightning.pipeline.config_errors import place_of, place_of_option
 from ssdd_lightning.pipeline.signatures import SECTIONS, Argument, ClassSource, find_class
 from ssdd_lightning.renamed import words_with_new_names
 
@@ -126,18 +126,17 @@ def check_stage(content: Mapping[str, Any], dataset: str, words: Sequence[str]) 
 class _Mistake(NamedTuple):
     text: str
     """What is wrong; `{command}` is the command's name."""
-    written: str
-    """What to look for, to say where it is."""
     remedy: str
-    option: str = ""
-    """Dotted name of the option."""
+    option: str
+    """Dotted name of the option; "" if it is not known."""
     value: str | None = ""
-    """Its value; "" if any would be wrong."""
+    """Its value, None for null; "" if any would be wrong."""
 
     def sentence(self, words: Sequence[str]) -> str:
         """What is wrong, where, and what to write instead."""
         text, remedy = (part.replace("{command}", f"ssdd {words[0]}") for part in (self.text, self.remedy))
-        return f"{text}{place_of(self.written, words, self.option, self.value)}; {remedy}"
+        place = place_of_option(self.option, self.value, words) if self.option else place_of(str(self.value), words)
+        return f"{text}{place}; {remedy}"
 
 
 def _options(words: Sequence[str]) -> dict[str, Any]:
@@ -198,7 +197,7 @@ def _in_null(path: str, argument: Argument) -> Iterator[_Mistake]:
 
 
 def _null(path: str, expected: str) -> _Mistake:
-    return _Mistake(f"{path} cannot be null", path.rpartition(".")[2], f"give {expected}, or leave it out.", path, None)
+    return _Mistake(f"{path} cannot be null", f"give {expected}, or leave it out.", path, None)
 
 
 def _listed(kinds: Sequence[type | str | int | None]) -> str:
@@ -240,11 +239,11 @@ def _in_text(value: str, path: str, argument: Argument | None) -> Iterator[_Mist
     meant = VALUES.get(path, {}).get(value)
     kinds = None if argument is None else argument.plain_types
     if meant is not None:
-        yield _Mistake(f"{path}: there is no {value!r}", value, f"did you mean {meant}?", path, value)
+        yield _Mistake(f"{path}: there is no {value!r}", f"did you mean {meant}?", path, value)
     elif kinds is not None and str not in kinds and value not in kinds and not _is_plain(value):
         close = difflib.get_close_matches(value, [kind for kind in kinds if isinstance(kind, str)], n=1)
         remedy = f"did you mean {close[0]}?" if close else f"expected {_listed(kinds)}."
-        yield _Mistake(f"{path} cannot be {value!r}", value, remedy, path, value)
+        yield _Mistake(f"{path} cannot be {value!r}", remedy, path, value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401
@@ -270,14 +269,14 @@ def _no_option(path: str, known: Sequence[str]) -> _Mistake:
     close = next((names[match[0]] for names, match in zip((beside, deeper), found, strict=True) if match), None)
     few = f"expected one of {', '.join(known)}." if len(known) <= FEW else "`{command} --help` lists what there is."
     remedy = f"did you mean {close}?" if close else few
-    return _Mistake(f"`{{command}}` has no option {path!r}", name, remedy, path)
+    return _Mistake(f"`{{command}}` has no option {path!r}", remedy, path)
 
 
 def _no_class(path: str) -> _Mistake:
     package, known = ssdd_lightning.__name__, ssdd_lightning.__all__
     close = difflib.get_close_matches(path.rpartition(".")[2], known, n=1)
     remedy = f"did you mean {package}.{close[0]}?" if close else f"{package} has {', '.join(known)}."
-    return _Mistake(f"there is no class {path}", path, remedy)
+    return _Mistake(f"there is no class {path}", remedy, "", path)
 
 
 def _paths(cls: ClassSource, path: str) -> Iterator[str]:

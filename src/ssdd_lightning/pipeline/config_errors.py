@@ -15,6 +15,8 @@ import yaml
 from ssdd_lightning.pipeline.config import config_chain, config_files
 from ssdd_lightning.renamed import words_with_new_names
 
+COMMAND_LINE = " (on the command line)"
+"""What a message says of a place that is in no file."""
 _UNKNOWN = re.compile(
     r"(?:option|key) '(?P<option>[^']+)'|Unexpected keys: \{'(?P<key>[^']+)'|unrecognized arguments: (?P<word>[^\s=]+)",
     re.IGNORECASE,
@@ -122,31 +124,38 @@ def _unknown_class(message: str, found: re.Match[str], words: Sequence[str]) -> 
     return f"there is no class {path}{place_of(path, words)}; {remedy}"
 
 
-def place_of(text: str, words: Sequence[str], option: str = "", value: str | None = "") -> str:
-    """Where an option or a value was written: the command line, or a line of a YAML file.
+def place_of_option(option: str, value: str | None, words: Sequence[str]) -> str:
+    """Where an option has its value: the command line, or a line of a YAML file.
 
     Args:
-        text: The option's last name, or the value.
+        option: Its dotted name.
+        value: Its value, None for null, "" for any.
         words: The subcommand and its options.
-        option: The option's dotted name, where it is known; text is looked for only if it is not found.
-        value: The option's value, None for null, "" for any.
     """
-    named = config_files(words)
-    files = [*chain.from_iterable(map(config_chain, reversed(named)))]  # what rules first
-    if option:
-        if _holds(words_with_new_names(words), option):
-            return " (on the command line)"
-        for path in files:
-            if (number := _line_of(option, value, path)) is not None:
-                return f" ({path}, line {number})"
+    if _holds(words_with_new_names(words), option):
+        return COMMAND_LINE
+    for path in _read_files(words):
+        if (number := _line_of(option, value, path)) is not None:
+            return f" ({path}, line {number})"
+    return place_of(value or option.rpartition(".")[2], words)  # under an old name, or in another form
+
+
+def place_of(text: str, words: Sequence[str]) -> str:
+    """Where a name or a value was written: the command line, or a line of a YAML file."""
     pattern = re.compile(rf"(?<!\w){re.escape(text)}(?!\w)")
-    if any(pattern.search(word) for word in words[1:] if not word.endswith(tuple(map(str, named)))):
-        return " (on the command line)"
-    for path in files:
+    named = tuple(map(str, config_files(words)))
+    if any(pattern.search(word) for word in words[1:] if not word.endswith(named)):
+        return COMMAND_LINE
+    for path in _read_files(words):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if pattern.search(line.partition("#")[0]):
                 return f" ({path}, line {number})"
     return ""
+
+
+def _read_files(words: Sequence[str]) -> list[Path]:
+    """The YAML files of a command and those that they extend; what overrides comes first."""
+    return [*chain.from_iterable(map(config_chain, reversed(config_files(words))))]
 
 
 def _holds(words: Sequence[str], option: str) -> bool:
