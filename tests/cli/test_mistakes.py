@@ -253,15 +253,24 @@ def test_a_yaml_may_name_the_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "answer"),
     [
-        *("trainer: x", "checkpoint: [x]", "3: 4", "trainer: {3: 4}", "data: {true: 3}", "model: {init_args: [1]}"),
-        "model: {init_args: {network: {class_path: torch.optim.lr_scheduler}}}",
+        ("trainer: x", "Unable to load config"),
+        (
+            "checkpoint: [x]",
+            r"checkpoint cannot be \['x'\] \(.*own.yaml, line 1\); give options below it, or leave it out.",
+        ),
+        ("data: 3", "data cannot be 3 "),
+        ("3: 4", "no option '3'"),
+        ("trainer: {3: 4}", "no option 'trainer.3'"),
+        ("data: {true: 3}", "no option 'data.True'"),
+        ("model: {init_args: [1]}", "'list' object has no attribute 'keys'"),
+        ("model: {init_args: {network: {class_path: torch.optim.lr_scheduler}}}", "import path for object"),
     ],
 )
-def test_a_yaml_of_another_shape_is_one_sentence(text: str, tmp_path: Path) -> None:
+def test_a_yaml_of_another_shape_is_one_sentence(text: str, answer: str, tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match=answer):
         main([*STAGE, f"--config={tmp_path / 'own.yaml'}"])
 
 

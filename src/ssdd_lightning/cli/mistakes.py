@@ -155,7 +155,9 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 def _mistakes(content: Mapping[str, Any], dataset: str) -> Iterator[_Mistake]:
     known = [*NAMES, *OPTIONS]
     yield from (_no_option(str(name), known) for name in content if name not in known)
-    yield from (_null(name, "options below it") for name in NAMES if name in content and content[name] is None)
+    for name in (name for name in NAMES if not isinstance(content.get(name, {}), Mapping | str)):
+        found = "null" if content[name] is None else repr(content[name])
+        yield _Mistake(f"{name} cannot be {found}", "give options below it, or leave it out.", name)
     yield from _in_value(content.get("model"), "model", None)
     for section, path in {"data": data_module_path(dataset), **SECTIONS}.items():
         given, cls = content.get(section), find_class(path)
