@@ -94,6 +94,7 @@ def test_a_misspelt_option_of_a_section_is_answered_at_once(option: str, answer:
             {"trainer": {"max_epoch": 3}},
             r"no option 'trainer.max_epoch' \(.*own.yaml, line 3\); did you mean trainer.max_",
         ),
+        ({"extend": "voc2012/dynamic"}, r"no option 'extend' \(.*own.yaml, line 1\); did you mean extends?"),
         ({"trianer": {"max_epochs": 3}}, r"no option 'trianer' \(.*own.yaml, line 2\); did you mean trainer?"),
         (
             {"model": {"class_path": "ssdd_lightning.Dynamic"}},

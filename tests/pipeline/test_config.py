@@ -167,6 +167,14 @@ def test_a_missing_parent_is_told_by_its_child(tmp_path: Path) -> None:
         read_config(tmp_path / "a.yaml")
 
 
+def test_a_name_like_a_packaged_one_is_answered_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("extends: voc2012/dynamc")
+    with pytest.raises(InputError, match=r"but there is no file .*; did you mean voc2012/dynamic\?"):
+        read_config(tmp_path / "a.yaml")
+    with pytest.raises(InputError, match=r"expected a YAML file at voc2012/statik.*; did you mean voc2012/static\?"):
+        read_config(Path("voc2012/statik.yaml"))
+
+
 def test_a_cycle_through_folders_is_found(tmp_path: Path) -> None:
     (tmp_path / "y").mkdir()
     (tmp_path / "y" / "a.yaml").write_text("extends: ../y/a.yaml")

@@ -10,6 +10,7 @@ import ssdd_lightning
 from ssdd_lightning.data.choice import data_module_path
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.config import (
+    EXTENDS,
     StageConfig,
     chosen_dataset,
     config_files,
@@ -154,7 +155,7 @@ def _options(words: Sequence[str]) -> dict[str, Any]:
 
 def _mistakes(content: Mapping[str, Any], dataset: str) -> Iterator[_Mistake]:
     known = [*NAMES, *OPTIONS]
-    yield from (_no_option(str(name), known) for name in content if name not in known)
+    yield from (_no_option(str(name), [*known, EXTENDS]) for name in content if name not in known)
     for name in (name for name in NAMES if not isinstance(content.get(name, {}), Mapping | str)):
         found = "null" if content[name] is None else repr(content[name])
         yield _Mistake(f"{name} cannot be {found}", "give options below it, or leave it out.", name)

@@ -12,7 +12,7 @@ import yaml
 
 from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.experiments import config_file
+from ssdd_lightning.pipeline.experiments import config_file, config_like
 from ssdd_lightning.renamed import with_new_names
 from ssdd_lightning.storage.decoding import check_expanded, decoding, reason
 
@@ -109,7 +109,8 @@ def config_chain(path: Path) -> list[Path]:
         beside = chain[-1].parent / extended
         parent = beside if beside.suffix else config_file(Path(extended), chain[-1].parent)
         if not parent.is_file():
-            raise InputError(f"{chain[-1]} extends {extended}, but there is no file {beside}; correct `extends`.")
+            remedy = _did_you_mean(Path(extended)) or "correct `extends`."
+            raise InputError(f"{chain[-1]} extends {extended}, but there is no file {beside}; {remedy}")
         if parent.resolve() in [source.resolve() for source in chain]:
             raise InputError(f"{chain[-1]} extends {extended}, which extends it in turn; take one of the two out.")
         chain.append(parent)
@@ -194,14 +195,18 @@ def _nested(key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401
     return dict(value)
 
 
+def _did_you_mean(given: Path) -> str | None:
+    close = config_like(given)
+    return close and f"did you mean {close}?"
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = parse_value(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"expected a YAML file at {path}: {error.strerror}; correct --config, or name one of the package, such as "
-            "voc2012/dynamic."
-        ) from None
+        named = "correct --config, or name one of the package, such as voc2012/dynamic."
+        remedy = _did_you_mean(path) or named
+        raise InputError(f"expected a YAML file at {path}: {error.strerror}; {remedy}") from None
     except ValueError as error:  # no YAML, or no text
         why = reason(error.__cause__ or error).replace('in "<unicode string>", ', "")
         raise InputError(f"expected YAML in {path}, which cannot be read: {why}.") from None

@@ -1,5 +1,6 @@
 """The experiments that the package brings: their YAML files by name, and copies of them to edit."""
 
+import difflib
 from pathlib import Path
 
 from ssdd_lightning.errors import InputError
@@ -53,6 +54,17 @@ def config_file(given: Path, folder: Path = Path()) -> Path:
     named = len(given.parts) == 2 and given.parts[0] in packaged_experiments()
     places = (folder, PACKAGED) if named else (folder,)
     return next((place / name for place in places for name in names if (place / name).is_file()), folder / given)
+
+
+def config_like(given: Path) -> str | None:
+    """Name of the packaged YAML file that was probably meant, if one is like it.
+
+    Example:
+        >>> config_like(Path("voc2012/dynamc"))
+        'voc2012/dynamic'
+    """
+    names = [f"{name}/{path.stem}" for name in packaged_experiments() for path in (PACKAGED / name).glob("*.yaml")]
+    return next(iter(difflib.get_close_matches(str(given.with_suffix("")), names, n=1, cutoff=0.8)), None)
 
 
 def write_experiment(name: str, out: Path) -> list[Path]:
