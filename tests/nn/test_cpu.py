@@ -84,12 +84,18 @@ def test_an_output_that_is_read_elsewhere_is_noticed() -> None:
         net.first(image)
 
 
-def test_depthwise_convolutions_keep_single_precision() -> None:
+def test_depthwise_convolutions_learn_in_single_precision() -> None:
+    """Rounded once, at the end; without a backward pass they are like all others."""
+    torch.manual_seed(0)
     conv, image = nn.Conv2d(8, 8, 3, groups=8), torch.randn(1, 8, 9, 9)
     with torch.autocast("cpu", torch.bfloat16), FastConvolutions([]):
-        result = conv(image)
-    assert result.dtype == torch.bfloat16
-    assert torch.equal(result, conv(image).bfloat16())  # rounded once, at the end
+        learning = conv(image)
+        with torch.no_grad():
+            using = conv(image)
+    assert learning.dtype == using.dtype == torch.bfloat16
+    assert torch.equal(learning, conv(image).bfloat16())
+    assert not torch.equal(using, learning)
+    torch.testing.assert_close(using, learning, rtol=0.02, atol=0.02)
 
 
 def test_the_backbone_is_as_without_and_forgets_nothing() -> None:

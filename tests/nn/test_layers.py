@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ssdd_lightning.nn.layers import ConvNormAct, MaskEmbedding, ReflectionPad
+from ssdd_lightning.nn.layers import ConvNormAct, GroupNorm, MaskEmbedding, ReflectionPad
 
 
 def one_hot(mask: torch.Tensor, classes: int) -> torch.Tensor:
@@ -16,6 +16,26 @@ def random_mask(classes: int = 5, shape: tuple[int, int, int] = (2, 6, 7)) -> to
     mask = torch.randint(0, classes, shape, generator=draw)
     mask[torch.rand(shape, generator=draw) < 0.2] = 255
     return mask
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_group_normalisation_is_torchs_and_keeps_the_layout(layout: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    own, other = GroupNorm(4, 8), nn.GroupNorm(4, 8)
+    nn.init.normal_(own.weight)
+    other.load_state_dict(own.state_dict())
+    image, gradient = (torch.randn(2, 8, 5, 6).to(memory_format=layout) for _ in range(2))
+    results = []
+    for layer in (own, other):
+        given = image.clone().requires_grad_()
+        made = layer(given)
+        made.backward(gradient)
+        results.append((made, given.grad, layer.weight.grad, layer.bias.grad))
+    for one, two in zip(*results, strict=True):
+        torch.testing.assert_close(one, two)
+    made, gradient = results[0][:2]
+    assert made.is_contiguous(memory_format=layout)
+    assert gradient.is_contiguous(memory_format=layout)
 
 
 def test_mask_embedding_is_a_convolution_on_the_one_hot_mask() -> None:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from segmentation_models_pytorch.decoders.fpn.decoder import MergeBlock
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn import SegmentationNetwork
@@ -31,6 +32,22 @@ def test_heads_yield_features_and_logits(head: str, output_stride: int, channels
     # all of the head learns, and the encoder through it
     assert all(p.grad is not None for p in network.head.parameters())
     assert network.backbone.encoder.model.conv1.weight.grad.abs().sum() > 0
+
+
+def test_the_levels_of_an_fpn_are_added_as_smp_adds_them() -> None:
+    network = SegmentationNetwork(4, "resnet18", "fpn", 32).eval().to(memory_format=torch.channels_last)
+    features = network.backbone(image())
+    high, logits = network.head(features)
+    assert high.is_contiguous(memory_format=torch.channels_last)
+    network.head.decoder.merge = MergeBlock("add")
+    expected = network.head(features)
+    assert torch.equal(high, expected[0])
+    torch.testing.assert_close(logits, expected[1])
+
+
+def test_levels_that_are_put_side_by_side_stay_so() -> None:
+    network = SegmentationNetwork(4, "resnet18", "fpn", 32, decoder_options={"decoder_merge_policy": "cat"})
+    assert network.high_channels == network(image()).high.shape[1] == 512
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ Two things cost a light network more on a CPU than its own arithmetic does:
 
 - Frozen batch normalisation is a pass over memory forwards and another one backwards. It is a fixed scale and shift, so
   it belongs in the convolution before it.
-- Under bfloat16, the backward pass of depthwise convolutions is slow (oneDNN). They are computed in float32.
+- Under bfloat16, the backward pass of depthwise convolutions is slow (oneDNN). Where there is one, they are computed in
+  float32.
 
 Both are done to the calls of torch's functions while the backbone runs. Modules, names of weights, checkpoints and
 gradients stay what they are. `benchmarks/dynamic_step.py` measures it.
@@ -125,7 +126,7 @@ class _Watch(_Mode):
 
 
 class FastConvolutions(_Mode):
-    """While it is entered, frozen normalisation is folded, and depthwise convolutions do not run in half precision.
+    """While it is entered, frozen normalisation is folded, and depthwise convolutions do not learn in half precision.
 
     Args:
         pairs: What may be folded, from `find_pairs`.
@@ -153,7 +154,8 @@ class FastConvolutions(_Mode):
         pair = self._pairs.get(id(weight))
         if pair is not None:
             weight, bias = pair.folded()
-        if weight.shape[1] > 1 or len(weight) == 1 or not torch.is_autocast_enabled("cpu"):
+        depthwise = weight.shape[1] == 1 < len(weight)
+        if not (depthwise and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
             result = torch.conv2d(image, weight, bias, *options)
         else:
             with torch.autocast("cpu", enabled=False):

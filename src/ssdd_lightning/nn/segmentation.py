@@ -7,11 +7,12 @@ from typing import Any
 import segmentation_models_pytorch as smp
 from huggingface_hub import ModelCard, ModelCardData, PyTorchModelHubMixin
 from safetensors.torch import save_file
+from segmentation_models_pytorch.decoders.fpn.decoder import MergeBlock
 from torch import Tensor, nn
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
-from ssdd_lightning.nn.layers import ConvNormAct, ReflectionPad
+from ssdd_lightning.nn.layers import ConvNormAct, GroupNorm, ReflectionPad, Sum
 from ssdd_lightning.nn.protocols import SegmentationOutput
 
 # not smp's pspnet, pan and dpt, which want other features than five strides or have another last layer
@@ -204,6 +205,7 @@ class DecoderHead(nn.Module):
         except (TypeError, ValueError) as error:
             raise InputError(f"smp's {architecture!r} does not take decoder_options {options}: {error}.") from error
         self.decoder = model.decoder
+        _speed_up(self.decoder)
         self.classifier = model.segmentation_head[0]
         self.high_channels: int = self.classifier.in_channels
 
@@ -227,6 +229,16 @@ class _Channels(nn.Module):
     def set_in_channels(self, in_channels: int, pretrained: bool) -> None: ...
 
     def make_dilated(self, output_stride: int) -> None: ...
+
+
+def _speed_up(decoder: nn.Module) -> None:
+    """Put layers that compute the same in less time in the place of smp's (benchmarks/dynamic_step.py)."""
+    for module in list(decoder.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, MergeBlock) and layer.policy == "add":
+                setattr(module, name, Sum())
+            elif type(layer) is nn.GroupNorm:
+                setattr(module, name, GroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine))
 
 
 def _encoder_of(channels: Sequence[int]) -> str:
