@@ -138,17 +138,12 @@ ROWS = {
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
-    "bad_if_all": ablation("bad if all classes failed (paper)", losses__bad_sample_rule="all"),
-    "bad_in_diff2": ablation("bad samples in L_diff2 (authors' code)", losses__exclude_bad_from_diff2=False),
-    "pixel_mean": ablation("pixel mean in L_seg (authors' code)", losses__per_class=False),
-    "pixel_mean_diff": ablation("pixel mean in L_diff (paper)", losses__balanced=False),
-    "averaged_diff": ablation("mean of the terms of L_diff (authors' code)", losses__average=True),
-    "authors_targets": ablation(
-        "D2 as target (authors' code)", losses__sub_branch__target="d2", losses__sub_branch__diff2_target="d2"
+    "pixel_mean": ablation(
+        "pixel mean in L_seg, no prior (authors' code)", per_class_loss=False, refinement__prior=0.0
     ),
     **{f"b_dd_{v:g}": ablation(f"b_dd {v:g}", ssdd__init_args__biases__dd_bias=v) for v in (0.0, 0.2)},
     **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.5, 1.0, 2.0)},
-    **{f"alpha_{v:g}": ablation(f"alpha {v:g}", losses__sub_branch__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
+    **{f"alpha_{v:g}": ablation(f"alpha {v:g}", refinement__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
 }
 
 

@@ -174,8 +174,7 @@ def diagnose(
         best = (torch.where(a == truth, a, k) for k, a in ((step.knowledge, step.advice), (step.seeds, m_d1)))
         for confusion, mask in zip(confusions.values(), (*made, *best), strict=True):
             confusion += confusion_of(mask, truth, classes)
-        rule = module.losses.bad_sample_rule
-        first_good, second_good = (~bad_samples(made.failed, labels, rule) for made in (step.first, step.second))
+        first_good, second_good = (~bad_samples(made.failed) for made in (step.first, step.second))
         first.update(step.knowledge, step.advice, step.first, truth, labels, first_good)
         second.update(step.seeds, m_d1, step.second, truth, labels, second_good)
         second.compare(step.seeds, m_d1, step.second, truth, step.sub_mask)

@@ -173,7 +173,7 @@ def ours(step: Given) -> Made:
         first, failed1 = merged(knowledge, advice, step.detectors[:2], labels)
         second, failed2 = merged(seeds, first, step.detectors[2:], labels)
         sub = present_argmax(step.sub, labels)
-    bad1, bad2 = bad_samples(failed1, labels), bad_samples(failed2, labels)
+    bad1, bad2 = bad_samples(failed1), bad_samples(failed2)
     terms1 = [(detector, knowledge, advice) for detector in step.detectors[:2]]
     terms2 = [(step.detectors[2], seeds, sub), (step.detectors[3], sub, first)]
     losses = {

@@ -14,15 +14,8 @@ _MODEL = {
     "test_scales": "testing.scales",
     "test_flip": "testing.flip",
     "test_crf": "testing.crf",
-    "per_class_loss": "losses.per_class",
-    "bad_sample_rule": "losses.bad_sample_rule",
-    "exclude_bad_from_diff2": "losses.exclude_bad_from_diff2",
-    "balanced_difference_loss": "losses.balanced",
-    "average_difference_loss": "losses.average",
     "crf_iterations": "refinement.crf_iterations",
-    "alpha": "losses.sub_branch.alpha",
-    "sub_target": "losses.sub_branch.target",
-    "diff2_target": "losses.sub_branch.diff2_target",
+    "alpha": "refinement.alpha",
     **{f"ssdd.init_args.{name}": f"ssdd.init_args.biases.{name}" for name in _BIASES},
 }
 RENAMED = {
@@ -31,7 +24,11 @@ RENAMED = {
     **{f"data.{phase}_split": f"data.splits.{phase}" for phase in ("train", "val", "test", "predict")},
 }
 """Old dotted name -> new one."""
-_GONE = {"refinement": ("second_dd_bias", "warm_up")}
+_GONE = (
+    *("refinement.second_dd_bias", "refinement.warm_up"),
+    *("losses", "sub_target", "diff2_target", "bad_sample_rule", "exclude_bad_from_diff2"),
+    *("balanced_difference_loss", "average_difference_loss"),
+)
 """Options of `model.init_args` that are no more; they mattered in training alone, so checkpoints load without them."""
 
 
@@ -77,9 +74,11 @@ def checkpoint_with_new_names(content: Mapping[str, Any]) -> dict[str, Any]:
     named = with_new_names({"model": {"init_args": given}}, None)["model"]["init_args"]
     if named != given and named.get("crf", ...) is None:
         del named["crf"]  # null meant the default values
-    for section, names in _GONE.items():
-        if isinstance(named.get(section), dict):
-            named[section] = {name: value for name, value in named[section].items() if name not in names}
+    for option in _GONE:
+        section, _, name = option.rpartition(".")
+        owner = named.get(section) if section else named
+        if isinstance(owner, dict):
+            owner.pop(name, None)
     return {**content, "hyper_parameters": named}
 
 

@@ -140,14 +140,14 @@ def test_only_bad_samples_are_reported(
         assert any(sentence.startswith(wanted) for sentence in said), said
 
 
-def shares(images: int = 4, left_out: int = 0, differences: int = 9, taken: int = 5) -> DetectionShares:
-    return DetectionShares(images, left_out, differences, taken, {})
+def shares(images: int = 4, bad: int = 0, differences: int = 9, taken: int = 5) -> DetectionShares:
+    return DetectionShares(images, bad, differences, taken, {})
 
 
 @pytest.mark.parametrize(
     ("found", "wanted"),
     [
-        (shares(left_out=4), "all 4 images were bad samples of ssdd0, so L_diff0 was 0"),
+        (shares(bad=4), "all 4 images were bad samples of ssdd0, so L_diff0 was 0"),
         (shares(taken=9), "ssdd0 took the advice wherever"),
         (shares(taken=0), "ssdd0 refused the advice wherever"),
         (shares(differences=0, taken=0), "knowledge and advice of ssdd0 never differ"),
@@ -160,7 +160,7 @@ def test_each_trouble_is_one_sentence(found: DetectionShares, wanted: str) -> No
 
 
 def test_a_training_that_learns_is_not_warned_of() -> None:
-    assert list(troubles("ssdd0", shares(left_out=3))) == []
+    assert list(troubles("ssdd0", shares(bad=3))) == []
 
 
 def test_counts_are_pooled_over_the_steps_of_the_interval(tiny_devkit: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ MISSPELT = [
     ("--output.folder=x", "expected one of output.output_dir"),
     ("--trainer.max_epochs=three", "trainer.max_epochs cannot be 'three' .on the command line.; expected int"),
     ("--data.augmentation.crop_size=big", "data.augmentation.crop_size cannot be 'big' .*; expected int"),
-    ("--model.init_args.losses.bad_sample_rule=al", "cannot be 'al' .*; did you mean all?"),
+    ("--model.init_args.refinement.advice=cfr", "cannot be 'cfr' .*; did you mean crf?"),
     (
         "--model=DynamicRefinement",
         "no class DynamicRefinement .*; did you mean ssdd_lightning.DynamicRefinementModule?",
@@ -101,8 +101,8 @@ def test_a_misspelt_option_of_a_section_is_answered_at_once(option: str, answer:
             r"no class ssdd_lightning.Dynamic \(.*own.yaml, line 3",
         ),
         (
-            {"model": {"init_args": {"losses": {"sub_branch": None}}}},
-            r"model.init_args.losses.sub_branch cannot be null \(.*own.yaml, line 5\); give options below it, such",
+            {"model": {"init_args": {"ssdd": {"init_args": {"biases": None}}}}},
+            r"model.init_args.ssdd.init_args.biases cannot be null \(.*own.yaml, line 6\); give options below it, such",
         ),
         ({"trainer": None}, r"trainer cannot be null \(.*own.yaml, line 2\); give options below it, or leave it out."),
         (
@@ -319,7 +319,7 @@ def test_the_help_of_a_stage_fits_two_screens_and_has_its_values(capsys: pytest.
     assert shown["optimization.learning_rate"] == "0.0003"
     assert shown["ssdd.init_args.width"] == "64"
     assert shown["augmentation.crop_size"] == "160"
-    assert shown["losses.per_class"] == "true"
+    assert shown["per_class_loss"] == "true"
     assert "high_channels" not in "".join(shown)
 
 

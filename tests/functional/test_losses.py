@@ -25,7 +25,6 @@ def difference_by_loops(
     target: torch.Tensor,
     keep: torch.Tensor | None,
     valid: torch.Tensor,
-    balanced: bool,
     per_image: bool,
 ) -> float:
     """One term of Eq. 2 in plain Python: lists of pixel losses, in float64."""
@@ -45,11 +44,8 @@ def difference_by_loops(
         groups = [[pixel for pixels in groups for pixel in pixels]]
     values = []
     for pixels in groups:
-        if balanced:
-            by_side = [[loss for t, loss in pixels if t == side] for side in (0, 1)]
-            sides = [mean(losses) for losses in by_side if losses]
-        else:
-            sides = [mean([loss for _, loss in pixels])] if pixels else []
+        by_side = [[loss for t, loss in pixels if t == side] for side in (0, 1)]
+        sides = [mean(losses) for losses in by_side if losses]
         if sides:
             values.append(mean(sides))
     return mean(values) if values else 0.0
@@ -69,48 +65,36 @@ def random_case(
 
 
 @pytest.mark.parametrize(
-    ("balanced", "per_image", "expected"),
+    ("per_image", "expected"),
     [
         # image 0: one difference pixel (right), three agreement pixels (right, right, wrong);
         # image 1: two differences (right, wrong), two agreements (wrong, wrong)
-        (False, True, (mean([RIGHT] * 3 + [WRONG]) + mean([RIGHT] + [WRONG] * 3)) / 2),
-        (False, False, mean([RIGHT] * 4 + [WRONG] * 4)),
-        (
-            True,
-            True,
-            mean(
-                [
-                    mean([RIGHT, (2 * RIGHT + WRONG) / 3]),
-                    mean([(RIGHT + WRONG) / 2, WRONG]),
-                ]
-            ),
-        ),
-        (True, False, mean([(2 * RIGHT + WRONG) / 3, (2 * RIGHT + 3 * WRONG) / 5])),
+        (True, mean([mean([RIGHT, (2 * RIGHT + WRONG) / 3]), mean([(RIGHT + WRONG) / 2, WRONG])])),
+        (False, mean([(2 * RIGHT + WRONG) / 3, (2 * RIGHT + 3 * WRONG) / 5])),
     ],
 )
-def test_difference_loss_on_a_hand_computed_case(balanced: bool, per_image: bool, expected: float) -> None:
+def test_difference_loss_on_a_hand_computed_case(per_image: bool, expected: float) -> None:
     target = torch.tensor([[[1.0, 0, 0, 0]], [[1, 1, 0, 0]]])
     logits = torch.tensor([[[LOG3, -LOG3, -LOG3, LOG3]], [[LOG3, -LOG3, LOG3, LOG3]]])
-    loss = difference_loss(logits[:, None], target, balanced=balanced, per_image=per_image)
+    loss = difference_loss(logits[:, None], target, per_image=per_image)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("balanced", "per_image", "keeping", "masking"), list(product([True, False], repeat=4)))
-def test_difference_loss_equals_plain_loops(
-    seed: int, balanced: bool, per_image: bool, keeping: bool, masking: bool
-) -> None:
+@pytest.mark.parametrize(("per_image", "keeping", "masking"), list(product([True, False], repeat=3)))
+def test_difference_loss_equals_plain_loops(seed: int, per_image: bool, keeping: bool, masking: bool) -> None:
     logits, target, valid = random_case(seed)
     keep = torch.tensor([True, False, True, True]) if keeping else None
     everywhere = valid if masking else torch.ones_like(valid)
-    expected = difference_by_loops(logits, target, keep, everywhere, balanced, per_image)
-    loss = difference_loss(logits, target, keep, valid if masking else None, balanced, per_image)
+    expected = difference_by_loops(logits, target, keep, everywhere, per_image)
+    loss = difference_loss(logits, target, keep, valid if masking else None, per_image)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_difference_loss_defaults_to_balanced_and_per_image() -> None:
+def test_difference_loss_is_per_image_by_default() -> None:
     logits, target, valid = random_case(7)
-    assert difference_loss(logits, target, valid=valid) == difference_loss(logits, target, None, valid, True, True)
+    assert difference_loss(logits, target, valid=valid) == difference_loss(logits, target, None, valid, True)
+    assert difference_loss(logits, target, valid=valid) != difference_loss(logits, target, None, valid, False)
 
 
 @pytest.mark.parametrize("per_image", [True, False])
@@ -124,15 +108,13 @@ def test_difference_loss_with_an_empty_side_uses_the_other_alone(per_image: bool
 def test_an_image_without_valid_pixels_does_not_dilute_the_mean() -> None:
     logits, target = torch.full((2, 1, 2, 2), LOG3), torch.ones(2, 2, 2)
     valid = torch.tensor([True, False])[:, None, None].expand(2, 2, 2)
-    for balanced in (True, False):
-        assert difference_loss(logits, target, valid=valid, balanced=balanced).item() == pytest.approx(RIGHT, rel=1e-6)
+    assert difference_loss(logits, target, valid=valid).item() == pytest.approx(RIGHT, rel=1e-6)
 
 
-@pytest.mark.parametrize("balanced", [True, False])
 @pytest.mark.parametrize("per_image", [True, False])
 @pytest.mark.parametrize("how", ["keep", "valid"])
 def test_difference_loss_with_everything_excluded_is_a_zero_that_reaches_the_parameters(
-    balanced: bool, per_image: bool, how: str
+    per_image: bool, how: str
 ) -> None:
     parameter = torch.ones(1, requires_grad=True)
     target = (torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(0)) < 0.5).float()
@@ -140,9 +122,7 @@ def test_difference_loss_with_everything_excluded_is_a_zero_that_reaches_the_par
         "keep": torch.zeros(2, dtype=torch.bool),
         "valid": torch.zeros(2, 3, 3, dtype=torch.bool),
     }
-    loss = difference_loss(
-        (parameter * 5).expand(2, 1, 3, 3), target, balanced=balanced, per_image=per_image, **{how: excluded[how]}
-    )
+    loss = difference_loss((parameter * 5).expand(2, 1, 3, 3), target, per_image=per_image, **{how: excluded[how]})
     loss.backward()
     assert loss.item() == 0
     assert parameter.grad.tolist() == [0]

@@ -159,27 +159,9 @@ def test_class_counts_leave_invalid_pixels_out() -> None:
     assert counts.tolist() == [[1, 1, 1]]
 
 
-@pytest.mark.parametrize(
-    ("failed", "any_rule", "all_rule"),
-    [((0, 0, 0), False, False), ((0, 1, 0), True, False), ((0, 1, 1), True, True)],
-)
-def test_bad_samples_by_both_rules(failed: tuple[int, int, int], any_rule: bool, all_rule: bool) -> None:
-    found, present = labels(*failed, 0), labels(1, 1, 1, 0)
-    assert bad_samples(found, present).tolist() == [any_rule]
-    assert bad_samples(found, present, "any").tolist() == [any_rule]
-    assert bad_samples(found, present, "all").tolist() == [all_rule]
-
-
-def test_bad_samples_are_decided_for_each_image() -> None:
+def test_one_failed_class_makes_an_image_a_bad_sample() -> None:
     failed = torch.tensor([[0, 1, 0], [0, 0, 0], [0, 1, 1]], dtype=torch.bool)
-    present = torch.ones(3, 3, dtype=torch.bool)
-    assert bad_samples(failed, present, "any").tolist() == [True, False, True]
-    assert bad_samples(failed, present, "all").tolist() == [False, False, True]
-
-
-def test_bad_samples_refuses_another_rule() -> None:
-    with pytest.raises(InputError, match="'any' or 'all', not 'some'"):
-        bad_samples(labels(0, 1), labels(1, 1), "some")
+    assert bad_samples(failed).tolist() == [True, False, True]
 
 
 def test_bias_on_a_hand_computed_case() -> None:
@@ -279,11 +261,6 @@ def test_merge_refuses_tensors_of_two_sizes(wrong: int) -> None:
     )  # 1 x 1 x 4 x 4, as a network yields it
     with pytest.raises(InputError, match="one size"):
         ssdd_merge(knowledge, advice, d_knowledge, d_advice, labels(1, 1))
-
-
-def test_an_image_without_classes_is_no_bad_sample() -> None:
-    present, failed = torch.tensor([[True, False, False]]), torch.zeros(1, 3, dtype=torch.bool)
-    assert [bad_samples(failed, present, rule).item() for rule in ("any", "all")] == [False, False]
 
 
 def test_the_merge_protects_a_class_by_the_given_ratio() -> None:

@@ -29,10 +29,10 @@ def segmentation(per_class: bool) -> Loss:
     return lambda logits, mask, total: segmentation_loss(logits, mask, per_class, total)
 
 
-def difference(balanced: bool, per_image: bool) -> Loss:
+def difference(per_image: bool) -> Loss:
     def loss(logits: Tensor, mask: Tensor, total: Total) -> Tensor:
         target, valid, keep = (mask == 1).float(), mask < 4, (mask != 5).all((1, 2))
-        return difference_loss(logits[:, :1], target, keep, valid, balanced, per_image, total)
+        return difference_loss(logits[:, :1], target, keep, valid, per_image, total)
 
     return loss
 
@@ -45,9 +45,8 @@ def affinity(values: Tensor, mask: Tensor, total: Total) -> Tensor:
 LOSSES = {
     "L_seg per class": segmentation(True),
     "L_seg, pixel mean": segmentation(False),
-    "L_diff": difference(True, True),
-    "L_diff, pixel mean": difference(False, True),
-    "L_diff2": difference(True, False),
+    "L_diff": difference(per_image=True),
+    "L_diff2": difference(per_image=False),
     "affinity": affinity,
 }
 

@@ -18,7 +18,7 @@ from ssdd_lightning.metrics.difference import (
 )
 
 
-def detection(seed: int, images: int = 3, *, kept: bool = True) -> Detection:
+def detection(seed: int, images: int = 3) -> Detection:
     generator = torch.Generator().manual_seed(seed)
     knowledge, advice, other, refined = (
         torch.randint(0, 4, (images, 9, 11), generator=generator).masked_fill(
@@ -29,7 +29,7 @@ def detection(seed: int, images: int = 3, *, kept: bool = True) -> Detection:
     logits = [torch.randn(images, 1, 9, 11, generator=generator) for _ in range(2)]
     bad = torch.rand(images, generator=generator) < 0.5
     terms = [(logits[0], knowledge, other), (logits[1], other, advice)]
-    return Detection(terms, knowledge, advice, refined, bad, ~bad if kept else None)
+    return Detection(terms, knowledge, advice, refined, bad)
 
 
 def test_rates_are_those_of_the_definition() -> None:
@@ -77,13 +77,12 @@ def test_shares() -> None:
     valid = (found.knowledge != 255) & (found.advice != 255)
     differ = valid & (found.knowledge != found.advice)
     taken = differ & (found.refined == found.advice)
-    assert (shares.images, shares.left_out) == (3, int(found.bad.sum()))
+    assert (shares.images, shares.bad) == (3, int(found.bad.sum()))
     assert (shares.differences, shares.taken) == (int(differ.sum()), int(taken.sum()))
     assert shares.values["bad_samples"] == pytest.approx(float(found.bad.float().mean()))
     assert shares.values["advice_taken"] == pytest.approx(float(taken.sum() / differ.sum()))
     assert shares.values["differences"] == pytest.approx(float(differ.sum() / valid.sum()))
     assert shares.values["d_K/auc"] != shares.values["d_A/auc"]
-    assert detection_shares(detection_counts(detection(2, kept=False))).left_out == 0
 
 
 def test_logits_that_are_not_finite_count_somewhere() -> None:

@@ -141,10 +141,17 @@ def test_an_old_name_is_understood_with_a_warning(old: str, new: str) -> None:
         assert words_with_new_names(["fit", f"--{old}=3", f"--{new}=4"]) == ["fit", f"--{new}=3", f"--{new}=4"]
 
 
-@pytest.mark.parametrize("refinement", [{"second_dd_bias": None, "prior": 0.5}, {"warm_up": 9, "prior": 0.5}])
-def test_a_checkpoint_loads_without_options_that_are_no_more(refinement: dict[str, Any]) -> None:
-    given = {"hyper_parameters": {"refinement": refinement, "mask_stride": 4}, "epoch": 3}
-    expected = {"hyper_parameters": {"refinement": {"prior": 0.5}, "mask_stride": 4}, "epoch": 3}
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"refinement": {"second_dd_bias": None, "prior": 0.5}}, {"refinement": {"prior": 0.5}}),
+        ({"refinement": {"warm_up": 9, "prior": 0.5}}, {"refinement": {"prior": 0.5}}),
+        ({"losses": {"sub_branch": {"alpha": 0.7, "target": "d2"}}}, {}),
+        ({"alpha": 0.7, "sub_target": "d2", "exclude_bad_from_diff2": False}, {"refinement": {"alpha": 0.7}}),
+    ],
+)
+def test_a_checkpoint_loads_without_options_that_are_no_more(given: dict[str, Any], expected: dict[str, Any]) -> None:
+    given, expected = ({"hyper_parameters": {**o, "mask_stride": 4}, "epoch": 3} for o in (given, expected))
     assert checkpoint_with_new_names(given) == expected
 
 

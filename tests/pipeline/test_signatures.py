@@ -18,7 +18,7 @@ CLASSES = [
     "ssdd_lightning.callbacks.RefinementPictures",
     "ssdd_lightning.crf.CRFOptions",
     "pytorch_lightning.callbacks.EarlyStopping",
-    *(f"ssdd_lightning.stages.values.{name}" for name in ("Optimization", "TestProtocol", "Losses", "LabelRefinement")),
+    *(f"ssdd_lightning.stages.values.{name}" for name in ("Optimization", "TestProtocol", "LabelRefinement")),
 ]
 
 
@@ -58,7 +58,7 @@ def test_options_are_handed_on_to_the_base() -> None:
 
 def test_types_and_values() -> None:
     stage = find_class("ssdd_lightning.DynamicRefinementModule").arguments
-    assert stage["losses"].values_class.arguments["bad_sample_rule"].plain_types == ["any", "all"]
+    assert stage["refinement"].values_class.arguments["advice"].plain_types == ["crf", "par"]
     assert stage["backbone_weights"].plain_types == [str, None]
     assert stage["network"].plain_types is None
     assert stage["network"].values_class is None

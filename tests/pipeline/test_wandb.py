@@ -216,7 +216,7 @@ def test_the_sweep_names_real_options() -> None:
     stage: Any = build_stage(config).model
     assert stage.ssdd1.biases.dd_bias == 0.8
     assert stage.ssdd1.biases.class_bias == stage.ssdd2.biases.class_bias == 1.0
-    assert stage.losses.sub_branch.alpha == 0.75
+    assert stage.refinement.alpha == 0.75
 
 
 def test_photos_held_out_without_masks_are_validated_by_their_labels(tiny_devkit: Path, tmp_path: Path) -> None:

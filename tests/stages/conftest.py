@@ -1,6 +1,7 @@
 """Stages of the smallest networks, without a trainer, and batches made by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,10 +40,13 @@ def classifier() -> Callable[..., ClassificationNetwork]:
 def build(network: Callable[..., SegmentationNetwork]) -> Build:
     """Build a stage of 4 classes from seed 0; `logged` collects what it logs, with the graph."""
 
-    def make(stage: type[Any], bias: float | None = None, classes: int = CLASSES, **options: Any) -> Any:
+    def make(
+        stage: type[Any], bias: float | None = None, ratio: float = 0.5, classes: int = CLASSES, **options: Any
+    ) -> Any:
         torch.manual_seed(0)
         if "ssdd" in stage.__init__.__annotations__:
-            options["ssdd"] = partial(SSDD, width=8, biases=MergeBiases(bias, 0.0) if bias else MergeBiases())
+            biases = replace(MergeBiases(bias, 0.0) if bias else MergeBiases(), failed_ratio=ratio)
+            options["ssdd"] = partial(SSDD, width=8, biases=biases)
         module = stage(classes, **{"network": network, "backbone_weights": None, **options})
         module.logged = {}
         module.log = lambda name, value, **_: module.logged.update({name: value})

@@ -1,6 +1,5 @@
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import losses, pixel_adaptive_refinement
 from ssdd_lightning.stages import DynamicRefinementModule, dynamic
-from ssdd_lightning.stages.values import LabelRefinement, Losses, SubBranch
+from ssdd_lightning.stages.values import LabelRefinement
 from tests.helpers.steps import Build, Reached, Step
 
 KEEP, TAKE = -10.0, 10.0  # a merge bias that always keeps the knowledge (d1 = K1, d2 = D0) or takes the advice
@@ -83,8 +82,8 @@ def test_every_loss_reaches_its_own_weights_only(
     batch: dict[str, Any],
     reached: Reached,
 ) -> None:
-    module = build(DynamicRefinementModule, losses=Losses(bad_sample_rule="all", exclude_bad_from_diff2=False))
-    _, logged = step(certain_of(module, 1, 2), batch)  # so that neither image is a bad sample
+    module = build(DynamicRefinementModule, ratio=0.0)
+    _, logged = step(certain_of(module, 1, 2), batch)
     assert all(value > 0 for value in parts_of(logged).values())
     found = {part: {name.split(".")[0] for name in reached(value, module)} for part, value in parts_of(logged).items()}
     assert found["main"] == {"network"}
@@ -220,9 +219,10 @@ def test_alpha_weighs_the_two_labels_of_the_sub_branch(
     batch: dict[str, Any],
     alpha: float,
 ) -> None:
+    refinements = {a: LabelRefinement(alpha=a) for a in (0.0, alpha, 1.0)}
     losses = {
-        a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, losses=Losses(sub_branch=SubBranch(a))), batch)[1])
-        for a in (0.0, alpha, 1.0)
+        a: parts_of(step(build(DynamicRefinementModule, bias=KEEP, refinement=given), batch)[1])
+        for a, given in refinements.items()
     }
     mixed = alpha * losses[1.0]["sub"] + (1 - alpha) * losses[0.0]["sub"]
     torch.testing.assert_close(losses[alpha]["sub"], mixed)
@@ -231,110 +231,59 @@ def test_alpha_weighs_the_two_labels_of_the_sub_branch(
         torch.testing.assert_close(losses[alpha][part], losses[1.0][part])
 
 
-@pytest.mark.parametrize("target", ["d1", "d2"])
-def test_sub_target(
-    build: Build,
-    step: Step,
-    batch: dict[str, Any],
-    spied: dict[str, list[Any]],
-    ssdd_inputs: Watch,
-    target: Literal["d1", "d2"],
+def test_the_sub_branch_learns_from_the_seeds_and_d1(
+    build: Build, step: Step, batch: dict[str, Any], spied: dict[str, list[Any]], ssdd_inputs: Watch
 ) -> None:
-    module = build(DynamicRefinementModule, bias=KEEP, losses=Losses(sub_branch=SubBranch(target=target)))
+    module = build(DynamicRefinementModule, bias=KEEP)
     inputs = ssdd_inputs(module)
     step(module, batch)
     seeds, first = inputs["ssdd2"]
     assert not torch.equal(seeds, first)
     torch.testing.assert_close(spied["masks"][1], seeds)
-    torch.testing.assert_close(spied["masks"][2], first if target == "d1" else module._pictures["refined"])
+    torch.testing.assert_close(spied["masks"][2], first)
 
 
-@pytest.mark.parametrize("target", ["d1", "d2"])
-def test_diff2_target(
-    build: Build,
-    step: Step,
-    batch: dict[str, Any],
-    spied: dict[str, list[Any]],
-    ssdd_inputs: Watch,
-    target: Literal["d1", "d2"],
+def test_the_second_difference_of_diff2_is_between_the_sub_branch_and_d1(
+    build: Build, step: Step, batch: dict[str, Any], spied: dict[str, list[Any]], ssdd_inputs: Watch
 ) -> None:
-    """The second difference of L_diff2 is between the sub branch and D1 (paper) or D2 (authors' code)."""
-    module = build(DynamicRefinementModule, bias=KEEP, losses=Losses(sub_branch=SubBranch(diff2_target=target)))
+    """D2 = D0 here, so a comparison with D2, as in the authors' code, would be the first difference again."""
+    module = build(DynamicRefinementModule, bias=KEEP)
     inputs = ssdd_inputs(module)
     step(module, batch)
     (d_seeds, *_), (d_first, valid, _) = spied["differences"][2:]
     differs = (inputs["ssdd2"][0] != inputs["ssdd2"][1]) & valid
     assert differs.any()
-    if target == "d2":  # D2 = D0 here
-        torch.testing.assert_close(d_first, d_seeds)
-    else:
-        assert (d_first != d_seeds)[differs].any()
-        torch.testing.assert_close(d_first[~differs], d_seeds[~differs])
+    assert (d_first != d_seeds)[differs].any()
+    torch.testing.assert_close(d_first[~differs], d_seeds[~differs])
 
 
-@pytest.mark.parametrize(("exclude", "zero"), [(True, True), (False, False)])
-def test_exclude_bad_from_diff2(
-    build: Build,
-    step: Step,
-    batch: dict[str, Any],
-    exclude: bool,
-    zero: bool,
+@pytest.mark.parametrize(("ratio", "kept"), [(0.5, False), (0.0, True)])
+def test_bad_samples_take_part_in_neither_difference_loss(
+    build: Build, step: Step, batch: dict[str, Any], ratio: float, kept: bool
 ) -> None:
-    """D1 is all background, so every seed fails: the images count in L_diff2 only if bad samples do."""
-    module = build(DynamicRefinementModule, bias=KEEP, losses=Losses(exclude_bad_from_diff2=exclude))
+    """K1, A1 and D1 are all background, so every class fails, unless none may."""
+    module = build(DynamicRefinementModule, bias=KEEP, ratio=ratio)
     parts = parts_of(step(certain_of(module, 0), batch)[1])
-    assert parts["diff1"] == 0
-    assert (parts["diff2"] == 0) == zero
+    assert (parts["diff1"] > 0) == (parts["diff2"] > 0) == kept
 
 
-@pytest.mark.parametrize(("rule", "keep"), [("any", [True, False]), ("all", [True, True])])
-def test_bad_sample_rule(
-    build: Build,
-    step: Step,
-    batch: dict[str, Any],
-    spied: dict[str, list[Any]],
-    rule: Literal["any", "all"],
-    keep: list[bool],
+def test_one_failed_class_makes_a_bad_sample(
+    build: Build, step: Step, batch: dict[str, Any], spied: dict[str, list[Any]]
 ) -> None:
     """The network sees classes 1 and 2, but never 3: the second image has one failed class of two."""
-    module = certain_of(build(DynamicRefinementModule, bias=KEEP, losses=Losses(bad_sample_rule=rule)), 1, 2)
+    module = certain_of(build(DynamicRefinementModule, bias=KEEP), 1, 2)
     step(module, batch)
     for _, _, kept in spied["differences"]:
-        assert kept.tolist() == keep
+        assert kept.tolist() == [True, False]
 
 
-def test_average_quarters_the_four_terms(build: Build, step: Step, batch: dict[str, Any]) -> None:
-    losses = Losses(bad_sample_rule="all", exclude_bad_from_diff2=False)
-    (plain, logged), (averaged, other) = (
-        step(build(DynamicRefinementModule, losses=replace(losses, average=average)), batch)
-        for average in (False, True)
+def test_per_class_loss_changes_its_own_losses_only(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    off, on = (
+        parts_of(step(build(DynamicRefinementModule, per_class_loss=given), batch)[1]) for given in (False, True)
     )
-    difference = logged["train/diff1"] + logged["train/diff2"]
-    assert difference > 0
-    torch.testing.assert_close(plain - averaged, 0.75 * difference)
-    torch.testing.assert_close(other["train/main"], logged["train/main"])
-
-
-@pytest.mark.parametrize(
-    ("option", "changed", "same"),
-    [
-        ("per_class", ("main", "sub"), ("diff1", "diff2")),
-        ("balanced", ("diff2",), ("main", "sub")),
-    ],
-)
-def test_an_option_changes_its_own_losses_only(
-    build: Build,
-    step: Step,
-    batch: dict[str, Any],
-    option: str,
-    changed: tuple[str, ...],
-    same: tuple[str, str],
-) -> None:
-    options: list[dict[str, Any]] = [{"exclude_bad_from_diff2": False, option: value} for value in (False, True)]
-    off, on = (parts_of(step(build(DynamicRefinementModule, losses=Losses(**o)), batch)[1]) for o in options)
-    for part in changed:
+    for part in ("main", "sub"):
         assert off[part] != on[part]
-    for part in same:
+    for part in ("diff1", "diff2"):
         torch.testing.assert_close(off[part], on[part])
 
 

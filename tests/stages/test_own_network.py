@@ -19,7 +19,6 @@ from ssdd_lightning.stages import (
     SegmentationModule,
     StaticRefinementModule,
 )
-from ssdd_lightning.stages.values import Losses
 from ssdd_lightning.storage.masks import read_mask
 from tests.helpers.networks import Affinities, Backbone, Boastful, Classifier, Headless, OwnStart, Segmenter
 from tests.helpers.stages import write_stage
@@ -60,14 +59,14 @@ def test_a_classifier_and_affinities_of_others(batch: dict[str, Any]) -> None:
 def test_a_network_that_is_built_already_is_taken_as_it_is_and_given_again_to_load(tmp_path: Path) -> None:
     network = Segmenter(3)
     with pytest.warns(UserWarning, match="will not keep the argument network of SegmentationModule: a Segmenter"):
-        stage = SegmentationModule(3, network, losses=Losses(per_class=False), backbone_weights=None)
+        stage = SegmentationModule(3, network, per_class_loss=False, backbone_weights=None)
     assert stage.network is network
     trainer = Trainer(accelerator="cpu", logger=False)
     trainer.strategy.connect(stage)
     trainer.save_checkpoint(tmp_path / "stage.ckpt")
     with pytest.warns(UserWarning, match="will not keep"):
         loaded = SegmentationModule.load_from_checkpoint(tmp_path / "stage.ckpt", network=Segmenter(3))
-    assert loaded.losses == Losses(per_class=False)
+    assert loaded.per_class_loss is False
     torch.testing.assert_close(loaded.state_dict(), stage.state_dict())
 
 

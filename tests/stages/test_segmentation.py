@@ -8,7 +8,7 @@ from ssdd_lightning.functional.losses import segmentation_loss
 from ssdd_lightning.functional.totals import Total
 from ssdd_lightning.nn import SegmentationOutput
 from ssdd_lightning.stages import SegmentationModule
-from ssdd_lightning.stages.values import Losses, TestProtocol
+from ssdd_lightning.stages.values import TestProtocol
 from tests.helpers.networks import Segmenter
 from tests.helpers.steps import Build, Step
 
@@ -50,7 +50,7 @@ def test_loss_is_cross_entropy_at_the_masks_size(build: Build, step: Step, batch
 
 
 def test_per_class_loss_changes_the_mean(build: Build, step: Step, batch: dict[str, Any]) -> None:
-    stages = [build(SegmentationModule, losses=Losses(per_class=per_class)) for per_class in (False, True)]
+    stages = [build(SegmentationModule, per_class_loss=per_class) for per_class in (False, True)]
     for stage in stages:  # one class is all that this network sees, so the rare classes cost more
         stage.network.head.classifier[1].bias.data[0] = 3.0
     plain, per_class = (step(stage, batch)[0] for stage in stages)

@@ -8,7 +8,7 @@ from ssdd_lightning.functional import losses
 from ssdd_lightning.functional.refinement import ssdd_merge
 from ssdd_lightning.metrics.difference import detection_counts, detection_shares
 from ssdd_lightning.stages import StaticRefinementModule
-from ssdd_lightning.stages.values import Losses, TestProtocol
+from ssdd_lightning.stages.values import TestProtocol
 from tests.helpers.steps import Build, Reached, Step
 
 
@@ -110,12 +110,9 @@ def one_class_of_two_vanishes(batch: dict[str, Any]) -> dict[str, Any]:
     return {key: value[1:] for key, value in batch.items()}
 
 
-def test_bad_sample_rule(build: Build, step: Step, batch: dict[str, Any]) -> None:
+def test_an_image_that_lost_one_class_of_two_is_left_out(build: Build, step: Step, batch: dict[str, Any]) -> None:
     batch = one_class_of_two_vanishes(batch)
-    excluded, kept = (
-        step(build(StaticRefinementModule, losses=losses), batch)[1]["train/diff0"]
-        for losses in (Losses(bad_sample_rule="any"), Losses(bad_sample_rule="all"))
-    )
+    excluded, kept = (step(build(StaticRefinementModule, ratio=ratio), batch)[1]["train/diff0"] for ratio in (0.5, 0.0))
     assert excluded == 0
     assert kept > 0
 
@@ -128,30 +125,10 @@ def test_a_batch_of_bad_samples_still_has_a_backward_pass(build: Build, step: St
     assert all(p.grad is not None for p in module.ssdd.parameters())
 
 
-def test_average_halves_the_two_terms(build: Build, step: Step, batch: dict[str, Any]) -> None:
-    plain, averaged = (
-        step(build(StaticRefinementModule, losses=Losses(average=average)), batch)[1] for average in (False, True)
-    )
-    torch.testing.assert_close(averaged["train/diff0"], plain["train/diff0"] / 2)
-    torch.testing.assert_close(averaged["train/base"], plain["train/base"])
-
-
-@pytest.mark.parametrize(
-    ("option", "changed", "same"),
-    [("per_class", "train/base", "train/diff0"), ("balanced", "train/diff0", "train/base")],
-)
-def test_an_option_changes_its_own_loss_only(
-    build: Build,
-    step: Step,
-    batch: dict[str, Any],
-    option: str,
-    changed: str,
-    same: str,
-) -> None:
-    options: list[dict[str, Any]] = [{option: value} for value in (False, True)]
-    off, on = (step(build(StaticRefinementModule, losses=Losses(**o)), batch)[1] for o in options)
-    assert off[changed] != on[changed]
-    torch.testing.assert_close(off[same], on[same])
+def test_per_class_loss_changes_its_own_loss_only(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    off, on = (step(build(StaticRefinementModule, per_class_loss=given), batch)[1] for given in (False, True))
+    assert off["train/base"] != on["train/base"]
+    torch.testing.assert_close(off["train/diff0"], on["train/diff0"])
 
 
 def test_prediction_merges_at_image_size(build: Build) -> None:

@@ -179,10 +179,10 @@ def troubles(name: str, shares: DetectionShares) -> Iterator[str]:
         shares: Of the whole epoch.
     """
     loss = f"L_diff{name[-1]}"
-    if shares.left_out == shares.images:
+    if shares.bad == shares.images:
         yield (
             f"all {shares.images} images were bad samples of {name}, so {loss} was 0 and its DD-Net learnt nothing; "
-            'look at the advice, which loses most of a class, or set losses.bad_sample_rule to "all".'
+            "look at the advice, which loses most of a class, or lower biases.failed_ratio."
         )
     if not shares.differences:
         yield f"knowledge and advice of {name} never differ, so there is nothing to detect; look at both of them."

@@ -17,19 +17,19 @@ def difference_loss(
     target: Tensor,
     keep: Tensor | None = None,
     valid: Tensor | None = None,
-    balanced: bool = True,
     per_image: bool = True,
     total: Total = own,
 ) -> Tensor:
     """Binary cross entropy between DD-Net's prediction and the difference (one term of Eq. 2).
+
+    It is the mean over difference pixels and the mean over agreement pixels, averaged, as in the authors' code (the
+    paper: the plain mean over pixels). A side without pixels leaves the mean to the other one.
 
     Args:
         logits: B x 1 x H x W or B x H x W float, before the sigmoid.
         target: B x H x W float, 1 where the masks differ.
         keep: B bool, images to use (None: all); the others are bad training samples (Eq. 16).
         valid: B x H x W bool, pixels to use (None: all).
-        balanced: mean over difference pixels and mean over agreement pixels, averaged (the authors' code; a side
-            without pixels leaves the mean to the other one). Otherwise the plain mean over pixels (the paper).
         per_image: reduce within each image, then over the kept images that have valid pixels; otherwise pool the
             pixels of the whole batch.
         total: sums counts over the processes of a run, such as `functional.totals.over_processes`. The mean of what
@@ -60,7 +60,7 @@ def difference_loss(
         weight = weight * keep.to(target)[:, None, None]
     shape = (len(loss), -1) if per_image else (1, -1)
     loss, weight, target = loss.reshape(shape), weight.reshape(shape), target.reshape(shape)
-    sides = torch.stack((weight * target, weight * (1 - target))) if balanced else weight[None]
+    sides = torch.stack((weight * target, weight * (1 - target)))
     pixels = sides.sum(-1)
     if per_image:
         images, processes = with_processes(total, (pixels > 0).any(0).sum())
@@ -74,7 +74,6 @@ def difference_loss(
 def difference_losses(
     terms: Iterable[tuple[Tensor, Tensor, Tensor]],
     keep: Tensor | None = None,
-    balanced: bool = True,
     per_image: bool = True,
     total: Total = own,
 ) -> Tensor:
@@ -84,7 +83,6 @@ def difference_losses(
         terms: For each term the logits B x 1 x H x W of DD-Net on one mask, and the two masks B x H x W long,
             255 = ignore, whose difference is their target (Eq. 1).
         keep: As in `difference_loss`.
-        balanced: As in `difference_loss`.
         per_image: As in `difference_loss`.
         total: As in `difference_loss`.
 
@@ -97,9 +95,7 @@ def difference_losses(
         tensor(1.3863)
     """
     losses = [
-        difference_loss(
-            logits, difference_target(mask, other), keep, valid_pixels(mask, other), balanced, per_image, total
-        )
+        difference_loss(logits, difference_target(mask, other), keep, valid_pixels(mask, other), per_image, total)
         for logits, mask, other in terms
     ]
     return torch.stack(losses).sum()

@@ -147,33 +147,22 @@ def class_counts(mask: Tensor, valid: Tensor, num_classes: int) -> Tensor:
     return counts.scatter_add_(1, index, torch.ones_like(index, dtype=counts.dtype))[:, :num_classes]
 
 
-def bad_samples(failed: Tensor, image_labels: Tensor, rule: str = "any") -> Tensor:
+def bad_samples(failed: Tensor) -> Tensor:
     """Say which images are bad training samples for difference detection (Eq. 16).
+
+    One failed class suffices, as in the authors' code; in the paper, all classes of the image must have failed.
 
     Args:
         failed: B x C bool, from `failed_classes`.
-        image_labels: B x C bool, column 0 (background) true.
-        rule: "any": one failed class suffices (the authors' code); "all": all of the image's foreground classes
-            must have failed (the paper). An image without foreground classes is not bad under either.
 
     Returns:
         B bool.
 
-    Raises:
-        InputError: if the rule is neither.
-
     Examples:
-        >>> image_labels = torch.tensor([[True, True, True]])
-        >>> failed = torch.tensor([[False, True, False]])
-        >>> bad_samples(failed, image_labels, rule="any"), bad_samples(failed, image_labels, rule="all")
-        (tensor([True]), tensor([False]))
+        >>> bad_samples(torch.tensor([[False, True, False], [False, False, False]]))
+        tensor([ True, False])
     """
-    if rule == "any":
-        return failed.any(1)
-    if rule == "all":
-        foreground = image_labels[:, 1:].sum(1)
-        return (foreground > 0) & (failed[:, 1:].sum(1) >= foreground)
-    raise InputError(f"the rule for bad samples must be 'any' or 'all', not {rule!r}.")
+    return failed.any(1)
 
 
 def merge_bias(

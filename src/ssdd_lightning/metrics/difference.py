@@ -23,8 +23,7 @@ class Detection(NamedTuple):
         knowledge: What was merged.
         advice: What it was merged with.
         refined: The merged mask.
-        bad: B bool, the bad samples (Eq. 16).
-        keep: B bool, the images that the difference loss used; None means all.
+        bad: B bool, the bad samples (Eq. 16), which the difference loss leaves out.
 
     Example:
         >>> knowledge, advice = torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 1]]])
@@ -39,7 +38,6 @@ class Detection(NamedTuple):
     advice: Tensor
     refined: Tensor
     bad: Tensor
-    keep: Tensor | None = None
 
 
 class Watched(NamedTuple):
@@ -65,19 +63,19 @@ class DetectionShares(NamedTuple):
 
     Attributes:
         images: How many images there were.
-        left_out: How many of them the difference loss did not use.
+        bad: How many of them were bad samples.
         differences: How many pixels differ between knowledge and advice.
         taken: At how many of them the advice was taken.
         values: Name -> number in [0, 1]: `bad_samples`, `advice_taken`, `differences` (share of the pixels that have a
             label in both masks), and for d_K and d_A those of `difference_rates`.
 
     Example:
-        >>> DetectionShares(images=4, left_out=4, differences=0, taken=0, values={"bad_samples": 1.0}).left_out
-        4
+        >>> DetectionShares(images=4, bad=1, differences=0, taken=0, values={"bad_samples": 0.25}).bad
+        1
     """
 
     images: int
-    left_out: int
+    bad: int
     differences: int
     taken: int
     values: dict[str, float]
@@ -163,13 +161,12 @@ def detection_counts(detection: Detection) -> Tensor:
     Example:
         >>> knowledge, advice = torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]])
         >>> terms = [(torch.zeros(1, 1, 1, 3), knowledge, advice)] * 2
-        >>> detection_counts(Detection(terms, knowledge, advice, advice, torch.tensor([True])))[:6]
-        tensor([1, 1, 0, 2, 1, 1])
+        >>> detection_counts(Detection(terms, knowledge, advice, advice, torch.tensor([True])))[:5]
+        tensor([1, 1, 2, 1, 1])
     """
-    _, knowledge, advice, refined, bad, keep = detection
+    _, knowledge, advice, refined, bad = detection
     valid, differ = valid_pixels(knowledge, advice), difference_target(knowledge, advice).bool()
-    sizes = [torch.ones_like(bad), bad, torch.zeros_like(bad) if keep is None else ~keep]
-    sizes += [valid, differ, differ & (refined == advice)]
+    sizes = [torch.ones_like(bad), bad, valid, differ, differ & (refined == advice)]
     head = torch.stack([size.sum() for size in sizes])
     histograms = [
         difference_histogram(logits, difference_target(mask, other), valid_pixels(mask, other))
@@ -185,21 +182,21 @@ def detection_shares(counts: Tensor) -> DetectionShares:
         counts: Sum of `detection_counts`, on the CPU.
 
     Example:
-        >>> head = torch.tensor([4, 1, 1, 100, 20, 5])  # images, bad, left out, pixels, differences, taken
+        >>> head = torch.tensor([4, 1, 100, 20, 5])  # images, bad, pixels, differences, taken
         >>> shares = detection_shares(torch.cat([head, torch.zeros(4 * BINS)]))
         >>> shares.values["bad_samples"], shares.values["advice_taken"], shares.values["differences"]
         (0.25, 0.25, 0.2)
     """
-    images, bad, left_out, pixels, differ, taken = counts[:6].tolist()
+    images, bad, pixels, differ, taken = counts[:5].tolist()
     nan = float("nan")
     values = {
         "bad_samples": bad / images if images else nan,
         "advice_taken": taken / differ if differ else nan,
         "differences": differ / pixels if pixels else nan,
     }
-    for side, histogram in zip(SIDES, counts[6:].view(len(SIDES), 2 * BINS), strict=True):
+    for side, histogram in zip(SIDES, counts[5:].view(len(SIDES), 2 * BINS), strict=True):
         values |= {f"{side}/{name}": value for name, value in difference_rates(histogram).items()}
-    return DetectionShares(int(images), int(left_out), int(differ), int(taken), values)
+    return DetectionShares(int(images), int(bad), int(differ), int(taken), values)
 
 
 def agreement_counts(one: Tensor, other: Tensor) -> Tensor:

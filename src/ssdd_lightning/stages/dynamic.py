@@ -22,7 +22,7 @@ from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
 from ssdd_lightning.stages.segmentation import SegmentationStage, Start, static_start
 from ssdd_lightning.stages.static import maps_of
-from ssdd_lightning.stages.values import LabelRefinement, Losses, Optimization, TestProtocol
+from ssdd_lightning.stages.values import LabelRefinement, Optimization, TestProtocol
 
 SMALLEST_SHARE = 0.01
 """Added to each class's share of the pixels: a class that the seeds of a batch do not show is not ruled out."""
@@ -77,7 +77,8 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: the SSDD modules; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks, CRF and DD-Nets work at 1/mask_stride of the input (4 in the paper).
         refinement: how K1, A1 and D2 are made.
-        losses: how the losses are read where the paper and the authors' code differ.
+        per_class_loss: L_seg is the mean within each class, then over classes (Eq. 8 as printed); false is the mean
+            over pixels (the authors' code), which leans to background while training is short.
         testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of both CRFs (in the step, with weights times refinement.crf_weight, and after
             the average), such as {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
@@ -97,7 +98,7 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
         refinement: LabelRefinement = LabelRefinement(),
-        losses: Losses = Losses(),
+        per_class_loss: bool = True,
         testing: TestProtocol = TestProtocol(),
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
@@ -129,7 +130,7 @@ class DynamicRefinementModule(SegmentationStage):
         self.mapping: nn.Module = (
             PAR() if refinement.advice == "par" else DenseCRF(iterations=refinement.crf_iterations, **step_crf)
         )
-        self.losses = losses
+        self.per_class_loss = per_class_loss
 
     def starts(self) -> list[Start]:
         """Both branches start from the one of an earlier stage, both SSDD modules from the static stage's.
@@ -175,32 +176,26 @@ class DynamicRefinementModule(SegmentationStage):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_dynamic = L_main + L_sub + L_diff1 + L_diff2 (Eq. 15)."""
-        labels = batch["image_labels"]
         main, sub, m_k1, m_a1, first, m_d0, m_sub, second = self.refine(batch)
         m_d1, m_d2 = first.mask, second.mask
 
         # Eq. 11
         loss_main = self.segmentation_loss(main, m_d2)
         # Eq. 14
-        sub_branch = self.losses.sub_branch
-        alpha, other = sub_branch.alpha, m_d1 if sub_branch.target == "d1" else m_d2
-        loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, other)
+        alpha = self.refinement.alpha
+        loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, m_d1)
         # Eq. 12
-        balanced, rule = self.losses.balanced, self.losses.bad_sample_rule
-        bad = bad_samples(first.failed, labels, rule)
+        bad = bad_samples(first.failed)
         terms = [(first.knowledge_logits, m_k1, m_a1), (first.advice_logits, m_k1, m_a1)]
-        diff1 = difference_losses(terms, ~bad, balanced, total=over_processes)
-        detection1 = Detection(terms, m_k1, m_a1, m_d1, bad, keep=~bad)
+        diff1 = difference_losses(terms, ~bad, total=over_processes)
+        detection1 = Detection(terms, m_k1, m_a1, m_d1, bad)
         # Eq. 13
-        bad = bad_samples(second.failed, labels, rule)
-        keep = ~bad if self.losses.exclude_bad_from_diff2 else None
-        compared = m_d1 if sub_branch.diff2_target == "d1" else m_d2
-        terms = [(second.knowledge_logits, m_d0, m_sub), (second.advice_logits, m_sub, compared)]
-        diff2 = difference_losses(terms, keep, balanced, per_image=False, total=over_processes)
-        detection2 = Detection(terms, m_d0, m_d1, m_d2, bad, keep)
-        difference = (diff1 + diff2) / (4 if self.losses.average else 1)
+        bad = bad_samples(second.failed)
+        terms = [(second.knowledge_logits, m_d0, m_sub), (second.advice_logits, m_sub, m_d1)]
+        diff2 = difference_losses(terms, ~bad, per_image=False, total=over_processes)
+        detection2 = Detection(terms, m_d0, m_d1, m_d2, bad)
 
-        loss: Tensor = loss_main + loss_sub + difference  # Eq. 15
+        loss: Tensor = loss_main + loss_sub + diff1 + diff2  # Eq. 15
         changed = (m_d2 != m_d0).float().mean()
         self.log_dict({"train/loss": loss, "train/main": loss_main, "train/sub": loss_sub}, prog_bar=True)
         self.log_dict({"train/diff1": diff1, "train/diff2": diff2, "train/changed": changed})
@@ -235,4 +230,4 @@ class DynamicRefinementModule(SegmentationStage):
 
     def segmentation_loss(self, logits: Tensor, mask: Tensor) -> Tensor:
         """L_seg (Eq. 8)."""
-        return segmentation_loss(logits, mask, self.losses.per_class, over_processes)
+        return segmentation_loss(logits, mask, self.per_class_loss, over_processes)

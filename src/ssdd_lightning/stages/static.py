@@ -18,7 +18,7 @@ from ssdd_lightning.nn.segmentation import SegmentationNetwork
 from ssdd_lightning.nn.ssdd import SSDD, SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
 from ssdd_lightning.stages.segmentation import SegmentationStage
-from ssdd_lightning.stages.values import PLAIN, Losses, Optimization, TestProtocol
+from ssdd_lightning.stages.values import PLAIN, Optimization, TestProtocol
 
 
 class StaticRefinementModule(SegmentationStage):
@@ -31,7 +31,8 @@ class StaticRefinementModule(SegmentationStage):
         network: the segmentation network; called with the number of classes, yields a `SegmentationLike`.
         ssdd: the SSDD module; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks and DD-Net work at 1/mask_stride of the input (4 in the paper).
-        losses: how the losses are read where the paper and the authors' code differ.
+        per_class_loss: L_seg is the mean within each class, then over classes (Eq. 8 as printed); false is the mean
+            over pixels (the authors' code), which leans to background while training is short.
         testing: scales and flips that `predict` averages the difference maps over, and `test` the network's
             probabilities; CRF of `test`.
         crf: preset, widths and weights of the CRF after the average, such as
@@ -52,7 +53,7 @@ class StaticRefinementModule(SegmentationStage):
         network: Callable[[int], nn.Module] = SegmentationNetwork,
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
-        losses: Losses = Losses(),
+        per_class_loss: bool = True,
         testing: TestProtocol = PLAIN,
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
@@ -69,7 +70,7 @@ class StaticRefinementModule(SegmentationStage):
         )
         self.save_hyperparameters()
         self.ssdd = ssdd(num_classes, self.network.high_channels, self.network.low_channels)
-        self.losses = losses
+        self.per_class_loss = per_class_loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_static = L_base + L_diff0 (Eq. 9)."""
@@ -78,15 +79,14 @@ class StaticRefinementModule(SegmentationStage):
         low, high, logits = self.network(batch["image"])
         refined: SSDDOutput = self.ssdd(high, low, knowledge, advice, batch["image_labels"])
         # Eq. 7
-        base = segmentation_loss(resize_logits(logits, size), knowledge, self.losses.per_class, over_processes)
+        base = segmentation_loss(resize_logits(logits, size), knowledge, self.per_class_loss, over_processes)
         # Eq. 6, without bad training samples (Eq. 16)
-        bad = bad_samples(refined.failed, batch["image_labels"], self.losses.bad_sample_rule)
+        bad = bad_samples(refined.failed)
         detectors = refined.knowledge_logits, refined.advice_logits
         terms = [(detected, knowledge, advice) for detected in detectors]
-        diff = difference_losses(terms, ~bad, self.losses.balanced, total=over_processes)
-        diff = diff / (len(terms) if self.losses.average else 1)
+        diff = difference_losses(terms, ~bad, total=over_processes)
         self.log_dict({"train/loss": base + diff, "train/base": base, "train/diff0": diff}, prog_bar=True)
-        detection = Detection(terms, knowledge, advice, refined.mask, bad, keep=~bad)
+        detection = Detection(terms, knowledge, advice, refined.mask, bad)
         self.watched = Watched({"ssdd0": detection}, logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice, **maps_of(refined)}
         return base + diff

@@ -105,48 +105,8 @@ PLAIN = TestProtocol((1.0,), flip=False, crf=False)
 
 
 @dataclass(frozen=True)
-class SubBranch:
-    """What the sub branch of the dynamic stage learns from.
-
-    Args:
-        alpha: Share of m_D0 in its loss (Eq. 14).
-        target: Its other label, "d1" (paper) or "d2" (authors' code).
-        diff2_target: What it is compared with for d_D1, "d1" (paper) or "d2" (authors' code).
-    """
-
-    alpha: float = 0.5
-    target: Literal["d1", "d2"] = "d1"
-    diff2_target: Literal["d1", "d2"] = "d1"
-
-
-@dataclass(frozen=True)
-class Losses:
-    """How the losses are read where the paper and the authors' code differ.
-
-    Args:
-        per_class: L_seg is the mean within each class, then over classes (Eq. 8 as printed); false is the plain mean
-            over pixels (authors' code), which leans to background while training is short.
-        bad_sample_rule: An image is left out of a difference loss if "any" (authors' code) or "all" (paper) of its
-            classes failed (Eq. 16).
-        exclude_bad_from_diff2: Leave bad samples out of L_diff2 of the dynamic stage as well (paper), not only out of
-            L_diff1.
-        balanced: Average difference and agreement pixels separately (authors' code) instead of the plain pixel mean
-            (paper).
-        average: Average the terms of the difference loss (authors' code) instead of adding them (paper).
-        sub_branch: What the sub branch of the dynamic stage learns from.
-    """
-
-    per_class: bool = True
-    bad_sample_rule: Literal["any", "all"] = "any"
-    exclude_bad_from_diff2: bool = True
-    balanced: bool = True
-    average: bool = False
-    sub_branch: SubBranch = SubBranch()
-
-
-@dataclass(frozen=True)
 class LabelRefinement:
-    """How the dynamic stage makes K1, A1 and D2 in every step.
+    """How the dynamic stage refines the labels in every step, and what its sub branch learns from.
 
     Args:
         crf_iterations: Mean-field iterations of the CRF that makes A1 of K1.
@@ -154,10 +114,11 @@ class LabelRefinement:
             ten iterations.
         prior: How much of the log of the classes' shares in the batch's m_D0 is added to the logits before K1, A1 and
             the sub branch's mask are taken from them. 1 undoes the weights that the mean within each class
-            (`Losses.per_class`) gives the classes, 0 is the paper's.
+            (`per_class_loss`) gives the classes, 0 is the paper's.
         train_ddnets: Whether the weights of the DD-Nets learn in this stage (paper). If not, they stay as the static
             stage left them (`static_checkpoint` is required), and a step is cheaper; normalisation goes on following
             the network's features.
+        alpha: Share of m_D0, beside D1, in what the sub branch learns from (Eq. 14).
         crf_weight: Factor of both weights of the CRF that makes A1 (1 in the paper); without effect on "par". A network
             that was trained for a short time is unsure, and a CRF of full weight overrules what is unsure.
 
@@ -169,6 +130,7 @@ class LabelRefinement:
     advice: Literal["crf", "par"] = "crf"
     prior: float = 0.0
     train_ddnets: bool = True
+    alpha: float = 0.5
     crf_weight: float = 1.0
 
     def __post_init__(self) -> None:
