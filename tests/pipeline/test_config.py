@@ -174,6 +174,15 @@ def test_a_missing_parent_is_told_by_its_child(tmp_path: Path) -> None:
         read_config(tmp_path / "a.yaml")
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "", "voc2012"])
+def test_what_is_no_file_is_answered(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="expected a YAML file at"):
+        read_config(Path(name))
+    (tmp_path / "a.yaml").write_text(f"extends: {name or '.'}")
+    with pytest.raises(InputError, match=r"a\.yaml extends .*, but there is no file"):
+        read_config(tmp_path / "a.yaml")
+
+
 def test_a_name_like_a_packaged_one_is_answered_with_it(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("extends: voc2012/dynamc")
     with pytest.raises(InputError, match=r"but there is no file .*; did you mean voc2012/dynamic\?"):

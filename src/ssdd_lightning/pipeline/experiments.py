@@ -50,7 +50,7 @@ def config_file(given: Path, folder: Path = Path()) -> Path:
     Returns:
         The path; as given if there is no such file, which whoever reads it says.
     """
-    names = [given] if given.suffix else [given, given.with_suffix(".yaml")]
+    names = [given] if given.suffix or not given.name else [given, given.with_suffix(".yaml")]
     named = len(given.parts) == 2 and given.parts[0] in packaged_experiments()
     places = (folder, PACKAGED) if named else (folder,)
     return next((place / name for place in places for name in names if (place / name).is_file()), folder / given)
@@ -64,7 +64,7 @@ def config_like(given: Path) -> str | None:
         'voc2012/dynamic'
     """
     names = [f"{name}/{path.stem}" for name in packaged_experiments() for path in (PACKAGED / name).glob("*.yaml")]
-    return next(iter(difflib.get_close_matches(str(given.with_suffix("")), names, n=1, cutoff=0.8)), None)
+    return next(iter(difflib.get_close_matches(str(given).removesuffix(".yaml"), names, n=1, cutoff=0.8)), None)
 
 
 def write_experiment(name: str, out: Path) -> list[Path]:
