@@ -24,9 +24,11 @@ RENAMED = {
     **{f"data.{phase}_split": f"data.splits.{phase}" for phase in ("train", "val", "test", "predict")},
 }
 """Old dotted name -> new one."""
-_GONE = (
+_LOSSES = {"per_class", "bad_sample_rule", "exclude_bad_from_diff2", "balanced", "average", "sub_branch"}
+"""What was in `losses` of `model.init_args`; `per_class` and `sub_branch.alpha` are elsewhere now."""
+GONE = (
     *("refinement.second_dd_bias", "refinement.warm_up"),
-    *("losses", "sub_target", "diff2_target", "bad_sample_rule", "exclude_bad_from_diff2"),
+    *("sub_target", "diff2_target", "bad_sample_rule", "exclude_bad_from_diff2"),
     *("balanced_difference_loss", "average_difference_loss"),
 )
 """Options of `model.init_args` that are no more; they mattered in training alone, so checkpoints load without them."""
@@ -74,7 +76,14 @@ def checkpoint_with_new_names(content: Mapping[str, Any]) -> dict[str, Any]:
     named = with_new_names({"model": {"init_args": given}}, None)["model"]["init_args"]
     if named != given and named.get("crf", ...) is None:
         del named["crf"]  # null meant the default values
-    for option in _GONE:
+    losses = named.get("losses")
+    if isinstance(losses, dict) and losses.keys() <= _LOSSES:
+        del named["losses"]
+        named.setdefault("per_class_loss", losses.get("per_class", True))
+        alpha = (losses.get("sub_branch") or {}).get("alpha")
+        if alpha is not None and isinstance(named.get("refinement"), dict):  # the others had it without a use
+            named["refinement"].setdefault("alpha", alpha)
+    for option in GONE:
         section, _, name = option.rpartition(".")
         owner = named.get(section) if section else named
         if isinstance(owner, dict):

@@ -38,6 +38,12 @@ def test_group_normalisation_is_torchs_and_keeps_the_layout(layout: torch.memory
     assert gradient.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("shape", [(2, 8), (2, 8, 5), (2, 8, 3, 4, 5)])
+def test_group_normalisation_takes_what_torchs_takes(shape: tuple[int, ...]) -> None:
+    image = torch.randn(*shape[::-1]).permute(*reversed(range(len(shape))))
+    assert torch.equal(GroupNorm(4, 8)(image), nn.GroupNorm(4, 8)(image))
+
+
 def test_mask_embedding_is_a_convolution_on_the_one_hot_mask() -> None:
     layer, mask = MaskEmbedding(5, 8), random_mask()
     embedded = layer(mask)

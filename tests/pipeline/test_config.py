@@ -146,7 +146,15 @@ def test_an_old_name_is_understood_with_a_warning(old: str, new: str) -> None:
     [
         ({"refinement": {"second_dd_bias": None, "prior": 0.5}}, {"refinement": {"prior": 0.5}}),
         ({"refinement": {"warm_up": 9, "prior": 0.5}}, {"refinement": {"prior": 0.5}}),
-        ({"losses": {"sub_branch": {"alpha": 0.7, "target": "d2"}}}, {}),
+        (
+            {
+                "losses": {"per_class": False, "sub_branch": {"alpha": 0.7, "target": "d2"}},
+                "refinement": {"prior": 0.5},
+            },
+            {"per_class_loss": False, "refinement": {"prior": 0.5, "alpha": 0.7}},
+        ),
+        ({"losses": {"per_class": False, "sub_branch": {"alpha": 0.5}}}, {"per_class_loss": False}),  # a static stage
+        ({"losses": {"dice": 1.0}}, {"losses": {"dice": 1.0}}),  # a stage of somebody else
         ({"alpha": 0.7, "sub_target": "d2", "exclude_bad_from_diff2": False}, {"refinement": {"alpha": 0.7}}),
     ],
 )
@@ -174,7 +182,7 @@ def test_a_missing_parent_is_told_by_its_child(tmp_path: Path) -> None:
         read_config(tmp_path / "a.yaml")
 
 
-@pytest.mark.parametrize("name", [".", "..", "/", "", "voc2012"])
+@pytest.mark.parametrize("name", [".", "..", "/", "", "voc2012", 300 * "a", 300 * "a" + ".yaml"])
 def test_what_is_no_file_is_answered(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="expected a YAML file at"):
         read_config(Path(name))

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from ssdd_lightning.cli.main import main
+from ssdd_lightning.cli.mistakes import check_stage
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional import pixel_adaptive_refinement
 from ssdd_lightning.nn import ClassificationNetwork
@@ -409,7 +410,7 @@ def test_the_advice_may_be_pixel_adaptive_refinement(run: Run, capsys: pytest.Ca
 
 
 def test_the_dynamic_stage_may_go_on_from_the_baseline(run: Run) -> None:
-    run.edit("dynamic", network_checkpoint="of/another/machine.ckpt", losses={"per_class": False})
+    run.edit("dynamic", network_checkpoint="of/another/machine.ckpt", per_class_loss=False)
     steps = {step.name: step for step in pipeline_of(run).steps}
     models = [f"{model}{made}" for model in ("baseline_seeds", "baseline_longer", "dynamic") for made in ("", "/test")]
     assert list(steps)[5:] == models
@@ -417,7 +418,12 @@ def test_the_dynamic_stage_may_go_on_from_the_baseline(run: Run) -> None:
     start = str(run.out / "baseline_seeds" / "checkpoints" / "last.ckpt")
     assert dynamic["model"]["init_args"]["network_checkpoint"] == start
     assert longer["model"]["init_args"]["static_checkpoint"] == start
-    for section, option in (("model.init_args", "optimization"), ("model.init_args", "losses"), ("data", "batch_size")):
+    for content in (longer, dynamic):
+        check_stage(content, "voc", ["fit"])  # its options exist
+    for section, option in (
+        *(("model.init_args", option) for option in ("optimization", "per_class_loss")),
+        ("data", "batch_size"),
+    ):
         ours, theirs = longer, dynamic
         for name in section.split("."):
             ours, theirs = ours[name], theirs[name]

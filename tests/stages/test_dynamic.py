@@ -304,6 +304,12 @@ def test_a_crf_weight_out_of_range_is_refused_by_its_name(weight: float) -> None
         LabelRefinement(crf_weight=weight)
 
 
+@pytest.mark.parametrize("alpha", [-0.1, 5.0, float("nan")])
+def test_alpha_is_a_share(alpha: float) -> None:
+    with pytest.raises(InputError, match=r"refinement\.alpha: expected a share, 0 to 1; found"):
+        LabelRefinement(alpha=alpha)
+
+
 def test_log_shares_of_a_batch() -> None:
     """Pooled over the batch, 255 left out; a class without pixels has a small share, not none."""
     mask = torch.tensor([[[0, 0, 0, 255]], [[1, 0, 255, 255]]])

@@ -20,7 +20,7 @@ from ssdd_lightning.pipeline.config import (
 )
 from ssdd_lightning.pipeline.config_errors import place_of, place_of_option
 from ssdd_lightning.pipeline.signatures import SECTIONS, Argument, ClassSource, find_class
-from ssdd_lightning.renamed import words_with_new_names
+from ssdd_lightning.renamed import GONE, words_with_new_names
 
 NAMES = ("data", "model", *SECTIONS)
 """Sections; their options have a dot and a name behind it."""
@@ -270,8 +270,13 @@ def _no_option(path: str, known: Sequence[str]) -> _Mistake:
     deeper = {other.rpartition(".")[2]: other for other in reversed(known)}
     found = (difflib.get_close_matches(name.replace("-", "_"), names, n=1, cutoff=0.7) for names in (beside, deeper))
     close = next((names[match[0]] for names, match in zip((beside, deeper), found, strict=True) if match), None)
+    own = path.removeprefix("model.").removeprefix("init_args.")
     few = f"expected one of {', '.join(known)}." if len(known) <= FEW else "`{command} --help` lists what there is."
     remedy = f"did you mean {close}?" if close else few
+    if own in GONE:
+        remedy = "it is gone, because its other value was never better; leave it out."
+    elif own.partition(".")[0] == "losses":
+        remedy = "give per_class_loss or refinement.alpha in its place; what else was in it is gone."
     return _Mistake(f"`{{command}}` has no option {path!r}", remedy, path)
 
 

@@ -4,8 +4,8 @@ Two things cost a light network more on a CPU than its own arithmetic does:
 
 - Frozen batch normalisation is a pass over memory forwards and another one backwards. It is a fixed scale and shift, so
   it belongs in the convolution before it.
-- Under bfloat16, the backward pass of depthwise convolutions is slow (oneDNN). Where there is one, they are computed in
-  float32.
+- Under bfloat16, the backward pass of depthwise convolutions is slow (oneDNN). While gradients are recorded, they are
+  computed in float32; without gradients they round like all other convolutions.
 
 Both are done to the calls of torch's functions while the backbone runs. Modules, names of weights, checkpoints and
 gradients stay what they are. `benchmarks/dynamic_step.py` measures it.

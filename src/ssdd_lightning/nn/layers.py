@@ -85,8 +85,9 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation that learns plane by plane on a CPU: with channels last, torch's backward pass is slow."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalise B x C x H x W; the memory layout stays."""
-        if not torch.is_grad_enabled() or exporting() or input.device.type != "cpu" or input.is_contiguous():
+        """Normalise B x C x ...; the memory layout stays."""
+        last = input.dim() == 4 and not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
+        if not (last and input.device.type == "cpu" and torch.is_grad_enabled()) or exporting():
             return super().forward(input)
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
@@ -94,7 +95,7 @@ class GroupNorm(nn.GroupNorm):
 class Sum(nn.Module):
     """Adds the levels of a pyramid.
 
-    The sum of a stack, as smp has it, takes ten times as long on a CPU, and the layers after it get another memory
+    The sum of a stack, as smp has it, takes many times as long on a CPU, and the layers after it get another memory
     layout.
     """
 

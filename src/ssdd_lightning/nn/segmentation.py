@@ -232,7 +232,7 @@ class _Channels(nn.Module):
 
 
 def _speed_up(decoder: nn.Module) -> None:
-    """Put layers that compute the same in less time in the place of smp's (benchmarks/dynamic_step.py)."""
+    """Put layers that compute the same but for rounding, in less time, in the place of smp's."""
     for module in list(decoder.modules()):
         for name, layer in module.named_children():
             if isinstance(layer, MergeBlock) and layer.policy == "add":

@@ -12,7 +12,7 @@ import yaml
 
 from ssdd_lightning.data.choice import OPTION
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.pipeline.experiments import config_file, config_like
+from ssdd_lightning.pipeline.experiments import config_file, config_like, is_there
 from ssdd_lightning.renamed import with_new_names
 from ssdd_lightning.storage.decoding import check_expanded, decoding, reason
 
@@ -108,7 +108,7 @@ def config_chain(path: Path) -> list[Path]:
             raise InputError(f"{chain[-1]}: expected the name of a YAML file as `extends`, found {extended!r}.")
         beside = chain[-1].parent / extended
         parent = beside if beside.suffix else config_file(Path(extended), chain[-1].parent)
-        if not parent.is_file():
+        if not is_there(parent):
             remedy = _did_you_mean(Path(extended)) or "correct `extends`."
             raise InputError(f"{chain[-1]} extends {extended}, but there is no file {beside}; {remedy}")
         if parent.resolve() in [source.resolve() for source in chain]:

@@ -1,6 +1,7 @@
 """The experiments that the package brings: their YAML files by name, and copies of them to edit."""
 
 import difflib
+from os.path import isfile
 from pathlib import Path
 
 from ssdd_lightning.errors import InputError
@@ -53,7 +54,12 @@ def config_file(given: Path, folder: Path = Path()) -> Path:
     names = [given] if given.suffix or not given.name else [given, given.with_suffix(".yaml")]
     named = len(given.parts) == 2 and given.parts[0] in packaged_experiments()
     places = (folder, PACKAGED) if named else (folder,)
-    return next((place / name for place in places for name in names if (place / name).is_file()), folder / given)
+    return next((place / name for place in places for name in names if is_there(place / name)), folder / given)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file; of a name that is too long, too, where Path.is_file raises."""
+    return isfile(path)  # noqa: PTH113
 
 
 def config_like(given: Path) -> str | None:

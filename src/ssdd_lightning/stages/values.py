@@ -123,7 +123,7 @@ class LabelRefinement:
             that was trained for a short time is unsure, and a CRF of full weight overrules what is unsure.
 
     Raises:
-        InputError: crf_weight is negative or not finite.
+        InputError: crf_weight is negative or not finite, or alpha no share.
     """
 
     crf_iterations: int = 3
@@ -136,3 +136,5 @@ class LabelRefinement:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.crf_weight) and self.crf_weight >= 0):
             raise InputError(f"refinement.crf_weight: expected a finite number, 0 or more; found {self.crf_weight}.")
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"refinement.alpha: expected a share, 0 to 1; found {self.alpha}.")
