@@ -848,7 +848,7 @@ def test_constructor_docstrings_are_the_help_texts(capsys: pytest.CaptureFixture
         main(["fit", "--model.help=ssdd_lightning.DynamicRefinementModule"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "Share of m_D0 in its loss (Eq. 14)" in text
+    assert "Share of m_D0, beside D1, in what the sub branch learns from (Eq. 14)" in text
     assert "masks, CRF and DD-Nets work at 1/mask_stride of the input" in text
 
 
