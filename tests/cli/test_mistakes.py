@@ -61,7 +61,6 @@ MISSPELT = [
     ("--trainer.max_epochs=three", "trainer.max_epochs cannot be 'three' .on the command line.; expected int"),
     ("--data.augmentation.crop_size=big", "data.augmentation.crop_size cannot be 'big' .*; expected int"),
     ("--model.init_args.bad_sample_rule=all", "no option 'model.init_args.bad_sample_rule' .*; it is gone"),
-    ("--model.losses.per_class=false", "no option 'model.losses' .*; give per_class_loss or refinement.alpha"),
     ("--model.init_args.refinement.advice=cfr", "cannot be 'cfr' .*; did you mean crf?"),
     (
         "--model=DynamicRefinement",

@@ -274,9 +274,7 @@ def _no_option(path: str, known: Sequence[str]) -> _Mistake:
     few = f"expected one of {', '.join(known)}." if len(known) <= FEW else "`{command} --help` lists what there is."
     remedy = f"did you mean {close}?" if close else few
     if own in GONE:
-        remedy = "it is gone, because its other value was never better; leave it out."
-    elif own.partition(".")[0] == "losses":
-        remedy = "give per_class_loss or refinement.alpha in its place; what else was in it is gone."
+        remedy = "it is gone; leave it out."
     return _Mistake(f"`{{command}}` has no option {path!r}", remedy, path)
 
 
