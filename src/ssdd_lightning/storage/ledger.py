@@ -411,11 +411,12 @@ def asked_for(folder: Path, names: Collection[str], say: bool = True) -> list[st
         there = set(_left_over(read_entry(folder / f"{name}.json")))
         left_over |= there
         made |= set(Journal(folder, name)) - there
-    left_out = [name for name in names if name in left_over - made]
+    gone = left_over - made
+    left_out = [name for name in names if name in gone]
     if left_out and say:
         said = "their files are of an earlier run, and the last one was not asked for them"
         print(f"{len(left_out)} images in {folder} are left out ({listed(left_out, _SHOWN)}): {said}.", flush=True)
-    return [name for name in names if name not in left_out]
+    return [name for name in names if name not in gone]
 
 
 def _left_over(entry: Mapping[str, Any] | None) -> list[str]:
