@@ -110,7 +110,7 @@ def test_tables_and_pictures_lie_beside_the_csv_file(watched: Path) -> None:
 def test_the_configuration_holds_each_option_once_and_the_data(watched: Path) -> None:
     config = yaml.safe_load((watched / "CSVLogger" / "version_0" / "hparams.yaml").read_text())
     assert set(config) == {
-        *("stage", "seed_everything", "model", "data", "trainer", "dataset", "ssdd_lightning", "git"),
+        *("stage", "seed_everything", "model", "data", "trainer", "dataset", "threads", "ssdd_lightning", "git"),
     }
     assert config["stage"] == "dynamic"
     assert config["trainer"]["max_epochs"] == 2

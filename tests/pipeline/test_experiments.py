@@ -55,8 +55,13 @@ def test_other_names_are_paths(name: str) -> None:
 
 
 def test_an_unknown_experiment(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"an experiment of the package \(coco2014, .*\), found neither at voc2013"):
+    with pytest.raises(
+        InputError,
+        match=r"an experiment of the package \(coco2014, .*\), found neither at voc2013; did you mean voc2012\?$",
+    ):
         main(["run", "voc2013", "--root", str(tmp_path)])
+    with pytest.raises(InputError, match=r"found neither at mine\.$"):
+        main(["run", "mine", "--root", str(tmp_path)])
 
 
 def test_init_writes_what_the_package_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ssdd_lightning.callbacks.bookkeeping import TRAINER_SETTINGS
 from ssdd_lightning.callbacks.wandb_run import STAGES
 from ssdd_lightning.data.datamodule import WeakDataModule
@@ -31,6 +33,7 @@ def told_config(config: Mapping[str, Any], stage: str, data: WeakDataModule) -> 
         "data": config["data"],
         "trainer": trainer,
         "dataset": {"name": config.get("dataset"), **describe(data)},
+        "threads": torch.get_num_threads(),  # sums are rounded otherwise with another number
         "ssdd_lightning": version("ssdd-lightning"),
         "git": git_revision(Path.cwd()),
     }
