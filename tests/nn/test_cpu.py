@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ssdd_lightning.nn.backbones import Backbone
-from ssdd_lightning.nn.cpu import FastConvolutions, bfloat16_slowdown, find_pairs
+from ssdd_lightning.nn.cpu import FastConvolutions, bfloat16_slowdown, fast_convolutions, find_pairs
 
 
 class Net(nn.Module):
@@ -96,6 +96,39 @@ def test_depthwise_convolutions_learn_in_single_precision() -> None:
     assert torch.equal(learning, conv(image).bfloat16())
     assert not torch.equal(using, learning)
     torch.testing.assert_close(using, learning, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+def test_convolutions_of_one_pixel_are_those_of_onednn() -> None:
+    """One thread and a small batch, for which torch has a slower one."""
+    torch.manual_seed(0)
+    image = torch.randn(2, 24, 40, 40).contiguous(memory_format=torch.channels_last).requires_grad_()
+    conv = nn.Conv2d(24, 32, 1).to(memory_format=torch.channels_last)
+    expected = torch.einsum("oi,bihw->bohw", conv.weight[:, :, 0, 0], image) + conv.bias[:, None, None]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen, fast_convolutions(image):
+            result = conv(image)
+            found = torch.autograd.grad(result.square().sum(), (image, conv.weight))
+    finally:
+        torch.set_num_threads(threads)
+    used = {event.key for event in seen.key_averages()}
+    assert "aten::mkldnn_convolution" in used
+    assert not any("slow" in name for name in used)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        found, torch.autograd.grad(expected.square().sum(), (image, conv.weight)), rtol=1e-3, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 1}, {"padding": "same"}, {"groups": 4}])
+def test_the_dilation_of_one_pixel_changes_nothing(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    conv, image = nn.Conv2d(8, 8, 1, **options), torch.randn(3, 8, 9, 7)
+    with FastConvolutions([]):
+        fast = conv(image)
+    torch.testing.assert_close(fast, conv(image), rtol=1e-5, atol=1e-5)
 
 
 def test_the_backbone_is_as_without_and_forgets_nothing() -> None:

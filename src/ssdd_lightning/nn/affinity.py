@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ssdd_lightning.functional.affinity import half_plane_offsets, pair_affinity
 from ssdd_lightning.nn.backbones import Backbone
+from ssdd_lightning.nn.cpu import fast_convolutions
 from ssdd_lightning.nn.layers import next_multiple
 from ssdd_lightning.nn.ssdd import resize_logits
 
@@ -75,9 +76,10 @@ class AffinityNet(nn.Module):
             B x 448 x h x w float, see `size`.
         """
         layers = (self.f8_3, self.f8_4, self.f8_5)
-        levels = [F.elu(layer(level)) for layer, level in zip(layers, self.backbone(image)[-3:], strict=True)]
-        size = self.size(image)
-        return F.elu(self.f9(torch.cat([resize_logits(level, size) for level in levels], 1)))
+        levels, size = self.backbone(image)[-3:], self.size(image)
+        with fast_convolutions(image):
+            levels = [F.elu(layer(level)) for layer, level in zip(layers, levels, strict=True)]
+            return F.elu(self.f9(torch.cat([resize_logits(level, size) for level in levels], 1)))
 
     def forward(self, image: Tensor) -> Tensor:
         """Affinity of every pair: B x P x h x w float in [0, 1], see `ssdd_lightning.functional.pair_affinity`."""

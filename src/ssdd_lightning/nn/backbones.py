@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ssdd_lightning.errors import InputError
-from ssdd_lightning.nn.cpu import FastConvolutions, Pair, find_pairs
-from ssdd_lightning.nn.layers import exporting, next_multiple, resize_up
+from ssdd_lightning.nn.cpu import FastConvolutions, Pair, can_be_faster, find_pairs
+from ssdd_lightning.nn.layers import next_multiple, resize_up
 from ssdd_lightning.nn.resnet38 import ResNet38
 from ssdd_lightning.nn.transformers import TRANSFORMERS, PlainTransformer, SimplePyramid, transformer
 
@@ -126,7 +126,7 @@ class Backbone(nn.Module):
             return self.encoder(normalized)
         resized = resize_up(normalized, self.output_stride)
         # computing activations again happens outside of this function, and would be another computation there
-        if image.device.type != "cpu" or self._checkpoints or torch.compiler.is_compiling() or exporting():
+        if self._checkpoints or not can_be_faster(image):
             return self._convolve(resized)
         if self._pairs is None:
             self._pairs = self._find_pairs(resized[:1, :, : _TRIAL[0], : _TRIAL[1]])

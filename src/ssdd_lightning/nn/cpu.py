@@ -1,18 +1,21 @@
-"""What makes a backbone faster on a CPU without changing what it computes.
+"""What makes a network faster on a CPU without changing what it computes.
 
-Two things cost a light network more on a CPU than its own arithmetic does:
+Three things cost a light network more on a CPU than its own arithmetic does:
 
 - Frozen batch normalisation is a pass over memory forwards and another one backwards. It is a fixed scale and shift, so
   it belongs in the convolution before it.
 - Under bfloat16, the backward pass of depthwise convolutions is slow (oneDNN). While gradients are recorded, they are
   computed in float32; without gradients they round like all other convolutions.
+- With one thread and fewer than 16 images, torch computes 1x1 convolutions in float32 itself, in about twice the time
+  that oneDNN takes. It leaves dilated ones to oneDNN, and a kernel of one pixel is the same with any dilation.
 
-Both are done to the calls of torch's functions while the backbone runs. Modules, names of weights, checkpoints and
+All is done to the calls of torch's functions while a part of a network runs. Modules, names of weights, checkpoints and
 gradients stay what they are. `benchmarks/dynamic_step.py` measures it.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,6 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+
+from ssdd_lightning.nn.layers import exporting
+
+_Size = int | Sequence[int]
 
 
 @lru_cache
@@ -125,8 +132,18 @@ class _Watch(_Mode):
         return [p for p in pairs if p[1] and weights.count(p[0]) == 1 and means.count(p[1]) == 1]
 
 
+def can_be_faster(image: Tensor) -> bool:
+    """Whether the network that sees an image may run in `FastConvolutions`: on a CPU, neither compiled nor exported."""
+    return image.device.type == "cpu" and not torch.compiler.is_compiling() and not exporting()
+
+
+def fast_convolutions(image: Tensor) -> AbstractContextManager[object]:
+    """`FastConvolutions` without folding, where it `can_be_faster`."""
+    return FastConvolutions([]) if can_be_faster(image) else nullcontext()
+
+
 class FastConvolutions(_Mode):
-    """While it is entered, frozen normalisation is folded, and depthwise convolutions do not learn in half precision.
+    """While it is entered, convolutions are those of a CPU, as this file says.
 
     Args:
         pairs: What may be folded, from `find_pairs`.
@@ -150,16 +167,27 @@ class FastConvolutions(_Mode):
         super().__exit__(kind, error, trace)  # type: ignore[no-untyped-call]
         assert kind is not None or not self._done, "a folded convolution was not followed by its normalisation"
 
-    def _convolve(self, image: Tensor, weight: Tensor, bias: Tensor | None = None, *options: Any) -> Tensor:  # noqa: ANN401
+    def _convolve(
+        self,
+        image: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: _Size = 1,
+        padding: _Size | str = 0,
+        dilation: _Size = 1,
+        groups: int = 1,
+    ) -> Tensor:
         pair = self._pairs.get(id(weight))
         if pair is not None:
             weight, bias = pair.folded()
+        if weight.shape[2:] == (1, 1):
+            dilation = 2
         depthwise = weight.shape[1] == 1 < len(weight)
         if not (depthwise and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
-            result = torch.conv2d(image, weight, bias, *options)
+            result = torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
         else:
             with torch.autocast("cpu", enabled=False):
-                result = torch.conv2d(image.float(), weight.float(), bias, *options)
+                result = torch.conv2d(image.float(), weight.float(), bias, stride, padding, dilation, groups)
             result = result.to(torch.get_autocast_dtype("cpu"))
         if pair is not None:
             self._done[id(result)] = result, id(pair.norm.running_mean)

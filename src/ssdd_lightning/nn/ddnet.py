@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ssdd_lightning.nn.cpu import fast_convolutions
 from ssdd_lightning.nn.layers import ConvNormAct, MaskEmbedding
 
 
@@ -86,7 +87,8 @@ class DDNet(nn.Module):
         for layer in others:
             embedded = layer(embedded)
         x = torch.cat((features, embedded), 1)
-        logits: Tensor = self.predict(F.relu(self.residual(x) + self.shortcut(x)))
+        with fast_convolutions(x):
+            logits: Tensor = self.predict(F.relu(self.residual(x) + self.shortcut(x)))
         return logits
 
     def train(self, mode: bool = True) -> "DDNet":

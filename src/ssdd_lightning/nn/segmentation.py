@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssdd_lightning.errors import InputError
 from ssdd_lightning.nn.backbones import Backbone
+from ssdd_lightning.nn.cpu import fast_convolutions
 from ssdd_lightning.nn.layers import ConvNormAct, GroupNorm, ReflectionPad, Sum
 from ssdd_lightning.nn.protocols import SegmentationOutput
 
@@ -214,8 +215,9 @@ class DecoderHead(nn.Module):
         batch, _, height, width = features[0].shape
         # smp's decoders want the image first; none reads its values, U-Net and SegFormer its size
         image = features[0].new_empty(batch, 0, 2 * height, 2 * width)
-        high = self.decoder([image, *features])
-        return high, self.classifier(high)
+        with fast_convolutions(image):
+            high = self.decoder([image, *features])
+            return high, self.classifier(high)
 
 
 class _Channels(nn.Module):
