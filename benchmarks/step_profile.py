@@ -18,7 +18,13 @@ from machine import report
 from tables import Row
 from torch.profiler import ProfilerActivity, profile
 
-CONVOLUTIONS = {"aten::mkldnn_convolution": 1, "aten::cudnn_convolution": 1, "aten::convolution_backward": 2}
+CONVOLUTIONS = {
+    "aten::mkldnn_convolution": 1,
+    "aten::_slow_conv2d_forward": 1,
+    "aten::_slow_conv2d_backward": 2,
+    "aten::cudnn_convolution": 1,
+    "aten::convolution_backward": 2,
+}
 """The operations that convolve, and which of their arguments is the weight."""
 KINDS = {
     "depthwise convolutions": "#0072b2",

@@ -15,6 +15,7 @@ SHORTEST = {
     "input": "--count 2 --rounds 1",
     "reference_step": "--batch 2 --size 24 --rounds 1",
     "scaling": "--images 10 20 --sides 16 32 --classes 3 5",
+    "step_profile": "--crop 64 --batch 2 --steps 1 --width 8 --classes 3",
 }
 
 

@@ -67,7 +67,7 @@ def test_links_between_pages_lead_somewhere(path: Path, hooks: ModuleType) -> No
 def test_the_readme_has_no_link_that_dies_outside_the_repository() -> None:
     text = (REPOSITORY / "README.md").read_text()
     links = [target for target in LINK.findall(text) if not target.startswith("https://")]
-    assert links == ["docs/images/demo.png"]
+    assert links == ["docs/images/demo.png", "docs/images/animals.png"]
     files = re.findall(r"`((?:docs|notebooks)/[\w./]*|[A-Z]+\.(?:md|cff))`", text)
     assert len(files) > 10
     assert [name for name in files if not (REPOSITORY / name).exists()] == []
