@@ -29,21 +29,24 @@ def reflect(x: torch.Tensor) -> torch.Tensor:
 
 
 def test_ddnet_equals_the_figure_written_out() -> None:
-    """Fig. 2 with convolutions on the one-hot mask; fresh frozen normalisation is the identity."""
-    model: Any = ddnet(frozen_norm=True)
+    """Fig. 2 in float64, with convolutions on the one-hot mask and normalisation that is the identity."""
+    model: Any = ddnet(frozen_norm=True).double()
+    for norm in norms(model):
+        norm.eps = 0
     high, low, mask = inputs()
+    high, low = high.double(), low.double()
     image = torch.cat((F.interpolate(high, (8, 8), mode="bilinear"), F.avg_pool2d(low, 2)), 1)
     features = F.conv2d(reflect(image), model.image[1].weight).relu()
-    torch.testing.assert_close(model.image_features(high, low), features, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.image_features(high, low), features)
 
-    one_hot = F.one_hot(mask, 3).permute(0, 3, 1, 2).float()
+    one_hot = F.one_hot(mask, 3).permute(0, 3, 1, 2).double()
     x = torch.cat((features, F.conv2d(one_hot, model.mask[0].weight).relu()), 1)
     narrow, middle, wide = (model.residual[0][0].weight, model.residual[1][1].weight, model.residual[2][0].weight)
     residual = F.conv2d(F.conv2d(reflect(F.conv2d(x, narrow).relu()), middle).relu(), wide)
     expected = F.conv2d((residual + F.conv2d(x, model.shortcut[0].weight)).relu(), model.predict.weight)
     logits = model(features, mask)
     assert logits.shape == (2, 1, 8, 8)
-    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(logits, expected)  # to 1e-7
     assert logits.std() > 0.1
 
 
