@@ -144,7 +144,7 @@ CHANGES: dict[str, tuple[Change, set[str], str]] = {
     "DD-Net's scales": (
         lambda r: r.edit("static", testing={"scales": [1.5]}),
         MODELS - {"static"},
-        "protocol.scales was [1.0] and is [1.5]",
+        "protocol.scales was [2.0] and is [1.5]",
     ),
     "background": (
         lambda r: r.edit("classification", background_alpha=2.0),
@@ -344,7 +344,7 @@ def test_a_dry_run_says_what_would_be_done_and_why(run: Run, capsys: pytest.Capt
     found = plan(run, capsys)
     assert list(found) == [*steps, "results"]
     assert [found[step] for step in steps[:3]] == ["finished"] * 3
-    assert found["static"].startswith("made again, because model.init_args.mask_stride was 4")
+    assert found["static"].startswith("made again, because model.init_args.mask_stride was 2")
     assert found["static/predictions"] == "made again, because static is made again"
     assert found["dynamic/test"] == "made again, because dynamic is made again"
     (run.out / "knowledge" / f"{run.names()[0]}.map.png").unlink()
