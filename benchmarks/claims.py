@@ -369,7 +369,7 @@ def main() -> int:
         claims.run(options.one[0], int(options.one[1]), tested=options.one[0] in rows)
         return 0
     masks = [] if options.report else claims.seeds_made()
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // options.jobs))
+    threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
     for first in (True, False) if not options.report else ():
         pairs = product(seeds, [name for name in trained if (not ROWS[name].start) == first])
         with ThreadPoolExecutor(options.jobs) as pool:
@@ -385,7 +385,7 @@ def main() -> int:
         "models": models,
         "ablations": ablations,
         "classes": classes,
-        "provenance": {**provenance(run, seeds), "threads of a fit": threads},
+        "provenance": provenance(run, seeds),
     }
     (options.out / "claims.json").write_text(json.dumps(shown, indent=2))
     return 0
@@ -398,7 +398,7 @@ def alone(seed: int, name: str, threads: str) -> None:
         InputError: It failed; the process said why.
     """
     words = [sys.executable, __file__, *sys.argv[1:], "--one", name, str(seed)]
-    if subprocess.run(words, check=False, env={**os.environ, "OMP_NUM_THREADS": threads}).returncode:
+    if subprocess.run(words, check=False, env={"OMP_NUM_THREADS": threads, **os.environ}).returncode:
         raise InputError(f"the row {name} with seed {seed} is not finished; repeat the command to go on.")
 
 

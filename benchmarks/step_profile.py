@@ -4,7 +4,8 @@
     python benchmarks/step_profile.py --plot profile.png --shown before.json now.json
 
 The steps are those of dynamic_step.py. Each kind has its share of the profiled steps, times the least time of a step
-without the profiler. "all else" is what no other kind is: activations, losses, the CRF, the optimizer, Python.
+without the profiler. "all else" is what no other kind is: activations, losses, the CRF, the optimizer, Python, and what
+the profiler itself takes, so that it is shown too large.
 """
 
 import argparse
@@ -16,13 +17,16 @@ import torch
 from dynamic_step import drawn_batch, stages, step
 from machine import report
 from tables import Row
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 CONVOLUTIONS = {
     "aten::mkldnn_convolution": 1,
     "aten::_slow_conv2d_forward": 1,
     "aten::_slow_conv2d_backward": 2,
+    "aten::slow_conv_dilated2d": 1,
     "aten::cudnn_convolution": 1,
+    "aten::_conv_depthwise2d": 1,
     "aten::convolution_backward": 2,
 }
 """The operations that convolve, and which of their arguments is the weight."""
@@ -62,6 +66,8 @@ def measured(options: argparse.Namespace) -> list[Row]:
                 whole = sum(step(stage, batch, optimizer, mixed) for _ in range(options.steps))
             took = dict.fromkeys(KINDS, 0.0)
             for event in seen.key_averages(group_by_input_shape=True):
+                if event.device_type != DeviceType.CPU:  # a kernel, which its operation counts as well
+                    continue
                 own = event.self_device_time_total if device.type == "cuda" else event.self_cpu_time_total
                 took[kind(event.key, event.input_shapes)] += own / 1e6
             took["all else"] += max(0.0, whole - sum(took.values()))
@@ -112,6 +118,10 @@ def main() -> None:
     parser.add_argument("--shown", type=Path, nargs="+", default=[], help="files of --json, in the order of time")
     options = parser.parse_args()
     if options.plot:
+        if len({file.stem for file in options.shown}) < len(options.shown):
+            parser.error("--shown: expected files of different names")
+        if not options.shown:
+            parser.error("--plot: expected the files to draw, with --shown")
         plot(options.shown, options.plot)
         return
     if options.threads:

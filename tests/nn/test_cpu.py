@@ -122,10 +122,19 @@ def test_convolutions_of_one_pixel_are_those_of_onednn() -> None:
     )
 
 
+@pytest.mark.parametrize("size", [(1, 24, 16, 16), (1, 320, 6, 8)])
+def test_a_small_image_keeps_torchs_own_convolution(size: tuple[int, ...]) -> None:
+    """A dilated one would take up to three times as long."""
+    image, conv = torch.randn(size), nn.Conv2d(size[1], 32, 1)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen, fast_convolutions(image):
+        conv(image)
+    assert not any("dilated" in event.key for event in seen.key_averages())
+
+
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"padding": 1}, {"padding": "same"}, {"groups": 4}])
 def test_the_dilation_of_one_pixel_changes_nothing(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    conv, image = nn.Conv2d(8, 8, 1, **options), torch.randn(3, 8, 9, 7)
+    conv, image = nn.Conv2d(8, 8, 1, **options), torch.randn(3, 8, 39, 27)
     with FastConvolutions([]):
         fast = conv(image)
     torch.testing.assert_close(fast, conv(image), rtol=1e-5, atol=1e-5)

@@ -7,7 +7,8 @@ Three things cost a light network more on a CPU than its own arithmetic does:
 - Under bfloat16, the backward pass of depthwise convolutions is slow (oneDNN). While gradients are recorded, they are
   computed in float32; without gradients they round like all other convolutions.
 - With one thread and fewer than 16 images, torch computes 1x1 convolutions in float32 itself, in about twice the time
-  that oneDNN takes. It leaves dilated ones to oneDNN, and a kernel of one pixel is the same with any dilation.
+  that oneDNN takes. It leaves dilated ones to oneDNN (unless the input is small, when it has the slowest one for them),
+  and a kernel of one pixel is the same with any dilation.
 
 All is done to the calls of torch's functions while a part of a network runs. Modules, names of weights, checkpoints and
 gradients stay what they are. `benchmarks/dynamic_step.py` measures it.
@@ -28,6 +29,8 @@ from torch.utils._pytree import tree_leaves
 from ssdd_lightning.nn.layers import exporting
 
 _Size = int | Sequence[int]
+_SMALL = 20480
+"""Values up to which torch never gives the convolution of one image to oneDNN."""
 
 
 @lru_cache
@@ -180,14 +183,23 @@ class FastConvolutions(_Mode):
         pair = self._pairs.get(id(weight))
         if pair is not None:
             weight, bias = pair.folded()
-        if weight.shape[2:] == (1, 1):
+        onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+        if weight.shape[2:] == (1, 1) and onednn and image.dtype == torch.float32 and image.numel() > _SMALL:
             dilation = 2
-        depthwise = weight.shape[1] == 1 < len(weight)
+        depthwise = weight.shape[1] == 1 < groups
         if not (depthwise and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):
             result = torch.conv2d(image, weight, bias, stride, padding, dilation, groups)
         else:
             with torch.autocast("cpu", enabled=False):
-                result = torch.conv2d(image.float(), weight.float(), bias, stride, padding, dilation, groups)
+                result = torch.conv2d(
+                    image.float(),
+                    weight.float(),
+                    bias if bias is None else bias.float(),
+                    stride,
+                    padding,
+                    dilation,
+                    groups,
+                )
             result = result.to(torch.get_autocast_dtype("cpu"))
         if pair is not None:
             self._done[id(result)] = result, id(pair.norm.running_mean)
