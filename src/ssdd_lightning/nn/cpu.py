@@ -183,7 +183,7 @@ class FastConvolutions(_Mode):
         pair = self._pairs.get(id(weight))
         if pair is not None:
             weight, bias = pair.folded()
-        onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+        onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled  # type: ignore[no-untyped-call]
         if weight.shape[2:] == (1, 1) and onednn and image.dtype == torch.float32 and image.numel() > _SMALL:
             dilation = 2
         depthwise = weight.shape[1] == 1 < groups
