@@ -79,9 +79,9 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def main() -> None:
-    """Time the steps, print the table and write it as JSON if asked to."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def step_options(description: str | None) -> argparse.ArgumentParser:
+    """Options of a benchmark of these steps."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--head", default="fpn")
     parser.add_argument("--width", type=int, default=64, help="channels inside DD-Net")
@@ -91,6 +91,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, help="of the CPU; default: all")
     parser.add_argument("--json", type=Path)
+    return parser
+
+
+def main() -> None:
+    """Time the steps, print the table and write it as JSON if asked to."""
+    parser = step_options(__doc__)
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

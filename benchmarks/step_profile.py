@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from dynamic_step import drawn_batch, stages, step
+from dynamic_step import drawn_batch, stages, step, step_options
 from machine import report
 from tables import Row
 from torch.autograd import DeviceType
@@ -104,16 +104,7 @@ def plot(files: list[Path], path: Path) -> None:
 
 def main() -> None:
     """Profile the steps, or draw what was measured before."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
-    parser.add_argument("--head", default="fpn")
-    parser.add_argument("--width", type=int, default=64, help="channels inside DD-Net")
-    parser.add_argument("--classes", type=int, default=7)
-    parser.add_argument("--crop", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="of the CPU; default: all")
-    parser.add_argument("--json", type=Path)
+    parser = step_options(__doc__)
     parser.add_argument("--plot", type=Path, help="file for the picture of --shown")
     parser.add_argument("--shown", type=Path, nargs="+", default=[], help="files of --json, in the order of time")
     options = parser.parse_args()
