@@ -10,8 +10,8 @@ Three things cost a light network more on a CPU than its own arithmetic does:
   that oneDNN takes. It leaves dilated ones to oneDNN (unless the input is small, when it has the slowest one for them),
   and a kernel of one pixel is the same with any dilation.
 
-All is done to the calls of torch's functions while a part of a network runs. Modules, names of weights, checkpoints and
-gradients stay what they are. `benchmarks/dynamic_step.py` measures it.
+All three are done to the calls of torch's functions while a part of a network runs. Modules, names of weights,
+checkpoints and gradients stay what they are. `benchmarks/dynamic_step.py` measures it.
 """
 
 import time
