@@ -155,6 +155,8 @@ class FastConvolutions(_Mode):
     def __init__(self, pairs: Sequence[Pair]) -> None:
         super().__init__()
         self._pairs = {id(pair.conv.weight): pair for pair in pairs if pair.frozen}
+        # asked here, because a part that is compiled may not ask it
+        self._onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled  # type: ignore[no-untyped-call]
         self._done: dict[int, tuple[Tensor, int]] = {}  # outputs that are normalised already, kept alive
 
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -183,8 +185,8 @@ class FastConvolutions(_Mode):
         pair = self._pairs.get(id(weight))
         if pair is not None:
             weight, bias = pair.folded()
-        onednn = torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled  # type: ignore[no-untyped-call]
-        if weight.shape[2:] == (1, 1) and onednn and image.dtype == torch.float32 and image.numel() > _SMALL:
+        large = image.numel() > _SMALL or (image.dim() == 4 and len(image) > 1)
+        if weight.shape[2:] == (1, 1) and self._onednn and image.dtype == torch.float32 and large:
             dilation = 2
         depthwise = weight.shape[1] == 1 < groups
         if not (depthwise and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")):

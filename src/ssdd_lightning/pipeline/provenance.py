@@ -33,7 +33,7 @@ def told_config(config: Mapping[str, Any], stage: str, data: WeakDataModule) -> 
         "data": config["data"],
         "trainer": trainer,
         "dataset": {"name": config.get("dataset"), **describe(data)},
-        "threads": torch.get_num_threads(),  # sums are rounded otherwise with another number
+        "threads": torch.get_num_threads(),  # sums round differently with another number
         "ssdd_lightning": version("ssdd-lightning"),
         "git": git_revision(Path.cwd()),
     }
