@@ -68,10 +68,18 @@ _DEAD_WORKER = re.compile(r"DataLoader worker \(.*\) (?:is killed by signal: (\w
 def end_of_worker(error: BaseException) -> str | None:
     """Name the signal that ended a process of a data loader; None if the error says something else.
 
-    torch raises it in the middle of whatever the parent is doing, even while it reads a checkpoint, and wraps it then.
+    torch raises it in the middle of whatever the parent is doing, and that may make another error of it: Python's
+    `inspect` says "unsupported callable", a reader of checkpoints that the file is damaged. So what the error came from
+    counts as well.
     """
-    found = _DEAD_WORKER.search(str(error))
-    return found and (found[1] or "no signal")
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        if found := _DEAD_WORKER.search(str(cause)):
+            return found[1] or "no signal"
+        seen.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 STOP_SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))

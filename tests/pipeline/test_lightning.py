@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pytorch_lightning import Trainer
 
 from ssdd_lightning.cli.main import main
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.refinement import MergeBiases
 from ssdd_lightning.nn import SSDD
 from ssdd_lightning.pipeline.config import StageConfig
@@ -118,3 +120,20 @@ def test_the_ssdd_module_is_the_checkpoint_s_and_its_biases_are_asked_for(
     command = run_command(["predict", f"--config={config}", root, checkpoint, *asked])
     assert isinstance(command.model.ssdd, Leaning) == own
     assert command.model.ssdd.biases.dd_bias == 0.3
+
+
+def test_a_dead_loader_process_is_a_sentence_whatever_error_became_of_it(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's handler raises wherever the parent is; `inspect.getfullargspec` makes a TypeError of it."""
+
+    def run(*_: Any, **__: Any) -> None:
+        try:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that")
+        except RuntimeError as error:
+            raise TypeError("unsupported callable") from error
+
+    monkeypatch.setattr(Trainer, "_run", run)
+    path = fitted.yaml(tmp_path, trainer={"max_epochs": 1, "default_root_dir": str(tmp_path)})
+    with pytest.raises(InputError, match=r"^a loader process ended \(Bus error\): memory or /dev/shm was short"):
+        main(["fit", f"--config={path}"])

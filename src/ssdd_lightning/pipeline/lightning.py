@@ -488,15 +488,16 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
                 args=args,
                 run=run,
             )
-        except RuntimeError as error:
-            if interruption.signum is not None:  # from torch, if the same signal ended its loader workers
-                raise Interrupted(interruption.signum) from error
-            if (ended_by := end_of_worker(error)) is not None:
+        except MisconfigurationException as error:  # found late, such as limits of batches
+            raise InputError(_trainer_sentence(error)) from error
+        except Exception as error:
+            ended_by = end_of_worker(error)
+            if interruption.signum is not None and (ended_by is not None or isinstance(error, RuntimeError)):
+                raise Interrupted(interruption.signum) from error  # the same signal ended torch's loader workers
+            if ended_by is not None:
                 raise InputError(
                     f"a loader process ended ({ended_by}): memory or /dev/shm was short, or somebody killed it. "
                     "Run the same command again to continue, with fewer of them if it happens again "
                     "(--data.num_workers)."
                 ) from error
             raise
-        except MisconfigurationException as error:  # found late, such as limits of batches
-            raise InputError(_trainer_sentence(error)) from error

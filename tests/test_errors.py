@@ -1,0 +1,33 @@
+"""What an exception came from."""
+
+import inspect
+
+import pytest
+
+from ssdd_lightning.errors import end_of_worker
+
+DEAD = "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are out of"
+
+
+class Watched:
+    """A callable during whose inspection torch's handler says that a worker died."""
+
+    def __call__(self) -> None:
+        """Do nothing."""
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        raise RuntimeError(DEAD)
+
+
+def test_a_dead_worker_is_found_behind_the_error_that_python_made_of_it() -> None:
+    with pytest.raises(TypeError, match="unsupported callable") as caught:
+        inspect.getfullargspec(Watched())
+    assert end_of_worker(caught.value) == "Bus error"
+
+
+def test_other_errors_name_no_signal() -> None:
+    error, other = ValueError("one"), RuntimeError("two")
+    error.__cause__, other.__cause__ = other, error  # nothing forbids a circle
+    assert end_of_worker(error) is None
+    assert end_of_worker(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")) == "no signal"
