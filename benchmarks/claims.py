@@ -138,9 +138,6 @@ ROWS = {
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
-    "pixel_mean": ablation(
-        "pixel mean in L_seg, no prior (authors' code)", per_class_loss=False, refinement__prior=0.0
-    ),
     **{f"b_dd_{v:g}": ablation(f"b_dd {v:g}", ssdd__init_args__biases__dd_bias=v) for v in (0.0, 0.2)},
     **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.5, 1.0, 2.0)},
     **{f"alpha_{v:g}": ablation(f"alpha {v:g}", refinement__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},

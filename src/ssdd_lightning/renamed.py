@@ -25,11 +25,11 @@ RENAMED = {
 }
 """Old dotted name -> new one."""
 _LOSSES = {"per_class", "bad_sample_rule", "exclude_bad_from_diff2", "balanced", "average", "sub_branch"}
-"""What was in `losses` of `model.init_args`; `per_class` and `sub_branch.alpha` are elsewhere now."""
+"""What was in `losses` of `model.init_args`; `sub_branch.alpha` is elsewhere now."""
 GONE = (
     *("refinement.second_dd_bias", "refinement.warm_up"),
     *("sub_target", "diff2_target", "bad_sample_rule", "exclude_bad_from_diff2"),
-    *("balanced_difference_loss", "average_difference_loss"),
+    *("balanced_difference_loss", "average_difference_loss", "per_class_loss"),
 )
 """Options of `model.init_args` that are no more; they mattered in training alone, so checkpoints load without them."""
 
@@ -79,7 +79,6 @@ def checkpoint_with_new_names(content: Mapping[str, Any]) -> dict[str, Any]:
     losses = named.get("losses")
     if isinstance(losses, dict) and losses.keys() <= _LOSSES:
         del named["losses"]
-        named.setdefault("per_class_loss", losses.get("per_class", True))
         alpha = (losses.get("sub_branch") or {}).get("alpha")
         if alpha is not None and isinstance(named.get("refinement"), dict):  # the others had it without a use
             named["refinement"].setdefault("alpha", alpha)
