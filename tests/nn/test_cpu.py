@@ -1,13 +1,18 @@
 import copy
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.backbones import Backbone
 from ssdd_lightning.nn.cpu import FastConvolutions, bfloat16_slowdown, fast_convolutions, find_pairs
+from ssdd_lightning.nn.ddnet import DDNet
+from ssdd_lightning.nn.segmentation import SegmentationNetwork
 
 
 class Net(nn.Module):
@@ -98,6 +103,20 @@ def test_depthwise_convolutions_learn_in_single_precision() -> None:
     torch.testing.assert_close(using, learning, rtol=0.02, atol=0.02)
 
 
+@contextmanager
+def on_one_thread() -> Iterator[set[str]]:
+    """Names of the operations that run meanwhile; they are there afterwards."""
+    used: set[str] = set()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+            yield used
+    finally:
+        torch.set_num_threads(threads)
+    used |= {event.key for event in seen.key_averages()}
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 def test_convolutions_of_one_pixel_are_those_of_onednn() -> None:
     """One thread and a small batch, for which torch has a slower one."""
@@ -105,15 +124,9 @@ def test_convolutions_of_one_pixel_are_those_of_onednn() -> None:
     image = torch.randn(2, 24, 40, 40).contiguous(memory_format=torch.channels_last).requires_grad_()
     conv = nn.Conv2d(24, 32, 1).to(memory_format=torch.channels_last)
     expected = torch.einsum("oi,bihw->bohw", conv.weight[:, :, 0, 0], image) + conv.bias[:, None, None]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen, fast_convolutions(image):
-            result = conv(image)
-            found = torch.autograd.grad(result.square().sum(), (image, conv.weight))
-    finally:
-        torch.set_num_threads(threads)
-    used = {event.key for event in seen.key_averages()}
+    with on_one_thread() as used, fast_convolutions(image):
+        result = conv(image)
+        found = torch.autograd.grad(result.square().sum(), (image, conv.weight))
     assert "aten::mkldnn_convolution" in used
     assert not any("slow" in name for name in used)
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
@@ -138,6 +151,38 @@ def test_the_dilation_of_one_pixel_changes_nothing(options: dict[str, Any]) -> N
     with FastConvolutions([]):
         fast = conv(image)
     torch.testing.assert_close(fast, conv(image), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
+@pytest.mark.parametrize("part", ["backbone", "decoder", "DD-Net", "AffinityNet"])
+def test_no_network_leaves_the_fast_way(part: str) -> None:
+    torch.manual_seed(0)
+    net: nn.Module
+    inputs: tuple[Any, ...] = (torch.randint(0, 256, (2, 3, 96, 96), dtype=torch.uint8),)
+    if part == "backbone":
+        net = Backbone("test_efficientnet")
+    elif part == "AffinityNet":
+        net = AffinityNet("test_efficientnet")
+    elif part == "decoder":
+        network = SegmentationNetwork(3, "test_efficientnet", "fpn", output_stride=32)
+        net, inputs = network.head, (network.backbone(*inputs),)
+    else:
+        net, inputs = DDNet(3, 8, 8, width=32), (torch.randn(2, 32, 32, 32), torch.zeros(2, 32, 32, dtype=torch.long))
+    net(*inputs)  # a backbone looks for its pairs in its first call
+    with on_one_thread() as used, torch.no_grad():
+        net(*inputs)
+    assert "aten::mkldnn_convolution" in used
+    assert not any("slow" in name for name in used), used
+
+
+def test_a_trace_has_the_convolutions_of_the_modules() -> None:
+    """A graph that is made elsewhere of it, such as an ONNX file, has no dilation that nobody asked for."""
+    net = DDNet(3, 8, 8, width=32)
+    inputs = torch.randn(2, 32, 32, 32), torch.zeros(2, 32, 32, dtype=torch.long)
+    graph = torch.jit.trace(net, inputs, check_trace=False).inlined_graph
+    given = [list(node.inputs())[5].node() for node in graph.findAllNodes("aten::_convolution")]
+    dilations = {tuple(value.toIValue() for value in node.inputs()) for node in given}
+    assert dilations == {(1, 1)}
 
 
 def test_the_backbone_is_as_without_and_forgets_nothing() -> None:

@@ -102,7 +102,7 @@ def difference_losses(
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor, total: Total = own) -> Tensor:
-    """Cross entropy of a segmentation network against a mask (Eq. 8): the mean within each class, then over the classes.
+    """Cross entropy of a segmentation network against a mask (Eq. 8): the mean within each class, then over classes.
 
     Only classes that the batch's masks have count.
 

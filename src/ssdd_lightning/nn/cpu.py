@@ -136,12 +136,14 @@ class _Watch(_Mode):
 
 
 def can_be_faster(image: Tensor) -> bool:
-    """Whether the network that sees an image may run in `FastConvolutions`: on a CPU, neither compiled nor exported."""
-    return image.device.type == "cpu" and not torch.compiler.is_compiling() and not exporting()
+    """Whether the network that sees an image may run in `FastConvolutions`: on a CPU, and no program is made of it."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    program = torch.compiler.is_compiling() or exporting() or tracing
+    return image.device.type == "cpu" and not program
 
 
 def fast_convolutions(image: Tensor) -> AbstractContextManager[object]:
-    """`FastConvolutions` without folding, where it `can_be_faster`."""
+    """1x1 and depthwise convolutions as `FastConvolutions` has them, nothing folded, where it `can_be_faster`."""
     return FastConvolutions([]) if can_be_faster(image) else nullcontext()
 
 
