@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 # Neighbouring tests mostly stay in one process, because they share what a module made for them.
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test fuzz kills leaks test-bare test-min docs package bench clean
+.PHONY: demo test fuzz kills leaks test-bare test-min docs package bench bench-gpu clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -73,6 +73,16 @@ bench: .venv/test.stamp  ## short forms of the benchmarks, five minutes on two i
 	-$(BIN)/python benchmarks/random_walk.py --repeats 2 --dense_seconds 5 --json $(BENCH)/random_walk.json
 	-$(BIN)/python benchmarks/evaluate.py --masks 200 --repeats 1 --json $(BENCH)/evaluate.json
 	$(BIN)/python benchmarks/finished_run.py --photos 1000 --json $(BENCH)/finished_run.json
+
+GPU := build/gpu
+
+bench-gpu: .venv/test.stamp  ## the tables' rows that need a GPU, most wanted first, numbers in build/gpu; PHOTOS=FOLDER adds the CRF beside pydensecrf
+	mkdir -p $(GPU)
+	$(BIN)/python benchmarks/dynamic_step.py --backbone resnet38 --head largefov --crop 448 --width 256 --classes 21 --json $(GPU)/dynamic_step.json $(STEP)
+	$(BIN)/python benchmarks/reference_step.py --json $(GPU)/reference_step.json
+	$(if $(PHOTOS),$(BIN)/pip install --quiet --editable '.[pydensecrf]' && $(BIN)/python benchmarks/crf.py --photos $(PHOTOS) --json $(GPU)/crf.json)
+	$(BIN)/python benchmarks/inference.py --json $(GPU)/inference.json
+	$(BIN)/python benchmarks/step_profile.py --json $(GPU)/step_profile.json
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
