@@ -54,12 +54,14 @@ def test_other_names_are_paths(name: str) -> None:
     assert config_file(Path(name)) == Path(name)
 
 
+@pytest.mark.parametrize("name", ["voc2013", "VOC2012", "voc2012.yaml", "my/voc2012"])
+def test_an_unknown_experiment_is_answered_with_the_one_like_it(tmp_path: Path, name: str) -> None:
+    said = rf"of the package \(coco2014, .*\), found neither at {name}; did you mean voc2012\?$"
+    with pytest.raises(InputError, match=said):
+        main(["run", name, "--root", str(tmp_path)])
+
+
 def test_an_unknown_experiment(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError,
-        match=r"an experiment of the package \(coco2014, .*\), found neither at voc2013; did you mean voc2012\?$",
-    ):
-        main(["run", "voc2013", "--root", str(tmp_path)])
     with pytest.raises(InputError, match=r"found neither at mine\.$"):
         main(["run", "mine", "--root", str(tmp_path)])
 

@@ -34,7 +34,7 @@ def experiment_folder(given: Path) -> Path:
         return given
     if str(given) in packaged_experiments():
         return PACKAGED / given
-    close = difflib.get_close_matches(str(given), packaged_experiments(), n=1, cutoff=0.8)
+    close = difflib.get_close_matches(given.stem.lower(), packaged_experiments(), n=1, cutoff=0.8)
     meant = f"; did you mean {close[0]}?" if close else "."
     raise InputError(
         f"expected a folder with one YAML per stage, or an experiment of the package "
