@@ -48,7 +48,7 @@ from ssdd_lightning.pipeline.run import SEEDS, Chosen, Pipeline, RunOptions, run
 from ssdd_lightning.pipeline.steps import Step
 
 REFERENCE = "longer"
-"""Row that the others are compared with."""
+"""Row that the others are compared with, unless --than names another."""
 FULL = "truth_longer"
 """Row of which the others' shares are given."""
 DRAWS = 2000
@@ -237,14 +237,14 @@ class Claims:
                 found[name, folder] = {seed: confusions(path, truth, names) for seed, path in there.items()}
         return found
 
-    def table(self, found: Found, seeds: Sequence[int], ablations: bool) -> list[dict[str, Any]]:
-        """One row a model, or one an ablation: scores of every seed with and without CRF, against the reference."""
+    def table(self, found: Found, seeds: Sequence[int], ablations: bool, than: str) -> list[dict[str, Any]]:
+        """One row a model, or one an ablation: scores of every seed with and without CRF, against the row `than`."""
         rows = []
         for name in ROWS:
             if (name, "test") in found and ROWS[name].ablation == ablations:
                 shown = {"model": ROWS[name].what, "seeds": len(found[name, "test"])}
                 for folder, title in (("test", "protocol"), ("no_crf", "no CRF, one scale")):
-                    shown |= compared(found, name, folder, title)
+                    shown |= compared(found, name, folder, title, than)
                 fits = [self.steps(name, seed)[0] for seed in seeds]
                 shown["minutes a fit"] = float(np.mean([f.seconds / 60 for f in fits if f.made]))
                 rows.append(shown)
@@ -267,8 +267,11 @@ def class_table(found: Found) -> list[dict[str, Any]]:
     return rows
 
 
-def compared(found: Found, name: str, folder: str, title: str) -> dict[str, Any]:
-    """Columns of one testing protocol: mean and spread, share, and difference and its interval over common seeds."""
+def compared(found: Found, name: str, folder: str, title: str, than: str) -> dict[str, Any]:
+    """Columns of one testing protocol: mean and spread, share, and difference and its interval over common seeds.
+
+    If it is of several seeds, that of each seed stands behind it.
+    """
     if (name, folder) not in found:
         return {}
     mine = found[name, folder]
@@ -279,10 +282,11 @@ def compared(found: Found, name: str, folder: str, title: str) -> dict[str, Any]
     ours, theirs = common(mine, found.get((FULL, folder), {}))
     if ours:
         columns[f"{title}, share"] = f"{100 * pooled(ours).mean() / pooled(theirs).mean():.1f} %"
-    ours, theirs = common(mine, found.get((REFERENCE, folder), {}))
-    if ours and name != REFERENCE:
+    ours, theirs = common(mine, found.get((than, folder), {}))
+    if ours and name != than:
         mean, low, high = difference(ours, theirs)
-        columns[f"{title}, difference"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+        each = ", ".join(f"{gain:+.2f}" for gain in pooled(ours) - pooled(theirs)) if len(ours) > 1 else ""
+        columns[f"{title}, difference"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" + (f": {each}" if each else "")
     return columns
 
 
@@ -350,6 +354,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="half of the photos, fewer steps, one seed, two rows")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option for every stage")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # the name and seed of a child's model
+    parser.add_argument("--than", choices=ROWS, default=REFERENCE, help=f"row to compare with (default: {REFERENCE})")
     parser.add_argument("--report", action="store_true", help="only print the tables of what is finished")
     options = parser.parse_args()
     if options.jobs < 1:
@@ -372,7 +377,8 @@ def main() -> int:
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(lambda pair: alone(*pair, threads), pairs))
     found = claims.found(seeds)
-    models, ablations, classes = claims.table(found, seeds, False), claims.table(found, seeds, True), class_table(found)
+    models, ablations = (claims.table(found, seeds, ablated, options.than) for ablated in (False, True))
+    classes = class_table(found)
     print_table("models, mIoU", models)
     if ablations:
         print_table("ablations, mIoU", ablations)

@@ -86,12 +86,13 @@ def test_rows_are_compared_over_the_seeds_that_both_have(claims: Any) -> None:
         ("frozen", "test"): {0: counts(70), 2: counts(99)},
     }
     iou = {right: 100 * right / (200 - right) for right in (60, 70, 80, 99)}
-    dynamic, frozen = (claims.compared(found, name, "test", "x") for name in ("dynamic", "frozen"))
+    dynamic, frozen = (claims.compared(found, name, "test", "x", claims.REFERENCE) for name in ("dynamic", "frozen"))
     gain = iou[70] - iou[60]
-    assert dynamic["x, difference"] == f"{gain / 2:+.2f} ({gain / 2:+.2f} to {gain / 2:+.2f})", (
-        "every image is the same"
-    )
+    mean = f"{gain / 2:+.2f}"
+    assert dynamic["x, difference"] == f"{mean} ({mean} to {mean}): {gain:+.2f}, +0.00", "every image is the same"
     assert dynamic["x, share"] == f"{iou[80]:.1f} %"
     assert frozen["x, difference"] == f"{gain:+.2f} ({gain:+.2f} to {gain:+.2f})"
     assert frozen["x"].startswith(f"{(iou[70] + iou[99]) / 2:.2f} ± ")
     assert "x, share" not in frozen
+    assert "x, difference" not in claims.compared(found, "dynamic", "test", "x", "dynamic")
+    assert claims.compared(found, claims.REFERENCE, "test", "x", "dynamic")["x, difference"].startswith(f"-{mean[1:]} ")
