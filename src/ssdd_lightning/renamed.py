@@ -26,12 +26,21 @@ RENAMED = {
 """Old dotted name -> new one."""
 _LOSSES = {"per_class", "bad_sample_rule", "exclude_bad_from_diff2", "balanced", "average", "sub_branch"}
 """What was in `losses` of `model.init_args`; `sub_branch.alpha` is elsewhere now."""
-GONE = (
-    *("refinement.second_dd_bias", "refinement.warm_up"),
-    *("sub_target", "diff2_target", "bad_sample_rule", "exclude_bad_from_diff2"),
-    *("balanced_difference_loss", "average_difference_loss", "per_class_loss"),
-)
-"""Options of `model.init_args` that are no more; they mattered in training alone, so checkpoints load without them."""
+GONE: Mapping[str, str | float | None] = {
+    "refinement.second_dd_bias": None,
+    "refinement.warm_up": 0.0,
+    "sub_target": "d1",
+    "diff2_target": "d1",
+    "bad_sample_rule": "any",
+    "exclude_bad_from_diff2": True,
+    "balanced_difference_loss": True,
+    "average_difference_loss": False,
+    "per_class_loss": True,
+}
+"""Options of `model.init_args` that are no more, and the value that the code always has now.
+
+They mattered in training alone, so checkpoints load without them.
+"""
 
 
 def with_new_names(content: Mapping[str, Any], where: str | None) -> dict[str, Any]:

@@ -26,3 +26,15 @@ def test_how_a_network_is_used_makes_no_other_fit_not_even_beside_an_entry_from_
     assert recipe([2.0]).difference(entry) is None
     assert "failed_ratio was 0.5 and is 0.9" in recipe([1.0], failed_ratio=0.9).difference(entry)
     assert "width was 8 and is 16" in recipe([1.0], width=16).difference(entry)
+
+
+def test_an_option_that_is_gone_makes_another_fit_only_if_it_had_another_value() -> None:
+    def recipe(**arguments: Any) -> Any:
+        return fit_recipe({"model": {"init_args": {"alpha": 0.5, **arguments}}, "data": {}, "trainer": {}}, [])
+
+    def entry(**arguments: Any) -> dict[str, Any]:
+        return {"settings": recipe(**arguments).settings, "inputs": recipe().inputs}
+
+    assert recipe().difference(entry(per_class_loss=True, refinement={"warm_up": 0.0})) is None
+    assert "per_class_loss was false and is null" in recipe().difference(entry(per_class_loss=False))
+    assert recipe(per_class_loss=True).difference(entry(per_class_loss=True)) is None  # a stage of somebody else

@@ -60,7 +60,10 @@ MISSPELT = [
     ("--output.folder=x", "expected one of output.output_dir"),
     ("--trainer.max_epochs=three", "trainer.max_epochs cannot be 'three' .on the command line.; expected int"),
     ("--data.augmentation.crop_size=big", "data.augmentation.crop_size cannot be 'big' .*; expected int"),
-    ("--model.init_args.bad_sample_rule=all", "no option 'model.init_args.bad_sample_rule' .*; it is gone"),
+    (
+        "--model.init_args.bad_sample_rule=all",
+        "no option 'model.init_args.bad_sample_rule' .*; it is gone, and always \"any\" now",
+    ),
     ("--model.init_args.refinement.advice=cfr", "cannot be 'cfr' .*; did you mean crf?"),
     (
         "--model=DynamicRefinement",

@@ -15,6 +15,7 @@ from ssdd_lightning.callbacks.writers import product_path
 from ssdd_lightning.constants import WEIGHT_OPTIONS
 from ssdd_lightning.data.datamodule import WeakDataModule
 from ssdd_lightning.data.dataset import Record
+from ssdd_lightning.renamed import GONE
 from ssdd_lightning.stages.base import Batch, Stage
 from ssdd_lightning.storage.fingerprints import digest_of, fingerprint, fingerprints
 from ssdd_lightning.storage.ledger import Item, Items, Ledger, Recipe
@@ -78,7 +79,8 @@ def fit_recipe(config: Mapping[str, Any], records: list[Record], only_used: Sequ
         "callbacks": [entry for entry in callbacks if not _is_ours(entry)],
         "checkpoint": {key: config.get("checkpoint", {}).get(key) for key in CHECKPOINT_SETTINGS},
     }
-    return Recipe(settings, inputs, tuple(f"model.init_args.{option}" for option in only_used))
+    regardless = tuple(f"model.init_args.{option}" for option in only_used)
+    return Recipe(settings, inputs, regardless, {f"model.init_args.{option}": value for option, value in GONE.items()})
 
 
 def _is_ours(callback: Mapping[str, Any]) -> bool:

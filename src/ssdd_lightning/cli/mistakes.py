@@ -1,6 +1,7 @@
 """Likely mistakes in the options of a stage, answered before torch is loaded, which takes seconds."""
 
 import difflib
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -274,7 +275,7 @@ def _no_option(path: str, known: Sequence[str]) -> _Mistake:
     few = f"expected one of {', '.join(known)}." if len(known) <= FEW else "`{command} --help` lists what there is."
     remedy = f"did you mean {close}?" if close else few
     if own in GONE:
-        remedy = "it is gone; leave it out."
+        remedy = f"it is gone, and always {json.dumps(GONE[own])} now; leave it out."
     return _Mistake(f"`{{command}}` has no option {path!r}", remedy, path)
 
 

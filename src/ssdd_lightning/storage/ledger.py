@@ -94,15 +94,18 @@ class Recipe:
         settings: Nested plain values; nothing that cannot change the product, such as paths, workers or devices.
         inputs: Name -> fingerprint of each input.
         regardless: Dotted names of settings that are stored but not compared, and of what is below them.
+        gone: Dotted name -> value of settings that there were once, and that always have this value now.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     regardless: tuple[str, ...] = ()
+    gone: Mapping[str, Any] = field(default_factory=dict)
 
     def difference(self, entry: Mapping[str, Any]) -> str | None:
         """Say which setting or input of an entry has changed; None if none has."""
         now, then = _flat(_plain(self.settings)), _flat(entry["settings"])
+        then = {k: value for k, value in then.items() if k in now or k not in self.gone or value != self.gone[k]}
         changed = [
             f"{key} was {_text(then.get(key))} and is {_text(now.get(key))}"
             for key in {**then, **now}
