@@ -31,3 +31,38 @@ def test_other_errors_name_no_signal() -> None:
     error.__cause__, other.__cause__ = other, error  # nothing forbids a circle
     assert end_of_worker(error) is None
     assert end_of_worker(RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")) == "no signal"
+
+
+def raised_while_handling(dead: str, hidden: bool) -> BaseException:
+    try:
+        try:
+            raise RuntimeError(dead)
+        except RuntimeError:
+            if hidden:
+                raise KeyError("another") from None
+            raise KeyError("another")  # noqa: B904
+    except KeyError as error:
+        return error
+
+
+def test_raising_from_none_hides_a_dead_worker() -> None:
+    assert end_of_worker(raised_while_handling(DEAD, hidden=False)) == "Bus error"
+    assert end_of_worker(raised_while_handling(DEAD, hidden=True)) is None
+
+
+def test_strange_exceptions_are_no_trouble() -> None:
+    class Strange(Exception):
+        def __str__(self) -> str:
+            return self.message  # type: ignore[attr-defined, no-any-return]
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("not a truth value")
+
+        def __len__(self) -> int:
+            return 0
+
+        __hash__ = None  # type: ignore[assignment]
+
+    outer, inner = Strange(), Strange()
+    outer.__cause__, inner.__cause__ = inner, RuntimeError(DEAD)
+    assert end_of_worker(outer) == "Bus error"

@@ -68,17 +68,18 @@ _DEAD_WORKER = re.compile(r"DataLoader worker \(.*\) (?:is killed by signal: (\w
 def end_of_worker(error: BaseException) -> str | None:
     """Name the signal that ended a process of a data loader; None if the error says something else.
 
-    torch raises it in the middle of whatever the parent is doing, and that may make another error of it: Python's
-    `inspect` says "unsupported callable", a reader of checkpoints that the file is damaged. So what the error came from
-    counts as well.
+    torch raises it, a RuntimeError, in the middle of whatever the parent is doing, and that may turn it into another
+    error: Python's `inspect` says "unsupported callable", a reader of checkpoints that the file is damaged. So the
+    errors that it came from count as well, unless one was raised `from None`.
     """
-    seen: list[BaseException] = []
+    seen: set[int] = set()
     cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        if found := _DEAD_WORKER.search(str(cause)):
+    while cause is not None and id(cause) not in seen:
+        said = [text for text in cause.args if isinstance(text, str)] if isinstance(cause, RuntimeError) else []
+        if found := _DEAD_WORKER.search("".join(said)):
             return found[1] or "no signal"
-        seen.append(cause)
-        cause = cause.__cause__ or cause.__context__
+        seen.add(id(cause))
+        cause = cause.__cause__ if cause.__suppress_context__ else cause.__context__
     return None
 
 

@@ -488,8 +488,6 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
                 args=args,
                 run=run,
             )
-        except MisconfigurationException as error:  # found late, such as limits of batches
-            raise InputError(_trainer_sentence(error)) from error
         except Exception as error:
             ended_by = end_of_worker(error)
             if interruption.signum is not None and (ended_by is not None or isinstance(error, RuntimeError)):
@@ -500,4 +498,6 @@ def _command_line(args: list[str] | StageCall, data: type[WeakDataModule], run: 
                     "Run the same command again to continue, with fewer of them if it happens again "
                     "(--data.num_workers)."
                 ) from error
+            if isinstance(error, MisconfigurationException):  # found late, such as limits of batches
+                raise InputError(_trainer_sentence(error)) from error
             raise
