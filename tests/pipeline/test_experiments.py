@@ -54,7 +54,9 @@ def test_other_names_are_paths(name: str) -> None:
     assert config_file(Path(name)) == Path(name)
 
 
-@pytest.mark.parametrize("name", ["voc2013", "VOC2012", "voc2012.yaml", "my/voc2012"])
+@pytest.mark.parametrize(
+    "name", ["voc2013", "VOC2012", "voc2012.yaml", "my/voc2012", "voc2012/dynamic", "voc2012/dynamic.yaml"]
+)
 def test_an_unknown_experiment_is_answered_with_the_one_like_it(tmp_path: Path, name: str) -> None:
     said = rf"of the package \(coco2014, .*\), found neither at {name}; did you mean voc2012\?$"
     with pytest.raises(InputError, match=said):

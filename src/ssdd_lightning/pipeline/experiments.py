@@ -1,7 +1,7 @@
 """The experiments that the package brings: their YAML files by name, and copies of them to edit."""
 
 import difflib
-from os.path import isfile
+from os.path import isdir, isfile
 from pathlib import Path
 
 from ssdd_lightning.errors import InputError
@@ -30,11 +30,12 @@ def experiment_folder(given: Path) -> Path:
     Raises:
         InputError: It is neither.
     """
-    if given.is_dir():
+    if isdir(given):  # noqa: PTH112 - of a name that is too long, too, where Path.is_dir raises
         return given
     if str(given) in packaged_experiments():
         return PACKAGED / given
-    close = difflib.get_close_matches(given.stem.lower(), packaged_experiments(), n=1, cutoff=0.8)
+    words = [part.lower().removesuffix(".yaml") for part in reversed(given.parts)]
+    close = [name for word in words for name in difflib.get_close_matches(word, packaged_experiments(), 1, 0.8)]
     meant = f"; did you mean {close[0]}?" if close else "."
     raise InputError(
         f"expected a folder with one YAML per stage, or an experiment of the package "
