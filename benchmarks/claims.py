@@ -251,8 +251,8 @@ class Claims:
         return rows
 
 
-def class_table(found: Found) -> list[dict[str, Any]]:
-    """One row a class: the mean IoU over the seeds under the protocol, the gain over the reference, and the paper's."""
+def class_table(found: Found, than: str) -> list[dict[str, Any]]:
+    """One row a class: the mean IoU over the seeds under the protocol, the gain over `than`, and the paper's."""
     tested = {name: made for (name, f), made in found.items() if f == "test" and not ROWS[name].ablation}
     means = {name: np.mean([ious(c.sum(0)) for c in made.values()], axis=0) for name, made in tested.items()}
     indices = [index for index in range(len(VOC_CLASSES)) if all(np.isfinite(m[index]) for m in means.values())]
@@ -260,8 +260,8 @@ def class_table(found: Found) -> list[dict[str, Any]]:
     for index in indices:
         label = "bg" if index == 0 else VOC_CLASSES[index]
         row: dict[str, Any] = {"class": label, **{ROWS[name].what: float(m[index]) for name, m in means.items()}}
-        if {REFERENCE, "dynamic"} <= means.keys():
-            row["gain"] = float(means["dynamic"][index] - means[REFERENCE][index])
+        if {than, "dynamic"} <= means.keys():
+            row["gain"] = float(means["dynamic"][index] - means[than][index])
             row["the paper's gain over PSA"] = PAPER_GAINS.get(label, "")
         rows.append(row)
     return rows
@@ -355,7 +355,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option for every stage")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # the name and seed of a child's model
     parser.add_argument("--than", choices=ROWS, default=REFERENCE, help=f"row to compare with (default: {REFERENCE})")
-    parser.add_argument("--report", action="store_true", help="only print the tables of what is finished")
+    parser.add_argument("--report", action="store_true", help="only tables of what is finished")
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error(f"--jobs: expected at least 1, found {options.jobs}")
@@ -370,7 +370,8 @@ def main() -> int:
     if options.one:
         claims.run(options.one[0], int(options.one[1]), tested=options.one[0] in rows)
         return 0
-    masks = [] if options.report else claims.seeds_made()
+    path = options.out / ("claims.json" if options.than == REFERENCE else f"claims_over_{options.than}.json")
+    masks = kept_masks(options.out) if options.report else claims.seeds_made()
     threads = str(max(1, (os.cpu_count() or 1) // options.jobs))
     for first in (True, False) if not options.report else ():
         pairs = product(seeds, [name for name in trained if (not ROWS[name].start) == first])
@@ -378,20 +379,30 @@ def main() -> int:
             list(pool.map(lambda pair: alone(*pair, threads), pairs))
     found = claims.found(seeds)
     models, ablations = (claims.table(found, seeds, ablated, options.than) for ablated in (False, True))
-    classes = class_table(found)
+    classes = class_table(found, options.than)
+    if (options.than, "test") not in found:
+        print(f"no differences: the row {options.than} has no finished model")
     print_table("models, mIoU", models)
     if ablations:
         print_table("ablations, mIoU", ablations)
     print_table("classes, IoU under the protocol", classes)
     shown = {
         "masks": masks,
+        "than": options.than,
         "models": models,
         "ablations": ablations,
         "classes": classes,
         "provenance": provenance(run, seeds),
     }
-    (options.out / "claims.json").write_text(json.dumps(shown, indent=2))
+    path.write_text(json.dumps(shown, indent=2))
     return 0
+
+
+def kept_masks(out: Path) -> list[dict[str, Any]]:
+    """Scores of the seed masks in the tables of the run that made them, for tables that make nothing."""
+    path = out / "claims.json"
+    kept: list[dict[str, Any]] = json.loads(path.read_text())["masks"] if path.is_file() else []
+    return kept
 
 
 def alone(seed: int, name: str, threads: str) -> None:

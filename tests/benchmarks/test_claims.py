@@ -1,4 +1,5 @@
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,32 @@ def test_rows_are_compared_over_the_seeds_that_both_have(claims: Any) -> None:
     assert "x, share" not in frozen
     assert "x, difference" not in claims.compared(found, "dynamic", "test", "x", "dynamic")
     assert claims.compared(found, claims.REFERENCE, "test", "x", "dynamic")["x, difference"].startswith(f"-{mean[1:]} ")
+
+
+def test_a_report_keeps_the_masks_scores_and_names_what_it_compares_with(
+    claims: Any, tiny_devkit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counts(right: int) -> Any:
+        return np.tile(np.array([[right, 100 - right, 0], [100 - right, right, 0]]), (5, 1, 1))
+
+    found = {
+        (claims.REFERENCE, "test"): {0: counts(60)},
+        ("advice_longer", "test"): {0: counts(50)},
+        ("dynamic", "test"): {0: counts(70)},
+    }
+    monkeypatch.setattr(claims.Claims, "found", lambda *_: found)
+    monkeypatch.setattr(claims.Claims, "table", lambda *_: [])
+    monkeypatch.setattr(claims, "VOC_CLASSES", ("background", "cat"))
+    (tmp_path / "claims.json").write_text('{"masks": [{"K": 50.62}]}')
+    words = ["claims.py", "--experiment", str(REPOSITORY / "experiments" / "quickstart"), "--root", str(tiny_devkit)]
+    gains = {}
+    for than in (claims.REFERENCE, "advice_longer"):
+        monkeypatch.setattr("sys.argv", [*words, "--out", str(tmp_path), "--report", "--than", than])
+        assert claims.main() == 0
+        name = "claims.json" if than == claims.REFERENCE else "claims_over_advice_longer.json"
+        written = json.loads((tmp_path / name).read_text())
+        assert written["masks"] == [{"K": 50.62}]
+        assert written["than"] == than
+        gains[than] = written["classes"][1]["gain"]
+    iou = {right: 100 * right / (200 - right) for right in (50, 60, 70)}
+    assert gains == pytest.approx({claims.REFERENCE: iou[70] - iou[60], "advice_longer": iou[70] - iou[50]})
