@@ -53,7 +53,7 @@ def test_raising_from_none_hides_a_dead_worker() -> None:
 def test_strange_exceptions_are_no_trouble() -> None:
     class Strange(Exception):
         def __str__(self) -> str:
-            return self.message  # type: ignore[attr-defined, no-any-return]
+            return self.message  # type: ignore[attr-defined]
 
         def __eq__(self, other: object) -> bool:
             raise ValueError("not a truth value")
@@ -61,7 +61,7 @@ def test_strange_exceptions_are_no_trouble() -> None:
         def __len__(self) -> int:
             return 0
 
-        __hash__ = None  # type: ignore[assignment]
+        __hash__ = None
 
     outer, inner = Strange(), Strange()
     outer.__cause__, inner.__cause__ = inner, RuntimeError(DEAD)
