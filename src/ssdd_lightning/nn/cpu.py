@@ -136,7 +136,7 @@ class _Watch(_Mode):
 
 
 def can_be_faster(image: Tensor) -> bool:
-    """Whether the network that sees an image may run in `FastConvolutions`: on a CPU, and no program is made of it."""
+    """Whether the network that sees an image may run in `FastConvolutions`: on a CPU, and not while it is traced."""
     tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
     program = torch.compiler.is_compiling() or exporting() or tracing
     return image.device.type == "cpu" and not program
