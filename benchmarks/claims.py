@@ -59,6 +59,8 @@ SHORT_EPOCHS = 8
 """and the epochs of the first part."""
 THRICE = 9
 """Epochs of the second part in the rows that have three times as many as the YAML of voc2012_animals."""
+PIXEL_MEAN = {f"{ARGUMENTS}per_class_loss": False}
+"""What L_seg is in the authors' code."""
 PAPER_GAINS = {"bg": 0.8, "cat": 11.9, "cow": 17.7, "dog": 3.7, "horse": 15.0, "person": -4.1, "sheep": 13.3}
 """The paper's gains over PSA on VOC's val, in points of IoU (Table 1)."""
 Found = Mapping[tuple[str, str], Mapping[int, npt.NDArray[np.int64]]]
@@ -138,6 +140,15 @@ ROWS = {
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
+    "pixel_mean_seeds": Row("plain training on m_D0, pixel mean in L_seg", settings=PIXEL_MEAN, ablation=True),
+    "pixel_mean_longer": Row("the same, goes on", start="pixel_mean_seeds", settings=PIXEL_MEAN, ablation=True),
+    "pixel_mean": Row(
+        "dynamic SSDD from it, pixel mean in L_seg, no prior (authors' code)",
+        start="pixel_mean_seeds",
+        stage="dynamic",
+        settings={**PIXEL_MEAN, f"{ARGUMENTS}refinement.prior": 0.0},
+        ablation=True,
+    ),
     **{f"b_dd_{v:g}": ablation(f"b_dd {v:g}", ssdd__init_args__biases__dd_bias=v) for v in (0.0, 0.2)},
     **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.5, 1.0, 2.0)},
     **{f"alpha_{v:g}": ablation(f"alpha {v:g}", refinement__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},

@@ -25,7 +25,7 @@ RENAMED = {
 }
 """Old dotted name -> new one."""
 _LOSSES = {"per_class", "bad_sample_rule", "exclude_bad_from_diff2", "balanced", "average", "sub_branch"}
-"""What was in `losses` of `model.init_args`; `sub_branch.alpha` is elsewhere now."""
+"""What was in `losses` of `model.init_args`; `per_class` and `sub_branch.alpha` are elsewhere now."""
 GONE: Mapping[str, str | float | None] = {
     "refinement.second_dd_bias": None,
     "refinement.warm_up": 0.0,
@@ -35,7 +35,6 @@ GONE: Mapping[str, str | float | None] = {
     "exclude_bad_from_diff2": True,
     "balanced_difference_loss": True,
     "average_difference_loss": False,
-    "per_class_loss": True,
 }
 """Options of `model.init_args` that are no more, and the value that the code always has now.
 
@@ -88,6 +87,7 @@ def checkpoint_with_new_names(content: Mapping[str, Any]) -> dict[str, Any]:
     losses = named.get("losses")
     if isinstance(losses, dict) and losses.keys() <= _LOSSES:
         del named["losses"]
+        named.setdefault("per_class_loss", losses.get("per_class", True))
         alpha = (losses.get("sub_branch") or {}).get("alpha")
         if alpha is not None and isinstance(named.get("refinement"), dict):  # the others had it without a use
             named["refinement"].setdefault("alpha", alpha)

@@ -35,6 +35,10 @@ def test_an_option_that_is_gone_makes_another_fit_only_if_it_had_another_value()
     def entry(**arguments: Any) -> dict[str, Any]:
         return {"settings": recipe(**arguments).settings, "inputs": recipe().inputs}
 
-    assert recipe().difference(entry(per_class_loss=True, refinement={"warm_up": 0.0})) is None
-    assert "per_class_loss was false and is null" in recipe().difference(entry(per_class_loss=False))
-    assert recipe(per_class_loss=True).difference(entry(per_class_loss=True)) is None  # a stage of somebody else
+    assert recipe().difference(entry(balanced_difference_loss=True, refinement={"warm_up": 0.0})) is None
+    assert "balanced_difference_loss was false and is null" in recipe().difference(
+        entry(balanced_difference_loss=False)
+    )
+    assert (
+        recipe(balanced_difference_loss=True).difference(entry(balanced_difference_loss=True)) is None
+    )  # a stage of somebody else

@@ -323,7 +323,7 @@ def test_the_help_of_a_stage_fits_two_screens_and_has_its_values(capsys: pytest.
     assert shown["optimization.learning_rate"] == "0.0003"
     assert shown["ssdd.init_args.width"] == "64"
     assert shown["augmentation.crop_size"] == "160"
-    assert shown["mask_stride"] == "4"
+    assert shown["per_class_loss"] == "true"
     assert "high_channels" not in "".join(shown)
 
 

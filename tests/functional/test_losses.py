@@ -157,14 +157,17 @@ def two_class_case() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_segmentation_loss_on_a_hand_computed_case() -> None:
     logits, mask = two_class_case()
-    mask[0, 0, 0] = 255  # one pixel of class 0 and two of class 1 are left
+    mask[0, 0, 0] = 255  # one pixel of class 0 and two of class 1 are left: the two means differ
     half, likely, unlikely = -math.log(1 / 2), -math.log(4 / 5), -math.log(1 / 5)
     class_mean = mean([likely, mean([half, unlikely])])
     assert segmentation_loss(logits, mask).item() == pytest.approx(class_mean, rel=1e-6)
+    pixel_mean = mean([half, likely, unlikely])
+    assert segmentation_loss(logits, mask, per_class=False).item() == pytest.approx(pixel_mean, rel=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_segmentation_loss_equals_plain_loops(seed: int) -> None:
+@pytest.mark.parametrize("per_class", [False, True])
+def test_segmentation_loss_equals_plain_loops(seed: int, per_class: bool) -> None:
     draw = torch.Generator().manual_seed(seed)
     logits = 2 * torch.randn(3, 5, 6, 7, generator=draw)
     mask = torch.randint(0, 4, (3, 6, 7), generator=draw)  # class 4 never occurs
@@ -176,14 +179,16 @@ def test_segmentation_loss_equals_plain_loops(seed: int) -> None:
         if label != 255:
             scores = logits[b, :, y, x].tolist()
             losses.setdefault(label, []).append(math.log(sum(map(math.exp, scores))) - scores[label])
-    expected = mean([mean(of_class) for of_class in losses.values()])
-    assert segmentation_loss(logits, mask).item() == pytest.approx(expected, rel=1e-5)
+    by_pixel = mean([loss for of_class in losses.values() for loss in of_class])
+    expected = mean([mean(of_class) for of_class in losses.values()]) if per_class else by_pixel
+    assert segmentation_loss(logits, mask, per_class).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_segmentation_loss_without_a_label_is_a_zero_that_reaches_the_parameters() -> None:
+@pytest.mark.parametrize("per_class", [False, True])
+def test_segmentation_loss_without_a_label_is_a_zero_that_reaches_the_parameters(per_class: bool) -> None:
     parameter = torch.ones(1, requires_grad=True)
     logits = parameter * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    loss = segmentation_loss(logits, torch.full((2, 4, 4), 255))
+    loss = segmentation_loss(logits, torch.full((2, 4, 4), 255), per_class)
     loss.backward()
     assert loss.item() == 0
     assert parameter.grad.tolist() == [0]
@@ -192,5 +197,6 @@ def test_segmentation_loss_without_a_label_is_a_zero_that_reaches_the_parameters
 def test_segmentation_loss_gives_ignored_pixels_no_gradient() -> None:
     logits, mask = two_class_case()
     logits.requires_grad_()
-    (gradient,) = torch.autograd.grad(segmentation_loss(logits, mask), logits)
-    assert torch.equal(gradient.abs().sum(1) > 0, mask != 255)
+    for per_class in (False, True):
+        (gradient,) = torch.autograd.grad(segmentation_loss(logits, mask, per_class), logits)
+        assert torch.equal(gradient.abs().sum(1) > 0, mask != 255)

@@ -25,6 +25,10 @@ def in_two_processes(loss: Loss, values: Tensor, target: Tensor) -> Tensor:
     return torch.stack([loss(*half, lambda _: everything) for half in halves]).mean()
 
 
+def segmentation(per_class: bool) -> Loss:
+    return lambda logits, mask, total: segmentation_loss(logits, mask, per_class, total)
+
+
 def difference(per_image: bool) -> Loss:
     def loss(logits: Tensor, mask: Tensor, total: Total) -> Tensor:
         target, valid, keep = (mask == 1).float(), mask < 4, (mask != 5).all((1, 2))
@@ -39,7 +43,8 @@ def affinity(values: Tensor, mask: Tensor, total: Total) -> Tensor:
 
 
 LOSSES = {
-    "L_seg": segmentation_loss,
+    "L_seg per class": segmentation(True),
+    "L_seg, pixel mean": segmentation(False),
     "L_diff": difference(per_image=True),
     "L_diff2": difference(per_image=False),
     "affinity": affinity,
@@ -69,5 +74,5 @@ def test_the_mean_over_processes_is_the_loss_of_the_whole_batch(name: str) -> No
 def test_a_process_without_anything_to_learn_from_takes_part() -> None:
     values, mask = torch.randn(2, 4, 3, 3, requires_grad=True), torch.randint(0, 4, (2, 3, 3))
     mask[1] = 255
-    parts = in_two_processes(segmentation_loss, values, mask)
-    torch.testing.assert_close(parts, segmentation_loss(values, mask, over_processes))
+    parts = in_two_processes(segmentation(True), values, mask)
+    torch.testing.assert_close(parts, segmentation(True)(values, mask, over_processes))

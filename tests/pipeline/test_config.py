@@ -151,10 +151,9 @@ def test_an_old_name_is_understood_with_a_warning(old: str, new: str) -> None:
                 "losses": {"per_class": False, "sub_branch": {"alpha": 0.7, "target": "d2"}},
                 "refinement": {"prior": 0.5},
             },
-            {"refinement": {"prior": 0.5, "alpha": 0.7}},
+            {"per_class_loss": False, "refinement": {"prior": 0.5, "alpha": 0.7}},
         ),
-        ({"losses": {"per_class": False, "sub_branch": {"alpha": 0.5}}}, {}),  # a static stage
-        ({"per_class_loss": False}, {}),
+        ({"losses": {"per_class": False, "sub_branch": {"alpha": 0.5}}}, {"per_class_loss": False}),  # a static stage
         ({"losses": {"dice": 1.0}}, {"losses": {"dice": 1.0}}),  # a stage of somebody else
         ({"alpha": 0.7, "sub_target": "d2", "exclude_bad_from_diff2": False}, {"refinement": {"alpha": 0.7}}),
     ],

@@ -410,7 +410,7 @@ def test_the_advice_may_be_pixel_adaptive_refinement(run: Run, capsys: pytest.Ca
 
 
 def test_the_dynamic_stage_may_go_on_from_the_baseline(run: Run) -> None:
-    run.edit("dynamic", network_checkpoint="of/another/machine.ckpt")
+    run.edit("dynamic", network_checkpoint="of/another/machine.ckpt", per_class_loss=False)
     steps = {step.name: step for step in pipeline_of(run).steps}
     models = [f"{model}{made}" for model in ("baseline_seeds", "baseline_longer", "dynamic") for made in ("", "/test")]
     assert list(steps)[5:] == models
@@ -420,7 +420,10 @@ def test_the_dynamic_stage_may_go_on_from_the_baseline(run: Run) -> None:
     assert longer["model"]["init_args"]["static_checkpoint"] == start
     for content in (longer, dynamic):
         check_stage(content, "voc", ["fit"])  # its options exist
-    for section, option in (("model.init_args", "optimization"), ("data", "batch_size")):
+    for section, option in (
+        *(("model.init_args", option) for option in ("optimization", "per_class_loss")),
+        ("data", "batch_size"),
+    ):
         ours, theirs = longer, dynamic
         for name in section.split("."):
             ours, theirs = ours[name], theirs[name]

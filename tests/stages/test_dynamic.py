@@ -277,6 +277,16 @@ def test_one_failed_class_makes_a_bad_sample(
         assert kept.tolist() == [True, False]
 
 
+def test_per_class_loss_changes_its_own_losses_only(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    off, on = (
+        parts_of(step(build(DynamicRefinementModule, per_class_loss=given), batch)[1]) for given in (False, True)
+    )
+    for part in ("main", "sub"):
+        assert off[part] != on[part]
+    for part in ("diff1", "diff2"):
+        torch.testing.assert_close(off[part], on[part])
+
+
 def test_crf_weight_is_a_factor_of_both_weights_of_the_steps_crf(build: Build, batch: dict[str, Any]) -> None:
     options = CRFOptions(gaussian_compat=2.0, bilateral_sxy=7.0)
     module = build(DynamicRefinementModule, refinement=LabelRefinement(crf_weight=0.5), crf=options)

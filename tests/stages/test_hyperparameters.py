@@ -35,7 +35,7 @@ def fitted(tiny_devkit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
         data.num_classes,
         NETWORK,
         partial(SSDD, width=8),
-        mask_stride=2,
+        per_class_loss=False,
         testing=TestProtocol((0.5, 1.0), flip=True, crf=False),
         crf=CRFOptions("deeplab"),
         backbone_weights=None,
@@ -59,7 +59,7 @@ def test_a_checkpoint_holds_plain_values_and_loads(fitted: tuple[StaticRefinemen
     stage, path = fitted
     torch.load(path, weights_only=True)  # nothing but tensors and plain values
     loaded = StaticRefinementModule.load_from_checkpoint(path, weights_only=True)
-    assert (loaded.testing, loaded.mask_stride, loaded.crf_options) == (stage.testing, 2, stage.crf_options)
+    assert (loaded.testing, loaded.per_class_loss, loaded.crf_options) == (stage.testing, False, stage.crf_options)
     assert isinstance(loaded.optimization.optimizer_of(loaded.parameter_groups()), torch.optim.AdamW)
     for name, tensor in stage.state_dict().items():
         torch.testing.assert_close(loaded.state_dict()[name], tensor)

@@ -59,14 +59,14 @@ def test_a_classifier_and_affinities_of_others(batch: dict[str, Any]) -> None:
 def test_a_network_that_is_built_already_is_taken_as_it_is_and_given_again_to_load(tmp_path: Path) -> None:
     network = Segmenter(3)
     with pytest.warns(UserWarning, match="will not keep the argument network of SegmentationModule: a Segmenter"):
-        stage = SegmentationModule(3, network, mask_stride=2, backbone_weights=None)
+        stage = SegmentationModule(3, network, per_class_loss=False, backbone_weights=None)
     assert stage.network is network
     trainer = Trainer(accelerator="cpu", logger=False)
     trainer.strategy.connect(stage)
     trainer.save_checkpoint(tmp_path / "stage.ckpt")
     with pytest.warns(UserWarning, match="will not keep"):
         loaded = SegmentationModule.load_from_checkpoint(tmp_path / "stage.ckpt", network=Segmenter(3))
-    assert loaded.mask_stride == 2
+    assert loaded.per_class_loss is False
     torch.testing.assert_close(loaded.state_dict(), stage.state_dict())
 
 

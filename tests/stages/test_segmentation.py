@@ -49,6 +49,14 @@ def test_loss_is_cross_entropy_at_the_masks_size(build: Build, step: Step, batch
     torch.testing.assert_close(loss, segmentation_loss(logits, batch["knowledge"][:, 2::4, 2::4]))
 
 
+def test_per_class_loss_changes_the_mean(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    stages = [build(SegmentationModule, per_class_loss=per_class) for per_class in (False, True)]
+    for stage in stages:  # one class is all that this network sees, so the rare classes cost more
+        stage.network.head.classifier[1].bias.data[0] = 3.0
+    plain, per_class = (step(stage, batch)[0] for stage in stages)
+    assert per_class > 1.2 * plain
+
+
 def test_padding_gets_no_gradient(
     build: Build,
     step: Step,
@@ -58,10 +66,10 @@ def test_padding_gets_no_gradient(
     stage = build(SegmentationModule, mask_stride=1)
     kept = []
 
-    def keep_logits(logits: Tensor, mask: Tensor, total: Total) -> Tensor:
+    def keep_logits(logits: Tensor, mask: Tensor, per_class: bool, total: Total) -> Tensor:
         logits.retain_grad()
         kept.append(logits)
-        return segmentation_loss(logits, mask, total)
+        return segmentation_loss(logits, mask, per_class, total)
 
     monkeypatch.setattr("ssdd_lightning.stages.segmentation.segmentation_loss", keep_logits)
     step(stage, batch)[0].backward()

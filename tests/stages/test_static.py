@@ -125,6 +125,12 @@ def test_a_batch_of_bad_samples_still_has_a_backward_pass(build: Build, step: St
     assert all(p.grad is not None for p in module.ssdd.parameters())
 
 
+def test_per_class_loss_changes_its_own_loss_only(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    off, on = (step(build(StaticRefinementModule, per_class_loss=given), batch)[1] for given in (False, True))
+    assert off["train/base"] != on["train/base"]
+    torch.testing.assert_close(off["train/diff0"], on["train/diff0"])
+
+
 def test_prediction_merges_at_image_size(build: Build) -> None:
     module = build(StaticRefinementModule).eval()
     generator = torch.Generator().manual_seed(3)

@@ -101,14 +101,14 @@ def difference_losses(
     return torch.stack(losses).sum()
 
 
-def segmentation_loss(logits: Tensor, mask: Tensor, total: Total = own) -> Tensor:
-    """Cross entropy of a segmentation network against a mask (Eq. 8): the mean within each class, then over classes.
-
-    Only classes that the batch's masks have count.
+def segmentation_loss(logits: Tensor, mask: Tensor, per_class: bool = True, total: Total = own) -> Tensor:
+    """Cross entropy of a segmentation network against a mask (Eq. 8).
 
     Args:
         logits: B x C x H x W float.
         mask: B x H x W long, 255 = ignore.
+        per_class: mean within each class present in the batch, then over these classes (the printed sums);
+            otherwise the plain mean over labelled pixels (the authors' code).
         total: as in `difference_loss`.
 
     Returns:
@@ -119,9 +119,14 @@ def segmentation_loss(logits: Tensor, mask: Tensor, total: Total = own) -> Tenso
         >>> mask = torch.tensor([[[0, 0, 0, 1]]])
         >>> segmentation_loss(probabilities.log(), mask)  # (-log(0.8) - log(0.5)) / 2
         tensor(0.4581)
+        >>> segmentation_loss(probabilities.log(), mask, per_class=False)  # (-3 log(0.8) - log(0.5)) / 4
+        tensor(0.3406)
     """
     loss = F.cross_entropy(logits.float(), mask, ignore_index=IGNORE, reduction="none")
     labelled = mask != IGNORE
+    if not per_class:
+        pixels, processes = with_processes(total, labelled.sum())
+        return processes * loss.sum() / pixels.clamp(min=1)
     num_classes = logits.shape[1]
     index = mask.masked_fill(~labelled, num_classes).flatten()
     sums = loss.new_zeros(num_classes + 1).scatter_add(0, index, loss.flatten())[:num_classes]

@@ -49,7 +49,7 @@ LONGER = "baseline_longer"
 OWN_FOLDER = ("default_root_dir", "logger", "callbacks")
 """Options of a trainer that a step does not take over from another one, ..."""
 TRAINED_ON = ("batch_size", "augmentation")
-LEARNT_BY = ("optimization",)
+LEARNT_BY = ("optimization", "per_class_loss")
 """and those of data and model that it does."""
 MODELS = {
     **{f"baseline_{masks}": f"baseline on {masks}" for masks in BASELINES},

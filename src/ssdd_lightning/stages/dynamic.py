@@ -77,6 +77,8 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: the SSDD modules; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks, CRF and DD-Nets work at 1/mask_stride of the input (4 in the paper).
         refinement: how K1, A1 and D2 are made.
+        per_class_loss: L_seg is the mean within each class, then over classes (Eq. 8 as printed); false is the mean
+            over pixels (the authors' code), which leans to background while training is short.
         testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of both CRFs (in the step, with weights times refinement.crf_weight, and after
             the average), such as {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
@@ -96,6 +98,7 @@ class DynamicRefinementModule(SegmentationStage):
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
         refinement: LabelRefinement = LabelRefinement(),
+        per_class_loss: bool = True,
         testing: TestProtocol = TestProtocol(),
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
@@ -127,6 +130,7 @@ class DynamicRefinementModule(SegmentationStage):
         self.mapping: nn.Module = (
             PAR() if refinement.advice == "par" else DenseCRF(iterations=refinement.crf_iterations, **step_crf)
         )
+        self.per_class_loss = per_class_loss
 
     def starts(self) -> list[Start]:
         """Both branches start from the one of an earlier stage, both SSDD modules from the static stage's.
@@ -176,11 +180,10 @@ class DynamicRefinementModule(SegmentationStage):
         m_d1, m_d2 = first.mask, second.mask
 
         # Eq. 11
-        loss_main = segmentation_loss(main, m_d2, over_processes)
+        loss_main = self.segmentation_loss(main, m_d2)
         # Eq. 14
         alpha = self.refinement.alpha
-        on_d0, on_d1 = (segmentation_loss(sub, mask, over_processes) for mask in (m_d0, m_d1))
-        loss_sub = alpha * on_d0 + (1 - alpha) * on_d1
+        loss_sub = alpha * self.segmentation_loss(sub, m_d0) + (1 - alpha) * self.segmentation_loss(sub, m_d1)
         # Eq. 12
         bad = bad_samples(first.failed)
         terms = [(first.knowledge_logits, m_k1, m_a1), (first.advice_logits, m_k1, m_a1)]
@@ -224,3 +227,7 @@ class DynamicRefinementModule(SegmentationStage):
         small = F.interpolate(image.float(), logits.shape[-2:], mode="bilinear", align_corners=False, antialias=True)
         advice = self.mapping(small.round().to(torch.uint8), present.softmax(1), image_labels)
         return present.argmax(1), present_argmax(advice, image_labels)
+
+    def segmentation_loss(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """L_seg (Eq. 8)."""
+        return segmentation_loss(logits, mask, self.per_class_loss, over_processes)

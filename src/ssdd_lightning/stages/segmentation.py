@@ -202,6 +202,8 @@ class SegmentationModule(SegmentationStage):
         num_classes: C, background included; comes from the data.
         network: the segmentation network; called with the number of classes, yields a `SegmentationLike`.
         mask_stride: logits and masks are compared at 1/mask_stride of the input (4 in the paper).
+        per_class_loss: L_seg is the mean within each class, then over classes (Eq. 8 as printed); false is the mean
+            over pixels (the authors' code), which leans to background while training is short.
         testing: scales, flip and CRF of `test` and `predict`.
         crf: preset, widths and weights of the CRF after the average, such as
             {bilateral_sxy: 40}; the preset psa was made for photos of 500 pixels.
@@ -218,6 +220,7 @@ class SegmentationModule(SegmentationStage):
         num_classes: int,
         network: Callable[[int], nn.Module] = SegmentationNetwork,
         mask_stride: int = 4,
+        per_class_loss: bool = True,
         testing: TestProtocol = TestProtocol(),
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
@@ -235,13 +238,14 @@ class SegmentationModule(SegmentationStage):
             static_checkpoint,
         )
         self.save_hyperparameters()
+        self.per_class_loss = per_class_loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross entropy against the given masks (Eq. 8)."""
         size = self.mask_size(batch["image"])
         mask = resize_mask(self.guide(batch, "knowledge"), size)
         *_, logits = self.network(batch["image"])
-        loss = segmentation_loss(resize_logits(logits, size), mask, over_processes)
+        loss = segmentation_loss(resize_logits(logits, size), mask, self.per_class_loss, over_processes)
         self.log("train/loss", loss, prog_bar=True)
         self.watched = Watched(logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}

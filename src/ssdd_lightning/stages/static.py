@@ -31,6 +31,8 @@ class StaticRefinementModule(SegmentationStage):
         network: the segmentation network; called with the number of classes, yields a `SegmentationLike`.
         ssdd: the SSDD module; called with the number of classes and the channels of e_h and e_l.
         mask_stride: masks and DD-Net work at 1/mask_stride of the input (4 in the paper).
+        per_class_loss: L_seg is the mean within each class, then over classes (Eq. 8 as printed); false is the mean
+            over pixels (the authors' code), which leans to background while training is short.
         testing: scales and flips that `predict` averages the difference maps over, and `test` the network's
             probabilities; CRF of `test`.
         crf: preset, widths and weights of the CRF after the average, such as
@@ -51,6 +53,7 @@ class StaticRefinementModule(SegmentationStage):
         network: Callable[[int], nn.Module] = SegmentationNetwork,
         ssdd: Callable[[int, int, int], SSDD] = SSDD,
         mask_stride: int = 4,
+        per_class_loss: bool = True,
         testing: TestProtocol = PLAIN,
         crf: CRFOptions = CRFOptions(),
         backbone_weights: str | None = "imagenet",
@@ -67,6 +70,7 @@ class StaticRefinementModule(SegmentationStage):
         )
         self.save_hyperparameters()
         self.ssdd = ssdd(num_classes, self.network.high_channels, self.network.low_channels)
+        self.per_class_loss = per_class_loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_static = L_base + L_diff0 (Eq. 9)."""
@@ -74,7 +78,8 @@ class StaticRefinementModule(SegmentationStage):
         knowledge, advice = (resize_mask(mask, size) for mask in self.guides(batch))
         low, high, logits = self.network(batch["image"])
         refined: SSDDOutput = self.ssdd(high, low, knowledge, advice, batch["image_labels"])
-        base = segmentation_loss(resize_logits(logits, size), knowledge, over_processes)  # Eq. 7
+        # Eq. 7
+        base = segmentation_loss(resize_logits(logits, size), knowledge, self.per_class_loss, over_processes)
         # Eq. 6, without bad training samples (Eq. 16)
         bad = bad_samples(refined.failed)
         detectors = refined.knowledge_logits, refined.advice_logits

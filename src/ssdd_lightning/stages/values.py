@@ -113,8 +113,8 @@ class LabelRefinement:
         advice: What makes A1 of K1: "crf", the dense CRF (paper), or "par", pixel-adaptive refinement with its authors'
             ten iterations.
         prior: How much of the log of the classes' shares in the batch's m_D0 is added to the logits before K1, A1 and
-            the sub branch's mask are taken from them. 1 undoes the weights that L_seg, the mean within
-            each class (Eq. 8), gives the classes, 0 is the paper's.
+            the sub branch's mask are taken from them. 1 undoes the weights that the mean within each class
+            (`per_class_loss`) gives the classes, 0 is the paper's.
         train_ddnets: Whether the weights of the DD-Nets learn in this stage (paper). If not, they stay as the static
             stage left them (`static_checkpoint` is required), and a step is cheaper; normalisation goes on following
             the network's features.
