@@ -31,13 +31,9 @@ def report(title: str, rows: list[Row], options: argparse.Namespace) -> None:
     """Print the table; write it, the machine and the options to the file `options.json`, if there is one."""
     print_table(title, rows)
     if options.json:
-        settings = {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in vars(options).items()
-            if key != "json"
-        }
+        settings = {key: value for key, value in vars(options).items() if key != "json"}
         content = {"title": title, "machine": machine(), "options": settings, "rows": rows}
-        options.json.write_text(json.dumps(content, indent=2) + "\n")
+        options.json.write_text(json.dumps(content, indent=2, default=str) + "\n")
 
 
 def _processor() -> str:

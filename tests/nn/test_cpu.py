@@ -10,7 +10,14 @@ from torch import Tensor, nn
 
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.backbones import Backbone
-from ssdd_lightning.nn.cpu import FastConvolutions, bfloat16_slowdown, fast_convolutions, find_pairs
+from ssdd_lightning.nn.cpu import (
+    FastConvolutions,
+    Pair,
+    bfloat16_slowdown,
+    fast_convolutions,
+    find_pairs,
+    folded_once,
+)
 from ssdd_lightning.nn.ddnet import DDNet
 from ssdd_lightning.nn.segmentation import SegmentationNetwork
 
@@ -56,6 +63,33 @@ def test_folding_changes_neither_the_output_nor_the_gradients(bias: bool) -> Non
     torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-4)
     for name, parameter in net.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_folding_once_is_folding_every_time(mixed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net, image = Net(), torch.randn(2, 3, 9, 9)
+    pairs, made, folded = find_pairs(net, lambda: net(image)), [], Pair.folded
+    monkeypatch.setattr(Pair, "folded", lambda pair: made.append(pair) or folded(pair))
+
+    def run() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed), FastConvolutions(pairs):
+            return net(image)
+
+    with torch.no_grad():
+        expected = run()
+        with folded_once():
+            assert torch.equal(run(), expected)
+            assert torch.equal(run(), expected)
+            assert len(made) == 4
+            with torch.autocast("cpu", torch.float16 if mixed else torch.bfloat16), FastConvolutions(pairs):
+                other = net(image)
+            assert not torch.equal(other.float(), expected.float())
+        net.first.weight.mul_(2)
+        assert not torch.equal(run(), expected)  # nothing is kept behind it
+    with folded_once():
+        run().float().sum().backward()
+        assert net.first.weight.grad is not None
 
 
 def test_normalisation_that_learns_or_counts_is_not_folded() -> None:

@@ -15,8 +15,9 @@ checkpoints and gradients stay what they are. `benchmarks/dynamic_step.py` measu
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ from ssdd_lightning.nn.layers import exporting
 _Size = int | Sequence[int]
 _SMALL = 20480
 """Values up to which torch never gives the convolution of one image to oneDNN."""
+_FOLDED: ContextVar[dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] | None] = ContextVar("folded", default=None)
+"""By identity of a convolution's weight and by precision: what `folded_once` keeps."""
 
 
 @lru_cache
@@ -77,6 +80,30 @@ class Pair(NamedTuple):
             scale = scale * norm.weight
         bias = ((0 if conv.bias is None else conv.bias) - norm.running_mean) * scale
         return conv.weight * scale[:, None, None, None], bias if norm.bias is None else bias + norm.bias
+
+
+@contextmanager
+def folded_once() -> Iterator[None]:
+    """While it is entered no weight may change, so each is folded in the first call alone; not with gradients."""
+    token = _FOLDED.set({})
+    try:
+        yield
+    finally:
+        _FOLDED.reset(token)
+
+
+def _folded(pair: Pair) -> tuple[Tensor, Tensor]:
+    """`pair.folded()` in the precision of the call, kept while `folded_once` is entered."""
+    kept = _FOLDED.get()
+    if kept is None or torch.is_grad_enabled():
+        return pair.folded()
+    weight = pair.conv.weight
+    mixed = torch.is_autocast_enabled("cpu") and weight.dtype == torch.float32
+    key = id(weight), torch.get_autocast_dtype("cpu") if mixed else weight.dtype
+    if key not in kept:
+        folded = pair.folded()
+        kept[key] = folded[0].to(key[1]), folded[1].to(key[1])
+    return kept[key]
 
 
 def find_pairs(model: nn.Module, run: Callable[[], Any]) -> list[Pair]:
@@ -186,7 +213,7 @@ class FastConvolutions(_Mode):
     ) -> Tensor:
         pair = self._pairs.get(id(weight))
         if pair is not None:
-            weight, bias = pair.folded()
+            weight, bias = _folded(pair)
         large = image.numel() > _SMALL or (image.dim() == 4 and len(image) > 1)
         if weight.shape[2:] == (1, 1) and self._onednn and image.dtype == torch.float32 and large:
             dilation = 2

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ssdd_lightning.nn.cpu import folded_once
 from ssdd_lightning.nn.ssdd import resize_logits
 
 
@@ -51,7 +52,8 @@ def multi_scale_probabilities(
         B x C x H x W float probabilities.
     """
     total: Tensor | float = 0.0
-    for view in scaled_views(image, scales, flip):
-        for logits in flipped_back(logits_of(view), flip):
-            total = total + resize_logits(logits.float(), image.shape[-2:]).softmax(1)
+    with folded_once():
+        for view in scaled_views(image, scales, flip):
+            for logits in flipped_back(logits_of(view), flip):
+                total = total + resize_logits(logits.float(), image.shape[-2:]).softmax(1)
     return torch.as_tensor(total) / (len(scales) * (2 if flip else 1))

@@ -11,6 +11,7 @@ from torchmetrics.classification import BinaryAveragePrecision, MultilabelAverag
 
 from ssdd_lightning.functional.cam import cam_background, normalize_cam, sum_cams
 from ssdd_lightning.nn.classification import ClassificationNetwork
+from ssdd_lightning.nn.cpu import folded_once
 from ssdd_lightning.nn.inference import flipped_back, scaled_views
 from ssdd_lightning.nn.protocols import ClassificationLike, built
 from ssdd_lightning.stages.base import Batch, Stage
@@ -102,7 +103,8 @@ class ClassificationModule(Stage):
             B x C x H x W float in [0, 1]; absent classes are 0.
         """
         views = scaled_views(image, self.scales, self.flip)
-        cams = [cam for v in views for cam in flipped_back(self.network.activation_maps(v), self.flip)]
+        with folded_once():
+            cams = [cam for v in views for cam in flipped_back(self.network.activation_maps(v), self.flip)]
         cam = normalize_cam(sum_cams(cams, (image.shape[-2], image.shape[-1])), image_labels)
         if self.background_constant is None:
             background = cam_background(cam, self.background_alpha)

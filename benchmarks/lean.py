@@ -1,0 +1,168 @@
+r"""How much of a difference between models is only how far each leans to background, which a constant can change.
+
+    python benchmarks/lean.py --models runs/short/models/longer runs/short/models/pixel_mean_longer \
+        runs/short/models/dynamic --seeds 0 1 2 --masks runs/short/static/predictions --trained runs/short/half.txt \
+        --photos VOCdevkit/VOC2012/JPEGImages --truth VOCdevkit/VOC2012/SegmentationClassAug \
+        --split val.txt --others held_out.txt --scales 0.75 1 1.25 --json lean.json
+
+A lean is added to the logits at test: so much of the log of each class's share in the masks that the models learnt from
+(`refinement.prior` of the dynamic stage does the same while it trains). For each model and testing protocol, the lean
+that is best on --others, as the mean over the seeds, is the one that --split is scored with. So every model is tuned
+alike, and on other photos. The last of --models is the one that the others are compared with.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from claims import difference, pooled
+from machine import report
+from torch import Tensor
+
+from ssdd_lightning.data.classes import VOC_CLASSES
+from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.folders.cores import on_cores
+from ssdd_lightning.folders.segment_checkpoint import change_protocol, load_stage
+from ssdd_lightning.functional.refinement import present_argmax
+from ssdd_lightning.metrics.confusion import confusion_matrix
+from ssdd_lightning.nn.inference import multi_scale_probabilities, scaled_views
+from ssdd_lightning.stages.dynamic import SMALLEST_SHARE
+from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.storage.masks import read_image, read_mask
+from ssdd_lightning.storage.progress import Progress
+
+LEANS = (-0.5, -0.25, 0.0, 0.25, 0.5)
+PROTOCOLS = "protocol", "no CRF, one scale"
+Counts = npt.NDArray[np.int64]
+
+
+def log_shares(masks: Path, names: Sequence[str], indices: Sequence[int]) -> Tensor:
+    """Log of the share of each class in some masks, C x 1 x 1."""
+    counts = np.zeros(256)
+    for name in names:
+        if (path := masks / f"{name}.png").exists():  # a static stage writes no mask of a photo without labels
+            counts += np.bincount(read_mask(path).ravel(), minlength=256)
+    shares = counts[list(indices)] / counts[list(indices)].sum()
+    return torch.from_numpy(np.log(shares + SMALLEST_SHARE)).float()[:, None, None]
+
+
+class Model:
+    """A trained model, with every lean.
+
+    Args:
+        checkpoint: File of `ssdd fit`.
+        masks: Folder of the masks whose shares are the lean.
+        trained: Names of those masks.
+        scales: Scales of the testing protocol.
+    """
+
+    def __init__(self, checkpoint: Path, masks: Path, trained: Sequence[str], scales: Sequence[float]) -> None:
+        self.stage, table = load_stage(checkpoint, torch.device("cpu"), modules=["ablated"])
+        change_protocol(self.stage, scales, True, True)
+        self.indices = np.array(table.indices, np.uint8)
+        self.shares = log_shares(masks, trained, table.indices)
+
+    @torch.no_grad()
+    def confusions(self, photos: Path, truth: Path, name: str) -> Counts:
+        """Confusions of a photo by protocol and lean, 2 x leans x C x (C + 1)."""
+        stage, scales = self.stage, self.stage.testing.scales
+        image = torch.from_numpy(read_image(photos / f"{name}.jpg")).permute(2, 0, 1)[None]
+        true = read_mask(truth / f"{name}.png")
+        views = [stage.network(view)[-1] for view in scaled_views(image, scales, flip=True)]
+        alone = views[list(scales).index(1)][:1]
+        every = torch.ones(1, len(self.indices), dtype=torch.bool)
+        found = []
+        for given, flip in ((views, True), ([alone], False)):
+            for lean in LEANS:
+                logits = iter([view + lean * self.shares for view in given])
+                scaled = scales if flip else (1.0,)
+                p = multi_scale_probabilities(lambda _, logits=logits: next(logits), image, scaled, flip)
+                if flip:
+                    p = crf(stage, image, p, every)
+                mask = self.indices[present_argmax(p, every)[0].numpy()]
+                found.append(confusion_matrix(mask, true, len(VOC_CLASSES)))
+        return np.stack(found).reshape(2, len(LEANS), *found[0].shape)
+
+    def of_all(self, photos: Path, truth: Path, names: Sequence[str]) -> Counts:
+        """Confusions of all photos, 2 x leans x images x C x (C + 1)."""
+        made = on_cores(partial(self.confusions, photos, truth), names)
+        return np.stack([counts for counts, _ in zip(made, Progress(names, "lean", unit="image"), strict=True)], axis=2)
+
+
+def crf(stage: SegmentationStage, image: Tensor, probabilities: Tensor, present: Tensor) -> Tensor:
+    """The probabilities of a stage's test CRF."""
+    assert stage.test_crf is not None
+    refined: Tensor = stage.test_crf(image, probabilities, present)
+    return refined
+
+
+def table(
+    models: Sequence[str], chosen: dict[tuple[str, int], int], scored: dict[tuple[str, int], Sequence[Counts]]
+) -> list[dict[str, Any]]:
+    """One row a model and choice of lean, with both protocols."""
+    rows = []
+    for model, tuned in product(models, (False, True)):
+        row: dict[str, Any] = {"model": model, "lean": "best on the others" if tuned else "none"}
+        for number, title in enumerate(PROTOCOLS):
+            seeds, reference = (
+                [counts[number, chosen[name, number] if tuned else LEANS.index(0)] for counts in scored[name, number]]
+                for name in (model, models[-1])
+            )
+            scores = pooled(seeds)
+            spread = f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else ""
+            row[title] = f"{scores.mean():.2f}{spread}" + (f" ({LEANS[chosen[model, number]]:g})" if tuned else "")
+            pixels = np.sum([counts.sum(0) for counts in seeds], axis=0)
+            row[f"{title}, background"] = f"{100 * pixels[:, 0].sum() / pixels.sum():.1f} %"
+            if model != models[-1]:
+                mean, low, high = difference(reference, seeds)
+                row[f"{title}, {models[-1]} over it"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Tune and score every model, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders that hold seed0, seed1, ...")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--masks", type=Path, required=True, help="what the models learnt from")
+    parser.add_argument("--trained", type=Path, required=True, help="list of the photos they learnt from")
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--truth", type=Path, required=True)
+    parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--others", type=Path, required=True)
+    parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 0.75, 1.0, 1.25, 1.5])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    trained, split, others = (read_list(path) for path in (options.trained, options.split, options.others))
+    if set(others) & {*split, *trained}:
+        parser.error("--others: expected photos that are in neither --split nor --trained")
+    chosen: dict[tuple[str, int], int] = {}
+    scored: dict[tuple[str, int], Sequence[Counts]] = {}
+    tried: dict[tuple[str, str], str] = {}
+    for folder in options.models:
+        found = []
+        for seed in options.seeds:
+            model = Model(folder / f"seed{seed}/checkpoints/last.ckpt", options.masks, trained, options.scales)
+            found.append([model.of_all(options.photos, options.truth, names) for names in (others, split)])
+        for number, title in enumerate(PROTOCOLS):
+            by_lean = [pooled([on_others[number, k] for on_others, _ in found]).mean() for k in range(len(LEANS))]
+            tried[folder.name, title] = ", ".join(f"{score:.2f}" for score in by_lean)
+            chosen[folder.name, number] = int(np.argmax(by_lean))
+            scored[folder.name, number] = [on_split for _, on_split in found]
+    rows = table([folder.name for folder in options.models], chosen, scored)
+    for row in rows[1::2]:
+        row |= {f"{title}, others by lean": tried[row["model"], title] for title in PROTOCOLS}
+    report(
+        f"mIoU of {len(split)} photos, {len(options.seeds)} seeds; leans {', '.join(map(str, LEANS))}", rows, options
+    )
+
+
+if __name__ == "__main__":
+    main()
