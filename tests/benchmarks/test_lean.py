@@ -40,7 +40,9 @@ def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
     photos, truth = folder / "JPEGImages", folder / "SegmentationClass"
     names = sorted(path.stem for path in truth.glob("*.png"))[:4]
     model = lean.Model(Path("last.ckpt"), truth, [*names, "no mask"], [1.0, 0.5])
-    last = list(stage.network.head.modules())[-1]
+    last = stage.get_submodule("network.head.classifier.1")
+    assert isinstance(last, torch.nn.Conv2d)
+    assert last.bias is not None
     with torch.no_grad():  # between the classes, so that a lean decides
         last.weight.mul_(0.01)
         last.bias.copy_(-0.25 * model.shares[:, 0, 0])
