@@ -7,12 +7,12 @@ r"""How much of a difference between models is only how far each leans to backgr
 
 A lean is added to the logits at test: so much of the log of each class's share in the masks that the models learnt from
 (`refinement.prior` of the dynamic stage does the same while it trains). For each model and testing protocol, the lean
-that is best on --others, as the mean over the seeds, is the one that --split is scored with. So every model is tuned
-alike, and on other photos. The last of --models is the one that the others are compared with.
+that is best on --others with the first seed is the one that --split is scored with, with every seed. So every model is
+tuned alike, and on other photos. The last of --models is the one that the others are compared with.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -40,6 +40,8 @@ from ssdd_lightning.storage.progress import Progress
 LEANS = (-0.5, -0.25, 0.0, 0.25, 0.5)
 PROTOCOLS = "protocol", "no CRF, one scale"
 Counts = npt.NDArray[np.int64]
+Leans = tuple[Sequence[float], Sequence[float]]
+"""For each protocol."""
 
 
 def log_shares(masks: Path, names: Sequence[str], indices: Sequence[int]) -> Tensor:
@@ -53,7 +55,7 @@ def log_shares(masks: Path, names: Sequence[str], indices: Sequence[int]) -> Ten
 
 
 class Model:
-    """A trained model, with every lean.
+    """A trained model, with any lean.
 
     Args:
         checkpoint: File of `ssdd fit`.
@@ -69,8 +71,8 @@ class Model:
         self.shares = log_shares(masks, trained, table.indices)
 
     @torch.no_grad()
-    def confusions(self, photos: Path, truth: Path, name: str) -> Counts:
-        """Confusions of a photo by protocol and lean, 2 x leans x C x (C + 1)."""
+    def confusions(self, photos: Path, truth: Path, leans: Leans, name: str) -> list[Counts]:
+        """Confusions of a photo with some leans, for each protocol: leans x C x (C + 1)."""
         stage, scales = self.stage, self.stage.testing.scales
         image = torch.from_numpy(read_image(photos / f"{name}.jpg")).permute(2, 0, 1)[None]
         true = read_mask(truth / f"{name}.png")
@@ -78,21 +80,26 @@ class Model:
         alone = views[list(scales).index(1)][:1]
         every = torch.ones(1, len(self.indices), dtype=torch.bool)
         found = []
-        for given, flip in ((views, True), ([alone], False)):
-            for lean in LEANS:
+        for given, scaled, flip, tried in ((views, scales, True, leans[0]), ([alone], (1.0,), False, leans[1])):
+            made = []
+            for lean in tried:
                 logits = iter([view + lean * self.shares for view in given])
-                scaled = scales if flip else (1.0,)
                 p = multi_scale_probabilities(lambda _, logits=logits: next(logits), image, scaled, flip)
                 if flip:
                     p = crf(stage, image, p, every)
                 mask = self.indices[present_argmax(p, every)[0].numpy()]
-                found.append(confusion_matrix(mask, true, len(VOC_CLASSES)))
-        return np.stack(found).reshape(2, len(LEANS), *found[0].shape)
+                made.append(confusion_matrix(mask, true, len(VOC_CLASSES)))
+            found.append(np.stack(made))
+        return found
 
-    def of_all(self, photos: Path, truth: Path, names: Sequence[str]) -> Counts:
-        """Confusions of all photos, 2 x leans x images x C x (C + 1)."""
-        made = on_cores(partial(self.confusions, photos, truth), names)
-        return np.stack([counts for counts, _ in zip(made, Progress(names, "lean", unit="image"), strict=True)], axis=2)
+    def of_all(self, photos: Path, truth: Path, leans: Leans, names: Sequence[str]) -> list[dict[float, Counts]]:
+        """For each protocol: lean -> confusions of all photos, images x C x (C + 1)."""
+        made = on_cores(partial(self.confusions, photos, truth, leans), names)
+        each = [counts for counts, _ in zip(made, Progress(names, "lean", unit="image"), strict=True)]
+        return [
+            dict(zip(tried, np.stack([counts[number] for counts in each], axis=1), strict=True))
+            for number, tried in enumerate(leans)
+        ]
 
 
 def crf(stage: SegmentationStage, image: Tensor, probabilities: Tensor, present: Tensor) -> Tensor:
@@ -103,20 +110,22 @@ def crf(stage: SegmentationStage, image: Tensor, probabilities: Tensor, present:
 
 
 def table(
-    models: Sequence[str], chosen: dict[tuple[str, int], int], scored: dict[tuple[str, int], Sequence[Counts]]
+    models: Sequence[str],
+    chosen: Mapping[tuple[str, int], float],
+    scored: Mapping[tuple[str, int], Sequence[Mapping[float, Counts]]],
 ) -> list[dict[str, Any]]:
-    """One row a model and choice of lean, with both protocols."""
+    """One row a model without and one with the lean of each protocol; `scored` has the counts of every seed by lean."""
     rows = []
     for model, tuned in product(models, (False, True)):
         row: dict[str, Any] = {"model": model, "lean": "best on the others" if tuned else "none"}
         for number, title in enumerate(PROTOCOLS):
             seeds, reference = (
-                [counts[number, chosen[name, number] if tuned else LEANS.index(0)] for counts in scored[name, number]]
+                [counts[chosen[name, number] if tuned else 0.0] for counts in scored[name, number]]
                 for name in (model, models[-1])
             )
             scores = pooled(seeds)
             spread = f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else ""
-            row[title] = f"{scores.mean():.2f}{spread}" + (f" ({LEANS[chosen[model, number]]:g})" if tuned else "")
+            row[title] = f"{scores.mean():.2f}{spread}" + (f" ({chosen[model, number]:g})" if tuned else "")
             pixels = np.sum([counts.sum(0) for counts in seeds], axis=0)
             row[f"{title}, background"] = f"{100 * pixels[:, 0].sum() / pixels.sum():.1f} %"
             if model != models[-1]:
@@ -143,19 +152,21 @@ def main() -> None:
     trained, split, others = (read_list(path) for path in (options.trained, options.split, options.others))
     if set(others) & {*split, *trained}:
         parser.error("--others: expected photos that are in neither --split nor --trained")
-    chosen: dict[tuple[str, int], int] = {}
-    scored: dict[tuple[str, int], Sequence[Counts]] = {}
+    chosen: dict[tuple[str, int], float] = {}
+    scored: dict[tuple[str, int], list[Mapping[float, Counts]]] = {}
     tried: dict[tuple[str, str], str] = {}
-    for folder in options.models:
-        found = []
-        for seed in options.seeds:
-            model = Model(folder / f"seed{seed}/checkpoints/last.ckpt", options.masks, trained, options.scales)
-            found.append([model.of_all(options.photos, options.truth, names) for names in (others, split)])
-        for number, title in enumerate(PROTOCOLS):
-            by_lean = [pooled([on_others[number, k] for on_others, _ in found]).mean() for k in range(len(LEANS))]
-            tried[folder.name, title] = ", ".join(f"{score:.2f}" for score in by_lean)
-            chosen[folder.name, number] = int(np.argmax(by_lean))
-            scored[folder.name, number] = [on_split for _, on_split in found]
+    for folder, seed in product(options.models, options.seeds):
+        name = folder.name
+        model = Model(folder / f"seed{seed}/checkpoints/last.ckpt", options.masks, trained, options.scales)
+        score = partial(model.of_all, options.photos, options.truth)
+        if (name, 0) not in chosen:
+            for number, found in enumerate(score((LEANS, LEANS), others)):
+                by_lean = {lean: float(pooled([counts])[0]) for lean, counts in found.items()}
+                tried[name, PROTOCOLS[number]] = ", ".join(f"{miou:.2f}" for miou in by_lean.values())
+                chosen[name, number] = max(by_lean, key=lambda lean: by_lean[lean])
+        first, second = (sorted({0.0, chosen[name, number]}) for number in range(len(PROTOCOLS)))
+        for number, counts in enumerate(score((first, second), split)):
+            scored.setdefault((name, number), []).append(counts)
     rows = table([folder.name for folder in options.models], chosen, scored)
     for row in rows[1::2]:
         row |= {f"{title}, others by lean": tried[row["model"], title] for title in PROTOCOLS}

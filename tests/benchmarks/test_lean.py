@@ -46,7 +46,7 @@ def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
     with torch.no_grad():  # between the classes, so that a lean decides
         last.weight.mul_(0.01)
         last.bias.copy_(-0.25 * model.shares[:, 0, 0])
-    found = model.of_all(photos, truth, names)
+    found = model.of_all(photos, truth, ([0.0], [0.0, 0.5]), names)
     masks = np.concatenate([read_mask(truth / f"{name}.png").ravel() for name in names])
     shares = np.array([(masks == index).sum() for index in (0, 8, 12)])
     np.testing.assert_allclose(model.shares[:, 0, 0], np.log(shares / shares.sum() + 0.01), rtol=1e-5)
@@ -56,20 +56,20 @@ def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
         mask = np.array((0, 8, 12), np.uint8)[stage.segment(image)[0].numpy()]
         return confusion_matrix(mask, read_mask(truth / f"{name}.png"), 21)
 
-    none, half = lean.LEANS.index(0), lean.LEANS.index(0.5)
     for number, (scales, flip, crf) in enumerate((([1.0, 0.5], True, True), ([1.0], False, False))):
         lean.change_protocol(stage, scales, flip, crf)
-        np.testing.assert_array_equal(found[number, none], [counted(name) for name in names])
+        np.testing.assert_array_equal(found[number][0.0], [counted(name) for name in names])
     with torch.no_grad():
         last.bias += 0.5 * model.shares[:, 0, 0]
-    np.testing.assert_array_equal(found[1, half], [counted(name) for name in names])
-    assert not np.array_equal(found[1, half], found[1, none])
+    np.testing.assert_array_equal(found[1][0.5], [counted(name) for name in names])
+    assert not np.array_equal(found[1][0.5], found[1][0.0])
 
 
 def test_a_tuned_row_has_the_lean_that_was_chosen_elsewhere(lean: Any) -> None:
     by_lean = {"plain": (50, 60, 55, 70, 65), "dynamic": (50, 60, 75, 70, 65)}
-    scored = {(name, n): [np.stack([[counts(r) for r in by_lean[name]]] * 2)] * 2 for name in by_lean for n in (0, 1)}
-    chosen = {("plain", 0): 3, ("plain", 1): 1, ("dynamic", 0): 2, ("dynamic", 1): 2}
+    seeds = {name: [dict(zip(lean.LEANS, map(counts, right), strict=True))] * 2 for name, right in by_lean.items()}
+    scored = {(name, number): found for name, found in seeds.items() for number in (0, 1)}
+    chosen = {("plain", 0): 0.25, ("plain", 1): -0.25, ("dynamic", 0): 0.0, ("dynamic", 1): 0.0}
     rows = lean.table(["plain", "dynamic"], chosen, scored)
     iou = {right: 100 * right / (200 - right) for right in range(50, 80)}
     assert [row["protocol"] for row in rows] == [

@@ -22,6 +22,7 @@ from tests.helpers.stages import write_stage
 WATCHED = {
     "ssdd1/bad_samples",
     "ssdd1/differences",
+    "ssdd1/advice_background",
     "ssdd2/bad_samples",
     "ssdd2/advice_taken",
     "ssdd2/d_K/accuracy_difference",

@@ -82,6 +82,10 @@ def test_shares() -> None:
     assert shares.values["bad_samples"] == pytest.approx(float(found.bad.float().mean()))
     assert shares.values["advice_taken"] == pytest.approx(float(taken.sum() / differ.sum()))
     assert shares.values["differences"] == pytest.approx(float(differ.sum() / valid.sum()))
+    lost = valid & (found.knowledge != 0) & (found.advice == 0)
+    foreground = valid & (found.knowledge != 0)
+    assert 0 < shares.values["advice_background"] < 1
+    assert shares.values["advice_background"] == pytest.approx(float(lost.sum() / foreground.sum()))
     assert shares.values["d_K/auc"] != shares.values["d_A/auc"]
 
 

@@ -34,7 +34,7 @@ class Watch(Callback):
     the processes and logged:
 
     - `ssdd0/...` of the static stage, `ssdd1/...` and `ssdd2/...` of the dynamic one: `bad_samples`, `advice_taken`,
-      `differences`, and for `d_K` and `d_A` accuracy, AUC and means; see `DetectionShares`;
+      `differences`, `advice_background`, and for `d_K` and `d_A` accuracy, AUC and means; see `DetectionShares`;
     - `agreement/D0_D1`, `agreement/D0_D2`, `agreement/D1_D2`: shares of the pixels;
     - `entropy` of the class probabilities, in nats;
     - `lr/backbone`, `lr/new`;

@@ -11,6 +11,8 @@ from ssdd_lightning.functional.refinement import difference_target, valid_pixels
 
 BINS = 200
 """Bins of the values of a difference map; even, so that 1/2 lies between two of them."""
+_HEAD = 7
+"""Counts of a module that are no histogram."""
 SIDES = ("d_K", "d_A")
 """The difference maps of an SSDD module, in the order of its terms."""
 
@@ -67,7 +69,8 @@ class DetectionShares(NamedTuple):
         differences: How many pixels differ between knowledge and advice.
         taken: At how many of them the advice was taken.
         values: Name -> number in [0, 1]: `bad_samples`, `advice_taken`, `differences` (share of the pixels that have a
-            label in both masks), and for d_K and d_A those of `difference_rates`.
+            label in both masks), `advice_background` (share of the pixels that are not background in the knowledge
+            where the advice says background), and for d_K and d_A those of `difference_rates`.
 
     Example:
         >>> DetectionShares(images=4, bad=1, differences=0, taken=0, values={"bad_samples": 0.25}).bad
@@ -161,12 +164,14 @@ def detection_counts(detection: Detection) -> Tensor:
     Example:
         >>> knowledge, advice = torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]])
         >>> terms = [(torch.zeros(1, 1, 1, 3), knowledge, advice)] * 2
-        >>> detection_counts(Detection(terms, knowledge, advice, advice, torch.tensor([True])))[:5]
-        tensor([1, 1, 2, 1, 1])
+        >>> detection_counts(Detection(terms, knowledge, advice, advice, torch.tensor([True])))[:7]
+        tensor([1, 1, 2, 1, 1, 1, 1])
     """
     _, knowledge, advice, refined, bad = detection
     valid, differ = valid_pixels(knowledge, advice), difference_target(knowledge, advice).bool()
-    sizes = [torch.ones_like(bad), bad, valid, differ, differ & (refined == advice)]
+    foreground = valid & (knowledge != 0)
+    shown = [valid, differ, differ & (refined == advice), foreground, foreground & (advice == 0)]
+    sizes = [torch.ones_like(bad), bad, *shown]
     head = torch.stack([size.sum() for size in sizes])
     histograms = [
         difference_histogram(logits, difference_target(mask, other), valid_pixels(mask, other))
@@ -182,19 +187,20 @@ def detection_shares(counts: Tensor) -> DetectionShares:
         counts: Sum of `detection_counts`, on the CPU.
 
     Example:
-        >>> head = torch.tensor([4, 1, 100, 20, 5])  # images, bad, pixels, differences, taken
+        >>> head = torch.tensor([4, 1, 100, 20, 5, 50, 10])  # images, bad, pixels, differences, taken, foreground, lost
         >>> shares = detection_shares(torch.cat([head, torch.zeros(4 * BINS)]))
         >>> shares.values["bad_samples"], shares.values["advice_taken"], shares.values["differences"]
         (0.25, 0.25, 0.2)
     """
-    images, bad, pixels, differ, taken = counts[:5].tolist()
+    images, bad, pixels, differ, taken, foreground, lost = counts[:_HEAD].tolist()
     nan = float("nan")
     values = {
         "bad_samples": bad / images if images else nan,
         "advice_taken": taken / differ if differ else nan,
         "differences": differ / pixels if pixels else nan,
+        "advice_background": lost / foreground if foreground else nan,
     }
-    for side, histogram in zip(SIDES, counts[5:].view(len(SIDES), 2 * BINS), strict=True):
+    for side, histogram in zip(SIDES, counts[_HEAD:].view(len(SIDES), 2 * BINS), strict=True):
         values |= {f"{side}/{name}": value for name, value in difference_rates(histogram).items()}
     return DetectionShares(int(images), int(bad), int(differ), int(taken), values)
 
