@@ -6,7 +6,7 @@ export GOMP_SPINCOUNT ?= 1000
 # Neighbouring tests mostly stay in one process, because they share what a module made for them.
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test fuzz kills leaks test-bare test-min docs package bench bench-gpu clean
+.PHONY: demo test fuzz kills leaks test-bare test-min docs package bench bench-gpu claims-gpu clean
 
 demo: .venv/demo.stamp  ## every stage on the synthetic devkit: a table and a folder of pictures in runs/quickstart
 	$(BIN)/ssdd devkit runs/quickstart/devkit
@@ -69,22 +69,30 @@ bench: .venv/test.stamp  ## short forms of the benchmarks, five minutes on two i
 	$(BIN)/python benchmarks/dynamic_step.py --steps 3 --json $(BENCH)/dynamic_step.json
 	$(BIN)/python benchmarks/reference_step.py --rounds 3 --json $(BENCH)/reference_step.json
 	$(BIN)/python benchmarks/inference.py --rounds 1 --json $(BENCH)/inference.json
-	$(BIN)/python benchmarks/scaling.py --json $(BENCH)/scaling.json
+	$(BIN)/python benchmarks/scaling.py --json $(BENCH)/scaling.json --plot $(BENCH)/scaling.png
+	$(BIN)/python benchmarks/crf.py --timed 5 --json $(BENCH)/crf.json
 	-$(BIN)/python benchmarks/random_walk.py --repeats 2 --dense_seconds 5 --json $(BENCH)/random_walk.json
 	-$(BIN)/python benchmarks/evaluate.py --masks 200 --repeats 1 --json $(BENCH)/evaluate.json
 	$(BIN)/python benchmarks/finished_run.py --photos 1000 --json $(BENCH)/finished_run.json
 
 GPU := build/gpu
 
-bench-gpu: .venv/test.stamp  ## the tables' rows that need a GPU, most wanted first, numbers in build/gpu; PHOTOS=FOLDER adds the CRF on photos
-	# STEP: further options of the first; those with a dash end with an error when results differ, which must not stop the others
+bench-gpu: .venv/test.stamp  ## the tables' rows that need a GPU, most wanted first, numbers in build/gpu; PHOTOS=FOLDER: the CRF on photos
+	# STEP: further options of the first, as --peak and the GPU's TFLOP/s; those with a dash end with an error when results differ, which must not stop the others
 	mkdir -p $(GPU)
 	-$(BIN)/pip install --quiet --editable '.[pydensecrf]'
 	$(BIN)/python benchmarks/dynamic_step.py --backbone resnet38 --head largefov --crop 448 --width 256 --classes 21 --json $(GPU)/dynamic_step.json $(STEP)
 	-$(BIN)/python benchmarks/reference_step.py --json $(GPU)/reference_step.json
-	$(if $(PHOTOS),-$(BIN)/python benchmarks/crf.py --photos '$(PHOTOS)' --json $(GPU)/crf.json)
+	$(BIN)/python benchmarks/crf.py --json $(GPU)/crf.json
+	$(if $(PHOTOS),-$(BIN)/python benchmarks/crf.py --photos '$(PHOTOS)' --json $(GPU)/crf_photos.json)
 	-$(BIN)/python benchmarks/inference.py --json $(GPU)/inference.json
 	$(BIN)/python benchmarks/step_profile.py --json $(GPU)/step_profile.json
+
+claims-gpu: .venv/test.stamp  ## what the method is worth with more steps, for a GPU, most wanted first; ROOT=DEVKIT LABELS=FILE of the animals' photos
+	# benchmarks/claims.py: forty times the steps of the second part, then the other loss, then every row
+	for rows in "longer_forty dynamic_forty" "pixel_mean_longer pixel_mean" "knowledge_longer advice_longer longer dynamic truth_longer"; do \
+		$(BIN)/python benchmarks/claims.py --root '$(ROOT)' --labels '$(LABELS)' --truth SegmentationClassAug --out build/claims --rows $$rows \
+		|| exit 1; done
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -5,7 +5,8 @@
 
 The photos are drawn in two sizes, as a dataset's are, and every way gets them in turns. `flips apart` is a loop over
 scales and flips with one photo a call, as PSA's code does it. `a core each` is what `ssdd segment` does on a CPU. All
-ways must give the same masks. The GPU is used if there is one.
+ways must give the same masks. The GPU is used if there is one, and then the table has the share of the time in which
+it computes: its kernels by torch's profiler, over the time without the profiler.
 """
 
 import argparse
@@ -20,7 +21,9 @@ import torch
 from machine import NOT_MEASURED, report
 from tables import Row
 from torch import Tensor
+from torch.autograd import DeviceType
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
 from ssdd_lightning import SegmentationModule, SegmentationNetwork
 from ssdd_lightning.data.sampling import like_sized
@@ -102,9 +105,25 @@ def compare(options: argparse.Namespace, device: torch.device) -> list[Row]:
                 "ms a photo": round(1e3 * min(values), 2),
                 "photos a second": round(1 / min(values), 2),
                 "over the network alone": round(float(np.median(np.divide(values, alone))), 3),
+                "GPU busy, %": busy(ways[name], stage, photos, float(np.median(values)), device),
             }
         )
     return rows
+
+
+def busy(way: Way, stage: SegmentationModule, photos: list[Tensor], wall: float, device: torch.device) -> float | str:
+    """Part of the time in which kernels run, of `wall` seconds a photo; all are in one stream, so none overlap."""
+    if device.type == "cpu":
+        return NOT_MEASURED
+    with profile(activities=[ProfilerActivity.CUDA]) as seen, torch.no_grad():
+        way(stage, photos)
+        now(device)
+    micro = sum(
+        event.time_range.elapsed_us()
+        for event in seen.events()
+        if event.device_type == DeviceType.CUDA and not event.name.startswith(("Memcpy", "Memset"))
+    )
+    return round(100 * float(micro) / 1e6 / (wall * len(photos)), 1)
 
 
 def made(options: argparse.Namespace) -> SegmentationModule:

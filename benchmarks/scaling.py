@@ -1,6 +1,6 @@
 """Cost over the number of images, of pixels and of classes, and the memory of lists, label tables and ledgers.
 
-    python benchmarks/scaling.py
+    python benchmarks/scaling.py --plot scaling.png
     python benchmarks/scaling.py --images 1000 10000 100000 1000000   # long: minutes, and 1,000,000 empty files
 
 Lists, label files and a folder of that many images are made first. Each part then runs in a process of its own, whose
@@ -44,6 +44,8 @@ def main() -> None:
         for row in part
     ]
     report("cost by images, pixels and classes", rows, options)
+    if options.plot:
+        plot(rows, options.plot)
 
 
 def arguments() -> argparse.Namespace:
@@ -53,6 +55,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sides", type=int, nargs="+", default=[125, 250, 500], help="of photos, in pixels")
     parser.add_argument("--classes", type=int, nargs="+", default=[7, 21, 81, 255], help="all of them present")
     parser.add_argument("--json", type=Path, help="file for all numbers")
+    parser.add_argument("--plot", type=Path, help="file for the picture of cost against number")
     return parser.parse_args()
 
 
@@ -198,6 +201,27 @@ def growth(name: str, unit: str, costs: list[tuple[int, float]]) -> list[Row]:
         row["growth"] = "" if before is None else round(seconds / count / (before[1] / before[0]), 2)
         rows.append(row)
     return rows
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """Seconds against images, pixels and classes, both axes logarithmic; a dotted line is linear."""
+    from matplotlib.figure import Figure
+
+    units = list(dict.fromkeys(row["over"] for row in rows))
+    figure = Figure(figsize=(13, 5.4), layout="constrained")
+    for axis, unit in zip(figure.subplots(1, len(units)), units, strict=True):
+        chosen = [row for row in rows if row["over"] == unit]
+        for work in dict.fromkeys(row["work"] for row in chosen):
+            line = [(row["number"], row["seconds"]) for row in chosen if row["work"] == work]
+            axis.loglog(*zip(*line, strict=True), "o-", label=work)
+        numbers = sorted({row["number"] for row in chosen})
+        least = min(row["seconds"] for row in chosen if row["seconds"])
+        axis.loglog(numbers, [least * number / numbers[0] for number in numbers], ":", color="grey", label="linear")
+        axis.set(xlabel=unit, ylabel="processor seconds")
+        axis.set_xticks(numbers, [f"{number:,}" for number in numbers])
+        axis.minorticks_off()
+        axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

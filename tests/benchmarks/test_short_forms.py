@@ -9,6 +9,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHORTEST = {
+    "crf": "--timed 1",
     "dynamic_step": "--crop 64 --batch 2 --steps 1 --width 8 --classes 3",
     "finished_run": "--photos 16",
     "inference": "--photos 2 --side 64 --scales 1 --rounds 1",
