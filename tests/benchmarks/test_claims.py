@@ -1,11 +1,13 @@
 import importlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.pipeline.photos import GivenData
 from ssdd_lightning.pipeline.run import RunOptions
 
@@ -67,6 +69,32 @@ def test_a_start_that_is_not_asked_for_is_trained_and_not_tested(
     monkeypatch.setattr("ssdd_lightning.pipeline.steps.StageStep.run", lambda step: ran.append(step.command))
     claims.Claims(options, True).run("seeds", 0, tested=False)
     assert ran == ["fit"]
+
+
+def test_a_result_of_other_settings_or_inputs_is_refused(claims: Any, tiny_devkit: Path, tmp_path: Path) -> None:
+    def fit(**settings: Any) -> Any:
+        given = {key.replace("__", "."): value for key, value in settings.items()}
+        options = RunOptions(
+            REPOSITORY / "experiments" / "quickstart", tmp_path, GivenData(tiny_devkit), settings=given
+        )
+        return claims.Claims(options, False).steps("truth", 0)[0]
+
+    claims.refuse_other(fit())  # nothing is there yet
+    ledger = fit().ledger()
+    ledger.settle()
+    assert ledger.finished
+    claims.refuse_other(fit())
+    claims.refuse_other(fit(data__num_workers=1))  # changes no result
+    epochs = fit().settings()["trainer"]["max_epochs"]
+    folder = re.escape(str(tmp_path / "models" / "truth" / "seed0"))
+    changed = rf"{folder} holds a result of other settings \(trainer\.max_epochs was {epochs} and is {epochs + 1}\)"
+    with pytest.raises(InputError, match=changed):
+        claims.refuse_other(fit(trainer__max_epochs=epochs + 1))
+    weights = tmp_path / "classification" / "checkpoints" / "last.ckpt"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"other")
+    with pytest.raises(InputError, match=r"\(.*backbone_weights.* changed"):
+        claims.refuse_other(fit())
 
 
 def test_every_row_starts_from_a_plain_one_on_its_own_masks(claims: Any) -> None:

@@ -28,22 +28,47 @@ def reflect(x: torch.Tensor) -> torch.Tensor:
     return F.pad(x, (1, 1, 1, 1), mode="reflect")
 
 
-def test_ddnet_equals_the_figure_written_out() -> None:
-    """Fig. 2 in float64, with convolutions on the one-hot mask and normalisation that is the identity."""
-    model: Any = ddnet(frozen_norm=True).double()
+def draw_norms(model: DDNet) -> None:
+    """Give all normalisation weights and statistics that are far from the identity."""
+    draw = torch.Generator().manual_seed(1)
     for norm in norms(model):
-        norm.eps = 0
+        for values, low, high in (
+            (norm.weight.data, 0.5, 2.0),
+            (norm.bias.data, -0.5, 0.5),
+            (norm.running_mean, -0.5, 0.5),
+            (norm.running_var, 0.2, 3.0),
+        ):
+            assert values is not None
+            values.uniform_(low, high, generator=draw)
+
+
+def normalized(x: torch.Tensor, norm: Any) -> torch.Tensor:
+    mean, var, weight, bias = (
+        values[None, :, None, None] for values in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return (x - mean) / torch.sqrt(var + 1e-5) * weight + bias
+
+
+@pytest.mark.parametrize(("frozen", "drawn"), [(True, False), (True, True), (False, True)])
+def test_ddnet_equals_the_figure_written_out(frozen: bool, drawn: bool) -> None:
+    """Fig. 2 in float64, with convolutions on the one-hot mask; frozen normalisation also in training mode."""
+    model: Any = ddnet(frozen_norm=frozen).double().train(frozen)
+    if drawn:
+        draw_norms(model)
     high, low, mask = inputs()
     high, low = high.double(), low.double()
     image = torch.cat((F.interpolate(high, (8, 8), mode="bilinear"), F.avg_pool2d(low, 2)), 1)
-    features = F.conv2d(reflect(image), model.image[1].weight).relu()
+    features = normalized(F.conv2d(reflect(image), model.image[1].weight), model.image[2]).relu()
     torch.testing.assert_close(model.image_features(high, low), features)
 
     one_hot = F.one_hot(mask, 3).permute(0, 3, 1, 2).double()
-    x = torch.cat((features, F.conv2d(one_hot, model.mask[0].weight).relu()), 1)
-    narrow, middle, wide = (model.residual[0][0].weight, model.residual[1][1].weight, model.residual[2][0].weight)
-    residual = F.conv2d(F.conv2d(reflect(F.conv2d(x, narrow).relu()), middle).relu(), wide)
-    expected = F.conv2d((residual + F.conv2d(x, model.shortcut[0].weight)).relu(), model.predict.weight)
+    x = torch.cat((features, normalized(F.conv2d(one_hot, model.mask[0].weight), model.mask[1]).relu()), 1)
+    narrow, middle, wide = model.residual
+    residual = normalized(F.conv2d(x, narrow[0].weight), narrow[1]).relu()
+    residual = normalized(F.conv2d(reflect(residual), middle[1].weight), middle[2]).relu()
+    residual = normalized(F.conv2d(residual, wide[0].weight), wide[1])
+    shortcut = normalized(F.conv2d(x, model.shortcut[0].weight), model.shortcut[1])
+    expected = F.conv2d((residual + shortcut).relu(), model.predict.weight)
     logits = model(features, mask)
     assert logits.shape == (2, 1, 8, 8)
     torch.testing.assert_close(logits, expected)  # to 1e-7
