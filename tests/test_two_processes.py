@@ -1,5 +1,6 @@
-"""Every stage in two processes on the CPU, with odd numbers of images: nothing hangs, every image counts once."""
+"""Every stage in two processes on the CPU, one in four, with odd numbers of images: nothing hangs, all count once."""
 
+import csv
 import json
 import os
 import signal
@@ -42,7 +43,7 @@ from ssdd_lightning.pipeline.lightning import run_command
 scores = {}
 for key, words in json.load(open(sys.argv[1])).items():
     trainer = run_command(words).trainer
-    assert trainer.world_size == 2
+    assert trainer.world_size == int(os.environ["WORLD_SIZE"])
     scores[key] = {name: float(value) for name, value in trainer.callback_metrics.items()}
 if os.environ["RANK"] == "0":
     json.dump(scores, open(sys.argv[2], "w"))
@@ -72,12 +73,12 @@ class Flow:
         return self.folder / "two" / stage / "checkpoints" / "last.ckpt"
 
 
-def start(command: Sequence[str], rank: int, port: int) -> subprocess.Popen[str]:
+def start(command: Sequence[str], rank: int, port: int, size: int = 2) -> subprocess.Popen[str]:
     variables: dict[str, object] = {
         "RANK": rank,
         "LOCAL_RANK": rank,
-        "WORLD_SIZE": 2,
-        "LOCAL_WORLD_SIZE": 2,
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
         "GROUP_RANK": 0,
     }
     variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
@@ -85,12 +86,12 @@ def start(command: Sequence[str], rank: int, port: int) -> subprocess.Popen[str]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def two_processes(command: Sequence[str], patience: float = 240) -> tuple[list[int], list[str]]:
-    """Run a command as `torchrun --nproc_per_node 2` does; both must end well and in time."""
+def two_processes(command: Sequence[str], patience: float = 240, size: int = 2) -> tuple[list[int], list[str]]:
+    """Run a command as `torchrun --nproc_per_node 2` does, or with more; all must end well and in time."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [start(command, rank, port) for rank in range(2)]
+    processes = [start(command, rank, port, size) for rank in range(size)]
     try:
         outputs = [process.communicate(timeout=patience)[0] for process in processes]
     finally:
@@ -135,29 +136,119 @@ def test_two_processes_report_the_scores_of_one(flow: Flow, stage: str) -> None:
         assert flow.one[key]
 
 
-def test_two_processes_learn_what_one_learns_with_the_whole_batch(flow: Flow) -> None:
-    """To float tolerance, without what is random in a step, and with normalisation that does not look at the batch."""
-    plain = [
-        *(f"--model.init_args.network.init_args.{o}" for o in ("freeze_norm=true", "head=fpn", "output_stride=32")),
-        "--model.init_args.network.init_args.decoder_options={decoder_dropout: 0}",
-        *("--trainer.limit_val_batches=0", "--model.init_args.optimization.new_learning_rate=0.1"),
-    ]
-    frozen = "--model.init_args.ssdd.init_args.frozen_norm=true"
-    options = {"baseline": plain, "static": [*plain, frozen], "dynamic": [*plain, frozen]}
-    ddp = ["--trainer.strategy=ddp", "--trainer.devices=2", "--data.batch_size=1"]
-    commands = {stage: flow.words("fit", stage, "halves", *o, *ddp) for stage, o in options.items()}
+FREEZE = "--model.init_args.network.init_args.freeze_norm=true"
+PLAIN = [
+    *(FREEZE, "--trainer.limit_val_batches=0", "--model.init_args.optimization.new_learning_rate=0.1"),
+    *(f"--model.init_args.network.init_args.{o}" for o in ("head=fpn", "output_stride=32")),
+    "--model.init_args.network.init_args.decoder_options={decoder_dropout: 0}",
+]
+FROZEN = [*PLAIN, "--model.init_args.ssdd.init_args.frozen_norm=true"]
+CLASSIFY = [FREEZE, "--model.init_args.network.init_args.dropout=0"]
+KEPT = [*FROZEN, "--model.init_args.ssdd.init_args.biases.failed_ratio=0"]  # or else all samples are bad ones
+STEADY = {"classification": CLASSIFY, "affinity": [FREEZE], "baseline": PLAIN, "static": FROZEN, "dynamic": KEPT}
+"""Options without what is random in a step, and with normalisation that does not look at the batch."""
+LOSSES = {
+    "classification": ["train/loss"],
+    "affinity": ["train/loss", "train/confident"],
+    "baseline": ["train/loss"],
+    "static": ["train/loss", "train/base", "train/diff0"],
+    "dynamic": [f"train/{name}" for name in ("loss", "main", "sub", "diff1", "diff2", "changed")],
+}
+
+
+def steady_fit(flow: Flow, stage: str, run: str, *more: str) -> list[str]:
+    logger = ["CSVLogger", f"--trainer.logger.save_dir={flow.folder / run / stage}", "--trainer.log_every_n_steps=1"]
+    truth = f"--data.knowledge={flow.devkit / 'SegmentationClass'}"  # has more than background in each crop
+    guide = [truth] if stage in GUIDES else []
+    return flow.words("fit", stage, run, *STEADY[stage], "--trainer.logger", *logger, *guide, *more)
+
+
+def logged_numbers(folder: Path) -> list[dict[str, float]]:
+    """What a fit logged, except times, in the order of its steps."""
+    (path,) = folder.rglob("metrics.csv")
+    with path.open() as lines:
+        rows = list(csv.DictReader(lines))
+    return [{name: float(v) for name, v in row.items() if v and not name.startswith("time/")} for row in rows]
+
+
+@pytest.mark.parametrize(("size", "stages"), [(2, list(STEADY)), (4, ["dynamic"])])
+def test_processes_learn_and_log_what_one_does_with_the_whole_batch(flow: Flow, size: int, stages: list[str]) -> None:
+    """To float tolerance, every loss in every step, and the weights after the last one."""
+    ddp = ["--trainer.strategy=ddp", f"--trainer.devices={size}", "--data.batch_size=1"]
+    shared, whole = f"shared_{size}", f"whole_{size}"
+    commands = {stage: steady_fit(flow, stage, shared, *ddp) for stage in stages}
     (flow.folder / "fits.json").write_text(json.dumps(commands))
-    script = [sys.executable, "-c", RUN, str(flow.folder / "fits.json"), str(flow.folder / "losses.json")]
-    statuses, outputs = two_processes(script)
-    assert statuses == [0, 0], outputs
-    for stage, o in options.items():
-        run_command(flow.words("fit", stage, "whole", *o, "--data.batch_size=2"))
-        halves, whole = (
+    script = [sys.executable, "-c", RUN, str(flow.folder / "fits.json"), os.devnull]
+    statuses, outputs = two_processes(script, size=size)
+    assert statuses == [0] * size, outputs
+    for stage in stages:
+        run_command(steady_fit(flow, stage, whole, f"--data.batch_size={size}"))
+        told, logged = (logged_numbers(flow.folder / run / stage) for run in (shared, whole))
+        assert all(any(row.get(name) for row in logged) for name in LOSSES[stage]), "a loss of 0 shows nothing"
+        assert told == [pytest.approx(row, rel=1e-4, abs=1e-5) for row in logged], stage
+        parts, one = (
             torch.load(flow.folder / run / stage / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
-            for run in ("halves", "whole")
+            for run in (shared, whole)
         )
-        for name, tensor in whole.items():
-            torch.testing.assert_close(halves[name], tensor, rtol=1e-4, atol=1e-5, msg=f"{stage}: {name}")
+        for name, tensor in one.items():
+            torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=1e-5, msg=f"{stage}: {name}")
+
+
+SHARDED = """
+import torch
+from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from ssdd_lightning import SegmentationNetwork
+from ssdd_lightning.functional import segmentation_loss
+from ssdd_lightning.functional.totals import over_processes, own
+from ssdd_lightning.nn.ssdd import resize_logits
+
+def network():
+    torch.manual_seed(0)
+    return SegmentationNetwork(4, "test_vit", "fpn", 32, decoder_options={"decoder_dropout": 0})
+
+def step(model, image, mask, total):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    *_, logits = model(image)
+    loss = segmentation_loss(resize_logits(logits, mask.shape[-2:]), mask, total=total)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+image, mask = torch.randint(0, 256, (4, 3, 32, 48), dtype=torch.uint8), torch.randint(0, 4, (4, 32, 48))
+mask[0, :20] = 255  # each process has another number of labelled pixels
+distributed.init_process_group("gloo")
+distributed.broadcast(image, 0)
+distributed.broadcast(mask, 0)
+whole, sharded, rank = network(), network(), distributed.get_rank()
+loss = step(whole, image, mask, own)
+mesh = init_device_mesh("cpu", (2,))
+for block in sharded.backbone.model.blocks:
+    fully_shard(block, mesh=mesh)
+fully_shard(sharded, mesh=mesh)
+part = step(sharded, image[rank::2], mask[rank::2], over_processes)
+torch.testing.assert_close(over_processes(part) / 2, loss)
+first = network().state_dict()
+found = {name: tensor.full_tensor() for name, tensor in sharded.state_dict().items() if tensor.is_floating_point()}
+weights = dict(whole.named_parameters())
+assert found.keys() >= weights.keys()
+for name, tensor in weights.items():
+    assert not torch.equal(tensor, first[name]), name
+    torch.testing.assert_close(found[name], tensor.detach(), rtol=1e-4, atol=1e-6, msg=name)
+qkv = sharded.backbone.model.blocks[0].attn.qkv.weight
+assert qkv.to_local().numel() * 2 == qkv.numel()
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.skipif(
+    tuple(map(int, torch.__version__.split(".")[:2])) < (2, 13), reason="the gloo of older ones may not average"
+)
+def test_a_sharded_transformer_takes_the_step_of_a_whole_one() -> None:
+    """Fully sharded data parallel: each process keeps half of every weight."""
+    statuses, outputs = two_processes([sys.executable, "-c", SHARDED])
+    assert statuses == [0, 0], outputs
 
 
 def test_two_processes_write_the_files_of_one(flow: Flow) -> None:

@@ -95,7 +95,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize(
     ("command", "size", "variables"),
-    [("crf", 3, torchrun), ("merge", 2, srun), ("import", 2, torchrun)],
+    [("crf", 4, torchrun), ("merge", 2, srun), ("import", 2, torchrun)],
 )
 def test_each_file_is_made_once(given: Path, tmp_path: Path, command: str, size: int, variables: Any) -> None:
     one, out = tmp_path / "one", tmp_path / "out"

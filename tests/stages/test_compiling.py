@@ -12,7 +12,7 @@ from tests.helpers.networks import Segmenter
 from tests.helpers.steps import Build
 
 SOURCE = str(Path(__file__).parents[2] / "src")
-LOGGING = {"self.log(", "self.log_dict("}  # Lightning's bookkeeping
+LOGGING = {"self.log_training("}  # Lightning's bookkeeping
 CRF = {"self.knowledge_and_advice("}  # on the CPU it is numba's machine code
 
 
@@ -31,9 +31,9 @@ def _fresh() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("stage", "breaks"),
     [
-        (SegmentationModule, ["self.log("]),
-        (StaticRefinementModule, ["self.log_dict("]),
-        (DynamicRefinementModule, ["self.knowledge_and_advice(", "self.log_dict("]),
+        (SegmentationModule, ["self.log_training("]),
+        (StaticRefinementModule, ["self.log_training("]),
+        (DynamicRefinementModule, ["self.knowledge_and_advice(", "self.log_training("]),
     ],
 )
 def test_a_training_step_leaves_its_graph_for_the_crf_and_for_logging_only(

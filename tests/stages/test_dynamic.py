@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssdd_lightning.crf import CRFOptions, DenseCRF
 from ssdd_lightning.errors import InputError
@@ -74,6 +74,24 @@ def test_loss_is_the_sum_of_four_parts(build: Build, step: Step, batch: dict[str
     assert loss.isfinite()
     torch.testing.assert_close(loss, sum(parts_of(logged).values()))
     torch.testing.assert_close(loss, logged["train/loss"])
+
+
+def test_a_step_in_bfloat16_has_the_losses_of_float32(build: Build, step: Step, batch: dict[str, Any]) -> None:
+    """An untrained network has losses near log C, whatever it computes; its classifiers get larger weights."""
+    found = {}
+    for mixed in (False, True):
+        module = build(DynamicRefinementModule, bias=KEEP, ratio=0.0)  # no merge hangs on a close choice
+        for head in (module.network.head, module.sub_head):
+            nn.init.normal_(head.classifier[1].weight, std=0.4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss, logged = step(module, batch)
+        assert loss.dtype == torch.float32
+        loss.backward()
+        assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
+        found[mixed] = {"loss": loss.item(), **{part: value.item() for part, value in parts_of(logged).items()}}
+    assert min(found[False].values()) > 1
+    assert found[True] == pytest.approx(found[False], rel=0.05)
+    assert found[True] != found[False], "nothing was mixed"
 
 
 def test_every_loss_reaches_its_own_weights_only(

@@ -12,7 +12,7 @@ from ssdd_lightning.constants import IGNORE
 from ssdd_lightning.functional.affinity import affinity_loss, confident_labels, pair_labels
 from ssdd_lightning.functional.cam import cam_background
 from ssdd_lightning.functional.random_walk import random_walk
-from ssdd_lightning.functional.totals import Total, over_processes, own
+from ssdd_lightning.functional.totals import Total, over_processes, own, with_processes
 from ssdd_lightning.nn.affinity import AffinityNet
 from ssdd_lightning.nn.protocols import AffinityLike, built
 from ssdd_lightning.nn.ssdd import resize_mask
@@ -78,8 +78,9 @@ class AffinityModule(Stage):
         self._pictures = self.look(batch)
         labels = self._pictures["refined"]
         loss = self.loss(batch["image"], labels, over_processes)
-        self.log("train/loss", loss, prog_bar=True)
-        self.log("train/confident", (labels != IGNORE)[batch["valid"]].float().mean())
+        pixels, processes = with_processes(over_processes, batch["valid"].sum())
+        confident = processes * ((labels != IGNORE) & batch["valid"]).sum() / pixels.clamp(min=1)
+        self.log_training({"train/loss": loss, "train/confident": confident})
         return loss
 
     def look(self, batch: Batch) -> dict[str, Tensor]:

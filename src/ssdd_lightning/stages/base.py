@@ -20,6 +20,7 @@ from typing_extensions import NotRequired, Self
 from ssdd_lightning.data.classes import ClassTable
 from ssdd_lightning.data.sampling import run_seed, seed_for
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.functional.totals import over_processes, with_processes
 from ssdd_lightning.metrics.difference import Watched
 from ssdd_lightning.nn.protocols import AffinityLike, ClassificationLike, SegmentationLike
 from ssdd_lightning.renamed import checkpoint_with_new_names
@@ -226,6 +227,22 @@ class Stage(LightningModule):
 
     def _take_note_of_weights(self, *_: object) -> None:
         self.trained = True
+
+    @torch.compiler.disable
+    def log_training(self, values: Mapping[str, Tensor], bar: Sequence[str] = ("train/loss",)) -> None:
+        """Log the losses of a training step, those of the whole batch of all processes.
+
+        Every process must call it in every step. All values go in one exchange that the host does not wait for; with
+        Lightning's `sync_dist` each has two, and the host waits.
+
+        Args:
+            values: Name -> scalar, this process's contribution: the mean over the processes is that of the whole batch,
+                see `ssdd_lightning.functional.totals`.
+            bar: Names that the progress bar shows.
+        """
+        sums, processes = with_processes(over_processes, torch.stack(list(values.values())))
+        for name, value in zip(values, sums / processes, strict=True):
+            self.log(name, value, prog_bar=name in bar)
 
     def kept_checkpoint(self) -> str:
         """Say which checkpoint is kept."""

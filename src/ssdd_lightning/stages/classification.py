@@ -73,7 +73,7 @@ class ClassificationModule(Stage):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Multi-label soft-margin loss on the foreground classes."""
         loss = F.multilabel_soft_margin_loss(self.network(batch["image"]).float(), batch["image_labels"][:, 1:].float())
-        self.log("train/loss", loss, prog_bar=True)
+        self.log_training({"train/loss": loss})
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

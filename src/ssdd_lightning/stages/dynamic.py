@@ -197,8 +197,9 @@ class DynamicRefinementModule(SegmentationStage):
 
         loss: Tensor = loss_main + loss_sub + diff1 + diff2  # Eq. 15
         changed = (m_d2 != m_d0).float().mean()
-        self.log_dict({"train/loss": loss, "train/main": loss_main, "train/sub": loss_sub}, prog_bar=True)
-        self.log_dict({"train/diff1": diff1, "train/diff2": diff2, "train/changed": changed})
+        shown = {"train/loss": loss, "train/main": loss_main, "train/sub": loss_sub}
+        others = {"train/diff1": diff1, "train/diff2": diff2, "train/changed": changed}
+        self.log_training({**shown, **others}, bar=list(shown))
         masks = {"D0": m_d0, "D1": m_d1, "D2": m_d2}
         self.watched = Watched({"ssdd1": detection1, "ssdd2": detection2}, masks, main)
         self._pictures = {"image": batch["image_raw"], "knowledge": m_d0, "advice": m_d1, **maps_of(second)}

@@ -246,7 +246,7 @@ class SegmentationModule(SegmentationStage):
         mask = resize_mask(self.guide(batch, "knowledge"), size)
         *_, logits = self.network(batch["image"])
         loss = segmentation_loss(resize_logits(logits, size), mask, self.per_class_loss, over_processes)
-        self.log("train/loss", loss, prog_bar=True)
+        self.log_training({"train/loss": loss})
         self.watched = Watched(logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": mask}
         return loss

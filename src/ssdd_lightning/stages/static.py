@@ -85,7 +85,8 @@ class StaticRefinementModule(SegmentationStage):
         detectors = refined.knowledge_logits, refined.advice_logits
         terms = [(detected, knowledge, advice) for detected in detectors]
         diff = difference_losses(terms, ~bad, total=over_processes)
-        self.log_dict({"train/loss": base + diff, "train/base": base, "train/diff0": diff}, prog_bar=True)
+        losses = {"train/loss": base + diff, "train/base": base, "train/diff0": diff}
+        self.log_training(losses, bar=list(losses))
         detection = Detection(terms, knowledge, advice, refined.mask, bad)
         self.watched = Watched({"ssdd0": detection}, logits=logits)
         self._pictures = {"image": batch["image_raw"], "knowledge": knowledge, "advice": advice, **maps_of(refined)}
