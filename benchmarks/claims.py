@@ -146,7 +146,7 @@ ROWS = {
     "pixel_mean_seeds": Row("plain training on m_D0, pixel mean in L_seg", settings=PIXEL_MEAN, ablation=True),
     "pixel_mean_longer": Row("the same, goes on", start="pixel_mean_seeds", settings=PIXEL_MEAN, ablation=True),
     "pixel_mean": Row(
-        "dynamic SSDD from it, pixel mean in L_seg, no prior (authors' code)",
+        "dynamic SSDD from it, pixel mean in L_seg, no prior",
         start="pixel_mean_seeds",
         stage="dynamic",
         settings={**PIXEL_MEAN, f"{ARGUMENTS}refinement.prior": 0.0},

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.splits import read_list
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.folders.cores import on_cores
 from ssdd_lightning.folders.segment_checkpoint import change_protocol, load_stage
 from ssdd_lightning.functional.refinement import present_argmax
@@ -50,6 +51,8 @@ def log_shares(masks: Path, names: Sequence[str], indices: Sequence[int]) -> Ten
     for name in names:
         if (path := masks / f"{name}.png").exists():  # a static stage writes no mask of a photo without labels
             counts += np.bincount(read_mask(path).ravel(), minlength=256)
+    if not counts.any():
+        raise InputError(f"{masks} holds no mask of the photos that were trained on; check --masks and --trained.")
     shares = counts[list(indices)] / counts[list(indices)].sum()
     return torch.from_numpy(np.log(shares + SMALLEST_SHARE)).float()[:, None, None]
 
@@ -150,6 +153,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     trained, split, others = (read_list(path) for path in (options.trained, options.split, options.others))
+    if 1 not in options.scales or len({folder.name for folder in options.models}) < len(options.models):
+        parser.error("expected 1 among --scales, and another last name for each of --models")
     if set(others) & {*split, *trained}:
         parser.error("--others: expected photos that are in neither --split nor --trained")
     chosen: dict[tuple[str, int], float] = {}

@@ -93,7 +93,7 @@ def two_processes(command: Sequence[str], patience: float = 240, size: int = 2) 
         port = free.getsockname()[1]
     processes = [start(command, rank, port, size) for rank in range(size)]
     try:
-        outputs = [process.communicate(timeout=patience)[0] for process in processes]
+        outputs = [process.communicate(timeout=patience * size / 2)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -185,7 +185,11 @@ def test_processes_learn_and_log_what_one_does_with_the_whole_batch(flow: Flow, 
         run_command(steady_fit(flow, stage, whole, f"--data.batch_size={size}"))
         told, logged = (logged_numbers(flow.folder / run / stage) for run in (shared, whole))
         assert all(any(row.get(name) for row in logged) for name in LOSSES[stage]), "a loss of 0 shows nothing"
-        assert told == [pytest.approx(row, rel=1e-4, abs=1e-5) for row in logged], stage
+        for ours, theirs in zip(told, logged, strict=True):
+            assert ours.keys() == theirs.keys()
+            for name, value in theirs.items():  # a pixel may fall to another class by rounding
+                share = name in ("train/changed", "train/confident") or not name.startswith("train/")
+                assert ours[name] == pytest.approx(value, rel=1e-4, abs=0.005 if share else 1e-5), (stage, name)
         parts, one = (
             torch.load(flow.folder / run / stage / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
             for run in (shared, whole)

@@ -76,19 +76,30 @@ def test_folding_once_is_folding_every_time(mixed: bool, monkeypatch: pytest.Mon
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed), FastConvolutions(pairs):
             return net(image)
 
+    def run_in_other_precision() -> Tensor:
+        with torch.autocast("cpu", torch.float16 if mixed else torch.bfloat16), FastConvolutions(pairs):
+            return net(image)
+
     with torch.no_grad():
-        expected = run()
+        expected, other = run(), run_in_other_precision()
+        made.clear()
         with folded_once():
             assert torch.equal(run(), expected)
             assert torch.equal(run(), expected)
-            assert len(made) == 4
-            with torch.autocast("cpu", torch.float16 if mixed else torch.bfloat16), FastConvolutions(pairs):
-                other = net(image)
-            assert not torch.equal(other.float(), expected.float())
+            assert len(made) == len(pairs)
+            assert torch.equal(run_in_other_precision(), other)
+            assert len(made) == 2 * len(pairs)
+            monkeypatch.setattr("ssdd_lightning.nn.cpu._KEPT", 0)  # as if all layers were large
+            assert torch.equal(run(), expected)
+            assert len(made) == 3 * len(pairs)
+            monkeypatch.undo()
         net.first.weight.mul_(2)
         assert not torch.equal(run(), expected)  # nothing is kept behind it
     with folded_once():
-        run().float().sum().backward()
+        with torch.no_grad():
+            run()
+        for _ in range(2):  # each with a graph of its own
+            run().float().sum().backward()
         assert net.first.weight.grad is not None
 
 

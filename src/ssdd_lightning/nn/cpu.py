@@ -32,6 +32,8 @@ from ssdd_lightning.nn.layers import exporting
 _Size = int | Sequence[int]
 _SMALL = 20480
 """Values up to which torch never gives the convolution of one image to oneDNN."""
+_KEPT = 1 << 20
+"""Values of a weight up to which `folded_once` keeps it: each thread has its own, and large layers gain little."""
 _FOLDED: ContextVar[dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] | None] = ContextVar("folded", default=None)
 """By identity of a convolution's weight and by precision: what `folded_once` keeps."""
 
@@ -84,7 +86,7 @@ class Pair(NamedTuple):
 
 @contextmanager
 def folded_once() -> Iterator[None]:
-    """While it is entered no weight may change, so each is folded in the first call alone; not with gradients."""
+    """While it is entered no weight may change; small ones are folded in the first call alone, if nothing is learnt."""
     token = _FOLDED.set({})
     try:
         yield
@@ -95,9 +97,9 @@ def folded_once() -> Iterator[None]:
 def _folded(pair: Pair) -> tuple[Tensor, Tensor]:
     """`pair.folded()` in the precision of the call, kept while `folded_once` is entered."""
     kept = _FOLDED.get()
-    if kept is None or torch.is_grad_enabled():
-        return pair.folded()
     weight = pair.conv.weight
+    if kept is None or torch.is_grad_enabled() or weight.numel() > _KEPT:
+        return pair.folded()
     mixed = torch.is_autocast_enabled("cpu") and weight.dtype == torch.float32
     key = id(weight), torch.get_autocast_dtype("cpu") if mixed else weight.dtype
     if key not in kept:

@@ -232,15 +232,15 @@ class Stage(LightningModule):
     def log_training(self, values: Mapping[str, Tensor], bar: Sequence[str] = ("train/loss",)) -> None:
         """Log the losses of a training step, those of the whole batch of all processes.
 
-        Every process must call it in every step. All values go in one exchange that the host does not wait for; with
-        Lightning's `sync_dist` each has two, and the host waits.
+        Every process must call it in every step. All values go in one exchange, for which the host of a GPU does not
+        wait; with Lightning's `sync_dist` each has two, and it waits.
 
         Args:
             values: Name -> scalar, this process's contribution: the mean over the processes is that of the whole batch,
                 see `ssdd_lightning.functional.totals`.
             bar: Names that the progress bar shows.
         """
-        sums, processes = with_processes(over_processes, torch.stack(list(values.values())))
+        sums, processes = with_processes(over_processes, torch.stack([value.detach() for value in values.values()]))
         for name, value in zip(values, sums / processes, strict=True):
             self.log(name, value, prog_bar=name in bar)
 
