@@ -240,7 +240,7 @@ class Stage(LightningModule):
                 see `ssdd_lightning.functional.totals`.
             bar: Names that the progress bar shows.
         """
-        sums, processes = with_processes(over_processes, torch.stack([value.detach() for value in values.values()]))
+        sums, processes = with_processes(over_processes, torch.stack(list(values.values())))
         for name, value in zip(values, sums / processes, strict=True):
             self.log(name, value, prog_bar=name in bar)
 
