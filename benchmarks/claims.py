@@ -89,7 +89,7 @@ class Row:
     ablation: bool = False
 
 
-def long(what: str, stage: str, epochs: int) -> Row:
+def going_on(what: str, stage: str, epochs: int) -> Row:
     """A model that goes on for longer."""
     return Row(what, start="seeds", stage=stage, settings={"trainer.max_epochs": epochs}, ablation=True)
 
@@ -115,10 +115,10 @@ ROWS = {
     "dynamic": Row("dynamic SSDD", start="seeds", stage="dynamic"),
     "truth": Row("full supervision", ""),
     FULL: Row("full supervision, goes on", "", "truth"),
-    "longer_thrice": long("plain training on m_D0, goes on three times as long", "baseline", THRICE),
-    "dynamic_thrice": long("dynamic SSDD, three times as long", "dynamic", THRICE),
-    "longer_forty": long("plain training on m_D0, goes on forty times as long", "baseline", FORTY),
-    "dynamic_forty": long("dynamic SSDD, forty times as long", "dynamic", FORTY),
+    "longer_thrice": going_on("plain training on m_D0, goes on three times as long", "baseline", THRICE),
+    "dynamic_thrice": going_on("dynamic SSDD, three times as long", "dynamic", THRICE),
+    "longer_forty": going_on("plain training on m_D0, goes on forty times as long", "baseline", FORTY),
+    "dynamic_forty": going_on("dynamic SSDD, forty times as long", "dynamic", FORTY),
     "frozen": ablation("DD-Nets stay as the static stage left them", refinement__train_ddnets=False),
     "frozen_0.1": ablation(
         "DD-Nets stay, b_dd 0.1", refinement__train_ddnets=False, ssdd__init_args__biases__dd_bias=0.1
@@ -444,7 +444,7 @@ def provenance(claims: Claims, seeds: Sequence[int], rows: Collection[str]) -> d
         "rows": {name: asdict(ROWS[name]) for name in ROWS if name in rows},
         "seed masks": f"seed 0, scored on {pipeline.seed_split}",
         "models": f"scored on {pipeline.photos.split(content['data'], 'test')}",
-        "testing": (SHORT if claims.short else {}) or model.get("testing"),
+        "testing": SHORT if claims.short else model.get("testing"),
         "test CRF": model.get("crf") or "the default",
         "truth": run.data.truth,
         "image-level labels at test": False,

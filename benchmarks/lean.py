@@ -33,8 +33,7 @@ from ssdd_lightning.folders.segment_checkpoint import change_protocol, load_stag
 from ssdd_lightning.functional.refinement import present_argmax
 from ssdd_lightning.metrics.confusion import confusion_matrix
 from ssdd_lightning.nn.inference import multi_scale_probabilities, scaled_views
-from ssdd_lightning.stages.dynamic import SMALLEST_SHARE
-from ssdd_lightning.stages.segmentation import SegmentationStage
+from ssdd_lightning.stages.dynamic import log_of_shares
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.progress import Progress
 
@@ -46,15 +45,14 @@ Leans = tuple[Sequence[float], Sequence[float]]
 
 
 def log_shares(masks: Path, names: Sequence[str], indices: Sequence[int]) -> Tensor:
-    """Log of the share of each class in some masks, C x 1 x 1."""
-    counts = np.zeros(256)
+    """What the dynamic stage's prior is of a batch, of all masks that were trained on."""
+    counts = np.zeros(256, np.int64)
     for name in names:
         if (path := masks / f"{name}.png").exists():  # a static stage writes no mask of a photo without labels
             counts += np.bincount(read_mask(path).ravel(), minlength=256)
     if not counts.any():
         raise InputError(f"{masks} holds no mask of the photos that were trained on; check --masks and --trained.")
-    shares = counts[list(indices)] / counts[list(indices)].sum()
-    return torch.from_numpy(np.log(shares + SMALLEST_SHARE)).float()[:, None, None]
+    return log_of_shares(torch.from_numpy(counts[list(indices)]))
 
 
 class Model:
@@ -89,7 +87,8 @@ class Model:
                 logits = iter([view + lean * self.shares for view in given])
                 p = multi_scale_probabilities(lambda _, logits=logits: next(logits), image, scaled, flip)
                 if flip:
-                    p = crf(stage, image, p, every)
+                    assert stage.test_crf is not None
+                    p = stage.test_crf(image, p, every)
                 mask = self.indices[present_argmax(p, every)[0].numpy()]
                 made.append(confusion_matrix(mask, true, len(VOC_CLASSES)))
             found.append(np.stack(made))
@@ -103,13 +102,6 @@ class Model:
             dict(zip(tried, np.stack([counts[number] for counts in each], axis=1), strict=True))
             for number, tried in enumerate(leans)
         ]
-
-
-def crf(stage: SegmentationStage, image: Tensor, probabilities: Tensor, present: Tensor) -> Tensor:
-    """The probabilities of a stage's test CRF."""
-    assert stage.test_crf is not None
-    refined: Tensor = stage.test_crf(image, probabilities, present)
-    return refined
 
 
 def table(

@@ -45,11 +45,11 @@ def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
     assert last.bias is not None
     with torch.no_grad():  # between the classes, so that a lean decides
         last.weight.mul_(0.01)
-        last.bias.copy_(-0.25 * model.shares[:, 0, 0])
+        last.bias.copy_(-0.25 * model.shares[0, :, 0, 0])
     found = model.of_all(photos, truth, ([0.0], [0.0, 0.5]), names)
     masks = np.concatenate([read_mask(truth / f"{name}.png").ravel() for name in names])
     shares = np.array([(masks == index).sum() for index in (0, 8, 12)])
-    np.testing.assert_allclose(model.shares[:, 0, 0], np.log(shares / shares.sum() + 0.01), rtol=1e-5)
+    np.testing.assert_allclose(model.shares[0, :, 0, 0], np.log(shares / shares.sum() + 0.01), rtol=1e-5)
 
     def counted(name: str) -> Any:
         image = torch.from_numpy(read_image(photos / f"{name}.jpg")).permute(2, 0, 1)[None]
@@ -60,7 +60,7 @@ def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
         lean.change_protocol(stage, scales, flip, crf)
         np.testing.assert_array_equal(found[number][0.0], [counted(name) for name in names])
     with torch.no_grad():
-        last.bias += 0.5 * model.shares[:, 0, 0]
+        last.bias += 0.5 * model.shares[0, :, 0, 0]
     np.testing.assert_array_equal(found[1][0.5], [counted(name) for name in names])
     assert not np.array_equal(found[1][0.5], found[1][0.0])
 

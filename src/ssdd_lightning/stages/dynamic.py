@@ -28,6 +28,18 @@ SMALLEST_SHARE = 0.01
 """Added to each class's share of the pixels: a class that the seeds of a batch do not show is not ruled out."""
 
 
+def log_of_shares(counts: Tensor) -> Tensor:
+    """Log of each class's share, with a floor for classes that are rare.
+
+    Args:
+        counts: C numbers of pixels.
+
+    Returns:
+        1 x C x 1 x 1 float.
+    """
+    return (counts / counts.sum().clamp(min=1) + SMALLEST_SHARE).log()[None, :, None, None]
+
+
 def log_shares(mask: Tensor, num_classes: int, total: Total = own) -> Tensor:
     """Log of each class's share of the labelled pixels of a batch.
 
@@ -39,8 +51,7 @@ def log_shares(mask: Tensor, num_classes: int, total: Total = own) -> Tensor:
     Returns:
         1 x C x 1 x 1 float.
     """
-    counts = total(class_counts(mask, mask != IGNORE, num_classes).sum(0))
-    return (counts / counts.sum().clamp(min=1) + SMALLEST_SHARE).log()[None, :, None, None]
+    return log_of_shares(total(class_counts(mask, mask != IGNORE, num_classes).sum(0)))
 
 
 class Refinement(NamedTuple):
