@@ -3,16 +3,19 @@ r"""How much of a difference between models is only how far each leans to backgr
     python benchmarks/lean.py --models runs/short/models/longer runs/short/models/pixel_mean_longer \
         runs/short/models/dynamic --seeds 0 1 2 --masks runs/short/static/predictions --trained runs/short/half.txt \
         --photos VOCdevkit/VOC2012/JPEGImages --truth VOCdevkit/VOC2012/SegmentationClassAug \
-        --split val.txt --others held_out.txt --scales 0.75 1 1.25 --json lean.json
+        --split val.txt --others held_out.txt --scales 0.75 1 1.25 --json lean.json --plot lean.png
 
 A lean is added to the logits at test: so much of the log of each class's share in the masks that the models learnt from
-(`refinement.prior` of the dynamic stage does the same while it trains). For each model and testing protocol, the lean
-that is best on --others with the first seed is the one that --split is scored with, with every seed. So every model is
-tuned alike, and on other photos. The last of --models is the one that the others are compared with.
+(`refinement.prior` of the dynamic stage does the same while it trains). For each model and testing protocol, --split is
+scored with the lean that is best on --others, in the mean over the seeds. Without --others, each half of --split is
+scored with the lean that is best on the other half. So every model is tuned alike, and no photo is scored with a lean
+that it helped to choose. The last of --models is the one that the others are compared with.
 """
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -28,6 +31,7 @@ from torch import Tensor
 from ssdd_lightning.data.classes import VOC_CLASSES
 from ssdd_lightning.data.splits import read_list
 from ssdd_lightning.errors import InputError
+from ssdd_lightning.evaluation.chart import COLOURS
 from ssdd_lightning.folders.cores import on_cores
 from ssdd_lightning.folders.segment_checkpoint import change_protocol, load_stage
 from ssdd_lightning.functional.refinement import present_argmax
@@ -37,11 +41,12 @@ from ssdd_lightning.stages.dynamic import log_of_shares
 from ssdd_lightning.storage.masks import read_image, read_mask
 from ssdd_lightning.storage.progress import Progress
 
-LEANS = (-0.5, -0.25, 0.0, 0.25, 0.5)
+LEANS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 PROTOCOLS = "protocol", "no CRF, one scale"
 Counts = npt.NDArray[np.int64]
-Leans = tuple[Sequence[float], Sequence[float]]
-"""For each protocol."""
+"""Confusions: leans x images x C x (C + 1)."""
+Found = Mapping[tuple[str, str], Sequence[Counts]]
+"""By model and protocol, those of every seed."""
 
 
 def log_shares(masks: Path, names: Sequence[str], indices: Sequence[int]) -> Tensor:
@@ -72,8 +77,8 @@ class Model:
         self.shares = log_shares(masks, trained, table.indices)
 
     @torch.no_grad()
-    def confusions(self, photos: Path, truth: Path, leans: Leans, name: str) -> list[Counts]:
-        """Confusions of a photo with some leans, for each protocol: leans x C x (C + 1)."""
+    def confusions(self, photos: Path, truth: Path, name: str) -> Counts:
+        """Confusions of a photo: protocols x leans x C x (C + 1)."""
         stage, scales = self.stage, self.stage.testing.scales
         image = torch.from_numpy(read_image(photos / f"{name}.jpg")).permute(2, 0, 1)[None]
         true = read_mask(truth / f"{name}.png")
@@ -81,57 +86,134 @@ class Model:
         alone = views[list(scales).index(1)][:1]
         every = torch.ones(1, len(self.indices), dtype=torch.bool)
         found = []
-        for given, scaled, flip, tried in ((views, scales, True, leans[0]), ([alone], (1.0,), False, leans[1])):
-            made = []
-            for lean in tried:
-                logits = iter([view + lean * self.shares for view in given])
-                p = multi_scale_probabilities(lambda _, logits=logits: next(logits), image, scaled, flip)
-                if flip:
-                    assert stage.test_crf is not None
-                    p = stage.test_crf(image, p, every)
-                mask = self.indices[present_argmax(p, every)[0].numpy()]
-                made.append(confusion_matrix(mask, true, len(VOC_CLASSES)))
-            found.append(np.stack(made))
-        return found
+        for (given, scaled, flip), lean in product(((views, scales, True), ([alone], (1.0,), False)), LEANS):
+            logits = iter([view + lean * self.shares for view in given])
+            p = multi_scale_probabilities(lambda _, logits=logits: next(logits), image, scaled, flip)
+            if flip:
+                assert stage.test_crf is not None
+                p = stage.test_crf(image, p, every)
+            mask = self.indices[present_argmax(p, every)[0].numpy()]
+            found.append(confusion_matrix(mask, true, len(VOC_CLASSES)))
+        return np.stack(found).reshape(len(PROTOCOLS), len(LEANS), *found[0].shape)
 
-    def of_all(self, photos: Path, truth: Path, leans: Leans, names: Sequence[str]) -> list[dict[float, Counts]]:
-        """For each protocol: lean -> confusions of all photos, images x C x (C + 1)."""
-        made = on_cores(partial(self.confusions, photos, truth, leans), names)
-        each = [counts for counts, _ in zip(made, Progress(names, "lean", unit="image"), strict=True)]
-        return [
-            dict(zip(tried, np.stack([counts[number] for counts in each], axis=1), strict=True))
-            for number, tried in enumerate(leans)
-        ]
+    def of_all(self, photos: Path, truth: Path, names: Sequence[str]) -> Counts:
+        """Confusions of all photos: protocols x leans x images x C x (C + 1)."""
+        made = on_cores(partial(self.confusions, photos, truth), names)
+        return np.stack([counts for counts, _ in zip(made, Progress(names, "lean", unit="image"), strict=True)], axis=2)
 
 
-def table(
-    models: Sequence[str],
-    chosen: Mapping[tuple[str, int], float],
-    scored: Mapping[tuple[str, int], Sequence[Mapping[float, Counts]]],
-) -> list[dict[str, Any]]:
-    """One row a model without and one with the lean of each protocol; `scored` has the counts of every seed by lean."""
+@dataclass(frozen=True)
+class Fold:
+    """Photos that are scored with the lean that is best on others, as positions among all."""
+
+    others: Sequence[int]
+    scored: Sequence[int]
+
+    def best(self, seeds: Sequence[Counts]) -> float:
+        """The lean that is best on the others."""
+        return max(LEANS, key=lambda lean: miou(at_lean(seeds, lean, self.others)))
+
+
+def folds_of(others: int, split: int) -> list[Fold]:
+    """One of all, or two halves of the split if there are no others, which come first among the photos."""
+    first, second = range(others, others + split, 2), range(others + 1, others + split, 2)
+    return (
+        [Fold(range(others), range(others, others + split))] if others else [Fold(second, first), Fold(first, second)]
+    )
+
+
+def at_lean(seeds: Sequence[Counts], lean: float, photos: Sequence[int]) -> list[Counts]:
+    """Confusions of some photos with a lean."""
+    return [counts[LEANS.index(lean), photos] for counts in seeds]
+
+
+def scored(seeds: Sequence[Counts], folds: Sequence[Fold], leans: Sequence[float]) -> list[Counts]:
+    """Confusions of every fold with a lean of its own."""
+    parts = [at_lean(seeds, lean, fold.scored) for fold, lean in zip(folds, leans, strict=True)]
+    return [np.concatenate(of_seed) for of_seed in zip(*parts, strict=True)]
+
+
+def miou(seeds: Sequence[Counts]) -> float:
+    """Mean over the seeds."""
+    return float(pooled(seeds).mean())
+
+
+def table(models: Sequence[str], found: Found, folds: Sequence[Fold]) -> list[dict[str, Any]]:
+    """Rows of every model, without a lean and with the best on others, and the mean over the seeds by lean."""
     rows = []
+    last, none = models[-1], [0.0] * len(folds)
+    best = {key: [fold.best(seeds) for fold in folds] for key, seeds in found.items()}
     for model, tuned in product(models, (False, True)):
-        row: dict[str, Any] = {"model": model, "lean": "best on the others" if tuned else "none"}
-        for number, title in enumerate(PROTOCOLS):
-            seeds, reference = (
-                [counts[chosen[name, number] if tuned else 0.0] for counts in scored[name, number]]
-                for name in (model, models[-1])
-            )
+        row: dict[str, Any] = {"model": model, "lean": "best on others" if tuned else "none"}
+        for title in PROTOCOLS:
+            leans = best[model, title] if tuned else none
+            seeds = scored(found[model, title], folds, leans)
             scores = pooled(seeds)
             spread = f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else ""
-            row[title] = f"{scores.mean():.2f}{spread}" + (f" ({chosen[model, number]:g})" if tuned else "")
+            row[title] = f"{scores.mean():.2f}{spread}" + (
+                f" ({', '.join(map('{:g}'.format, leans))})" if tuned else ""
+            )
             pixels = np.sum([counts.sum(0) for counts in seeds], axis=0)
             row[f"{title}, background"] = f"{100 * pixels[:, 0].sum() / pixels.sum():.1f} %"
-            if model != models[-1]:
-                mean, low, high = difference(reference, seeds)
-                row[f"{title}, {models[-1]} over it"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            compared = {f"{last} over it": best[last, title] if tuned else none, f"{last} without one over it": none}
+            for what, theirs in compared.items() if model != last else ():
+                if tuned or what.startswith(f"{last} over"):
+                    mean, low, high = difference(scored(found[last, title], folds, theirs), seeds)
+                    row[f"{title}, {what}"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            if tuned:
+                row[f"{title}, others by lean"] = "; ".join(
+                    ", ".join(f"{value:.2f}" for value in curve(found[model, title], fold.others)) for fold in folds
+                )
         rows.append(row)
     return rows
 
 
+def curve(seeds: Sequence[Counts], photos: Sequence[int]) -> list[float]:
+    """The mean over the seeds, by lean."""
+    return [miou(at_lean(seeds, lean, photos)) for lean in LEANS]
+
+
+def plot(models: Sequence[str], found: Found, folds: Sequence[Fold], path: Path) -> None:
+    """Scores of every model by lean, one picture a protocol."""
+    from matplotlib.figure import Figure
+
+    photos = [number for fold in folds for number in fold.scored]
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots(1, len(PROTOCOLS))
+    for axis, title in zip(axes, PROTOCOLS, strict=True):
+        for model, colour in zip(models, COLOURS, strict=False):
+            axis.plot(LEANS, curve(found[model, title], photos), "o-", color=colour, label=model, markersize=4)
+        axis.set(title=title, xlabel="lean", ylabel="mIoU, %")
+    axes[0].legend(fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
 def main() -> None:
     """Tune and score every model, and print the table."""
+    options = arguments()
+    trained, split = (read_list(path) for path in (options.trained, options.split))
+    others = read_list(options.others) if options.others else []
+    if set(others) & {*split, *trained}:
+        raise InputError(
+            f"expected photos that are in neither --split nor --trained, found some of them in {options.others}."
+        )
+    models = [folder.name for folder in options.models]
+    found: dict[tuple[str, str], list[Counts]] = {}
+    for folder, seed in product(options.models, options.seeds):
+        model = Model(folder / f"seed{seed}/checkpoints/last.ckpt", options.masks, trained, options.scales)
+        for title, counts in zip(
+            PROTOCOLS, model.of_all(options.photos, options.truth, [*others, *split]), strict=True
+        ):
+            found.setdefault((folder.name, title), []).append(counts)
+    folds = folds_of(len(others), len(split))
+    title = f"mIoU of {len(split)} photos, {len(options.seeds)} seeds; leans {', '.join(map(str, LEANS))}"
+    report(title, table(models, found, folds), options)
+    if options.plot:
+        plot(models, found, folds, options.plot)
+
+
+def arguments() -> argparse.Namespace:
+    """Options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, nargs="+", required=True, help="folders that hold seed0, seed1, ...")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -139,38 +221,21 @@ def main() -> None:
     parser.add_argument("--trained", type=Path, required=True, help="list of the photos they learnt from")
     parser.add_argument("--photos", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--split", type=Path, required=True)
-    parser.add_argument("--others", type=Path, required=True)
+    parser.add_argument("--split", type=Path, required=True, help="list of the photos that are scored")
+    parser.add_argument("--others", type=Path, help="list of the photos that leans are chosen on")
     parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 0.75, 1.0, 1.25, 1.5])
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="file for all numbers")
+    parser.add_argument("--plot", type=Path, help="file for the picture")
     options = parser.parse_args()
-    trained, split, others = (read_list(path) for path in (options.trained, options.split, options.others))
-    if 1 not in options.scales or len({folder.name for folder in options.models}) < len(options.models):
-        parser.error("expected 1 among --scales, and another last name for each of --models")
-    if set(others) & {*split, *trained}:
-        parser.error("--others: expected photos that are in neither --split nor --trained")
-    chosen: dict[tuple[str, int], float] = {}
-    scored: dict[tuple[str, int], list[Mapping[float, Counts]]] = {}
-    tried: dict[tuple[str, str], str] = {}
-    for folder, seed in product(options.models, options.seeds):
-        name = folder.name
-        model = Model(folder / f"seed{seed}/checkpoints/last.ckpt", options.masks, trained, options.scales)
-        score = partial(model.of_all, options.photos, options.truth)
-        if (name, 0) not in chosen:
-            for number, found in enumerate(score((LEANS, LEANS), others)):
-                by_lean = {lean: float(pooled([counts])[0]) for lean, counts in found.items()}
-                tried[name, PROTOCOLS[number]] = ", ".join(f"{miou:.2f}" for miou in by_lean.values())
-                chosen[name, number] = max(by_lean, key=lambda lean: by_lean[lean])
-        first, second = (sorted({0.0, chosen[name, number]}) for number in range(len(PROTOCOLS)))
-        for number, counts in enumerate(score((first, second), split)):
-            scored.setdefault((name, number), []).append(counts)
-    rows = table([folder.name for folder in options.models], chosen, scored)
-    for row in rows[1::2]:
-        row |= {f"{title}, others by lean": tried[row["model"], title] for title in PROTOCOLS}
-    report(
-        f"mIoU of {len(split)} photos, {len(options.seeds)} seeds; leans {', '.join(map(str, LEANS))}", rows, options
-    )
+    if 1 not in options.scales:
+        parser.error("expected 1 among --scales")
+    if len({folder.name for folder in options.models}) < len(options.models):
+        parser.error("expected another last name for each of --models")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"lean: {error}")

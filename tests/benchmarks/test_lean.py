@@ -22,11 +22,6 @@ def lean(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("lean")
 
 
-def counts(right: int) -> Any:
-    """Five photos of two classes."""
-    return np.tile(np.array([[right, 100 - right, 0], [100 - right, right, 0]]), (5, 1, 1))
-
-
 def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
     lean: Any, tiny_devkit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,7 +41,8 @@ def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
     with torch.no_grad():  # between the classes, so that a lean decides
         last.weight.mul_(0.01)
         last.bias.copy_(-0.25 * model.shares[0, :, 0, 0])
-    found = model.of_all(photos, truth, ([0.0], [0.0, 0.5]), names)
+    found = model.of_all(photos, truth, names)
+    none, half = (lean.LEANS.index(value) for value in (0.0, 0.5))
     masks = np.concatenate([read_mask(truth / f"{name}.png").ravel() for name in names])
     shares = np.array([(masks == index).sum() for index in (0, 8, 12)])
     np.testing.assert_allclose(model.shares[0, :, 0, 0], np.log(shares / shares.sum() + 0.01), rtol=1e-5)
@@ -58,28 +54,66 @@ def test_no_lean_is_the_model_and_a_lean_adds_the_log_of_shares(
 
     for number, (scales, flip, crf) in enumerate((([1.0, 0.5], True, True), ([1.0], False, False))):
         lean.change_protocol(stage, scales, flip, crf)
-        np.testing.assert_array_equal(found[number][0.0], [counted(name) for name in names])
+        np.testing.assert_array_equal(found[number, none], [counted(name) for name in names])
     with torch.no_grad():
         last.bias += 0.5 * model.shares[0, :, 0, 0]
-    np.testing.assert_array_equal(found[1][0.5], [counted(name) for name in names])
-    assert not np.array_equal(found[1][0.5], found[1][0.0])
+    np.testing.assert_array_equal(found[1, half], [counted(name) for name in names])
+    assert not np.array_equal(found[1, half], found[1, none])
 
 
-def test_a_tuned_row_has_the_lean_that_was_chosen_elsewhere(lean: Any) -> None:
-    by_lean = {"plain": (50, 60, 55, 70, 65), "dynamic": (50, 60, 75, 70, 65)}
-    seeds = {name: [dict(zip(lean.LEANS, map(counts, right), strict=True))] * 2 for name, right in by_lean.items()}
-    scored = {(name, number): found for name, found in seeds.items() for number in (0, 1)}
-    chosen = {("plain", 0): 0.25, ("plain", 1): -0.25, ("dynamic", 0): 0.0, ("dynamic", 1): 0.0}
-    rows = lean.table(["plain", "dynamic"], chosen, scored)
-    iou = {right: 100 * right / (200 - right) for right in range(50, 80)}
+PROTOCOLS = "protocol", "no CRF, one scale"
+BOTH = (60, 60, 60, 50, 55, 70, 65, 60, 60)
+"""Right pixels of the first three photos by lean, ..."""
+LAST = (60, 60, 65, 70, 55, 50, 60, 60, 60)
+"""and of the last two."""
+
+
+def iou(right: float) -> float:
+    return 100 * right / (200 - right)
+
+
+def counts(photos: tuple[tuple[int, ...], ...]) -> Any:
+    """Leans x photos x C x (C + 1) of two classes."""
+    right = np.array(photos).T[..., None, None]
+    return np.concatenate(
+        [np.concatenate([right, 100 - right, 0 * right], 3), np.concatenate([100 - right, right, 0 * right], 3)], 2
+    )
+
+
+def test_a_tuned_row_has_the_lean_that_is_best_on_the_others(lean: Any) -> None:
+    plain = counts((BOTH,) * 3 + (LAST,) * 2)
+    dynamic = counts((BOTH,) * 3 + ((75,) * 9,) * 2)
+    found = {
+        (name, title): [made] * 2 for name, made in (("plain", plain), ("dynamic", dynamic)) for title in PROTOCOLS
+    }
+    rows = lean.table(["plain", "dynamic"], found, lean.folds_of(3, 2))
     assert [row["protocol"] for row in rows] == [
-        f"{iou[55]:.2f} ± 0.00",
-        f"{iou[70]:.2f} ± 0.00 (0.25)",
-        f"{iou[75]:.2f} ± 0.00",
-        f"{iou[75]:.2f} ± 0.00 (0)",
+        f"{iou(55):.2f} ± 0.00",
+        f"{iou(50):.2f} ± 0.00 (0.25)",
+        f"{iou(75):.2f} ± 0.00",
+        f"{iou(75):.2f} ± 0.00 (0.25)",
     ]
-    assert rows[1]["no CRF, one scale"].endswith("(-0.25)")
-    gain = f"{iou[75] - iou[70]:+.2f}"
+    gain, without = (f"{iou(75) - iou(right):+.2f}" for right in (50, 55))
+    assert rows[0]["protocol, dynamic over it"] == f"{without} ({without} to {without})"
     assert rows[1]["protocol, dynamic over it"] == f"{gain} ({gain} to {gain})"
+    assert rows[1]["protocol, dynamic without one over it"] == f"{gain} ({gain} to {gain})"
     assert rows[0]["protocol, background"] == "50.0 %"
     assert "protocol, dynamic over it" not in rows[2]
+    assert rows[1]["protocol, others by lean"] == ", ".join(f"{iou(right):.2f}" for right in BOTH)
+
+
+def test_without_others_each_half_has_the_lean_that_is_best_on_the_other(lean: Any) -> None:
+    by_lean = (LAST, BOTH, LAST, BOTH, LAST)
+    folds = lean.folds_of(0, 5)
+    assert sorted(photo for fold in folds for photo in fold.scored) == list(range(5))
+    assert not any(set(fold.scored) & set(fold.others) for fold in folds)
+    found = {("plain", title): [counts(by_lean)] for title in PROTOCOLS}
+    rows = lean.table(["plain"], found, folds)
+    right = (3 * LAST[lean.LEANS.index(0.25)] + 2 * BOTH[lean.LEANS.index(-0.25)]) / 5
+    assert rows[1]["protocol"] == f"{iou(right):.2f} (0.25, -0.25)"
+
+
+def test_the_picture_has_a_line_a_model(lean: Any, tmp_path: Path) -> None:
+    found = {("plain", title): [counts((BOTH, LAST))] for title in PROTOCOLS}
+    lean.plot(["plain"], found, lean.folds_of(0, 2), tmp_path / "lean.png")
+    assert read_image(tmp_path / "lean.png").std() > 0
