@@ -3,10 +3,11 @@ r"""Static refinement under other weights of the dense CRF (the paper's Fig. 6):
     python benchmarks/crf_weights.py --root VOCdevkit --labels cls_labels.npy --truth SegmentationClassAug \
         --out runs/claims --json crf_weights.json --plot crf_weights.png
 
---out holds a finished run up to the activation maps (of `ssdd run` or of claims.py). For each pair a CRF makes the
-advice, and a static stage is trained on it; what is finished is kept. Biases and everything else are the experiment's.
-With `--once` no stage is trained: the run's own, which learnt from the CRF of its YAML, sees the advice of every pair.
-That takes a tenth of the time and says less: DD-Net predicts the changes of one CRF and meets those of others.
+--out holds a finished run up to the activation maps (of `ssdd run` or of claims.py), or with `--knowledge random_walk`
+up to their random walk. For each pair a CRF makes the advice, and a static stage is trained on it; what is finished is
+kept. Biases and everything else are the experiment's. With `--once` no stage is trained: the run's own, which learnt
+from the CRF of its YAML, sees the advice of every pair. That takes a tenth of the time and says less: DD-Net predicts
+the changes of one CRF and meets those of others.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from ssdd_lightning.folders.merge import MergeFolders
 from ssdd_lightning.folders.sweep import sweep_biases
 from ssdd_lightning.pipeline.config import parse_settings
 from ssdd_lightning.pipeline.photos import GivenData
-from ssdd_lightning.pipeline.run import Pipeline, RunOptions
+from ssdd_lightning.pipeline.run import SOURCES, Pipeline, Refined, RunOptions
 from ssdd_lightning.pipeline.steps import CRFStep
 
 
@@ -31,10 +32,12 @@ def main() -> None:
     """Train what is missing, print the table, write the JSON and the plot."""
     options = arguments()
     data = GivenData(options.root, options.labels, options.truth)
-    run = RunOptions(options.experiment, options.out, data, settings=parse_settings(options.set))
-    pipeline = Pipeline(run)
+    refined, settings = Refined(options.knowledge), parse_settings(options.set)
+    pipeline = Pipeline(RunOptions(options.experiment, options.out, data, refined=refined, settings=settings))
     if not pipeline.knowledge.is_dir():
-        raise InputError(f"{pipeline.knowledge} holds no activation maps; run the experiment before.")
+        raise InputError(
+            f"{pipeline.knowledge} is not there; expected the knowledge of a run, so run the experiment before."
+        )
     pairs = product(options.w_g, options.w_rgb)
     rows = [refine(pipeline, appearance, smoothness, options.once) for smoothness, appearance in pairs]
     report("static refinement by the weights of the CRF, mIoU on the seeds' split", rows, options)
@@ -44,7 +47,7 @@ def main() -> None:
 
 def refine(pipeline: Pipeline, appearance: float, smoothness: float, once: bool) -> Row:
     """Make advice and seed masks with a pair of weights, and score them."""
-    home = pipeline.out / "crf_weights" / f"rgb{appearance:g}_g{smoothness:g}"
+    home = pipeline.refined / "crf_weights" / f"rgb{appearance:g}_g{smoothness:g}"
     given = pipeline.content("static")["model"]["init_args"].get("crf") or {}
     crf = {**given, "bilateral_compat": appearance, "gaussian_compat": smoothness}
     advice = home / "advice"
@@ -100,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--labels", type=Path, help="file of image-level labels")
     parser.add_argument("--truth", default="SegmentationClass", help="folder of ground truth in the devkit")
     parser.add_argument("--out", type=Path, required=True, help="the run")
+    parser.add_argument("--knowledge", choices=SOURCES, default="cam", help="what is refined")
     parser.add_argument("--w_rgb", type=float, nargs="+", default=[1, 3, 10, 20], help="bilateral_compat")
     parser.add_argument("--w_g", type=float, nargs="+", default=[1, 3], help="gaussian_compat")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="an option for every stage")
