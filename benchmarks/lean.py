@@ -116,10 +116,10 @@ class Fold:
 
 def folds_of(others: int, split: int) -> list[Fold]:
     """One of all, or two halves of the split if there are no others, which come first among the photos."""
-    first, second = range(others, others + split, 2), range(others + 1, others + split, 2)
-    return (
-        [Fold(range(others), range(others, others + split))] if others else [Fold(second, first), Fold(first, second)]
-    )
+    if others:
+        return [Fold(range(others), range(others, others + split))]
+    first, second = range(0, split, 2), range(1, split, 2)
+    return [Fold(second, first), Fold(first, second)]
 
 
 def at_lean(seeds: Sequence[Counts], lean: float, photos: Sequence[int]) -> list[Counts]:
@@ -139,50 +139,69 @@ def miou(seeds: Sequence[Counts]) -> float:
 
 
 def table(models: Sequence[str], found: Found, folds: Sequence[Fold]) -> list[dict[str, Any]]:
-    """Rows of every model, without a lean and with the best on others, and the mean over the seeds by lean."""
+    """Rows of every model: without a lean, and by lean; with the best on others, and these by lean."""
     rows = []
     last, none = models[-1], [0.0] * len(folds)
     best = {key: [fold.best(seeds) for fold in folds] for key, seeds in found.items()}
     for model, tuned in product(models, (False, True)):
         row: dict[str, Any] = {"model": model, "lean": "best on others" if tuned else "none"}
         for title in PROTOCOLS:
-            leans = best[model, title] if tuned else none
-            seeds = scored(found[model, title], folds, leans)
-            scores = pooled(seeds)
-            spread = f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else ""
-            row[title] = f"{scores.mean():.2f}{spread}" + (
-                f" ({', '.join(map('{:g}'.format, leans))})" if tuned else ""
-            )
-            pixels = np.sum([counts.sum(0) for counts in seeds], axis=0)
+            seeds = found[model, title]
+            leans, theirs = (best[name, title] if tuned else none for name in (model, last))
+            made = scored(seeds, folds, leans)
+            row[title] = mean_and_spread(made) + (f" ({', '.join(f'{lean:g}' for lean in leans)})" if tuned else "")
+            pixels = np.sum([counts.sum(0) for counts in made], axis=0)
             row[f"{title}, background"] = f"{100 * pixels[:, 0].sum() / pixels.sum():.1f} %"
-            compared = {f"{last} over it": best[last, title] if tuned else none, f"{last} without one over it": none}
-            for what, theirs in compared.items() if model != last else ():
-                if tuned or what.startswith(f"{last} over"):
-                    mean, low, high = difference(scored(found[last, title], folds, theirs), seeds)
-                    row[f"{title}, {what}"] = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+            if model != last:
+                row[f"{title}, {last} over it"] = gain(scored(found[last, title], folds, theirs), made)
+            if model != last and tuned:
+                row[f"{title}, {last} without one over it"] = gain(scored(found[last, title], folds, none), made)
             if tuned:
-                row[f"{title}, others by lean"] = "; ".join(
-                    ", ".join(f"{value:.2f}" for value in curve(found[model, title], fold.others)) for fold in folds
-                )
+                row[f"{title}, others by lean"] = "; ".join(curve(seeds, fold.others) for fold in folds)
+            else:
+                row[f"{title}, by lean"] = curve(seeds, all_scored(folds))
         rows.append(row)
     return rows
 
 
-def curve(seeds: Sequence[Counts], photos: Sequence[int]) -> list[float]:
-    """The mean over the seeds, by lean."""
+def mean_and_spread(seeds: Sequence[Counts]) -> str:
+    """The mIoU, as a table shows it."""
+    scores = pooled(seeds)
+    return f"{scores.mean():.2f}" + (f" ± {scores.std(ddof=1):.2f}" if len(scores) > 1 else "")
+
+
+def gain(ours: Sequence[Counts], theirs: Sequence[Counts]) -> str:
+    """A difference and its interval, as a table shows them."""
+    mean, low, high = difference(ours, theirs)
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def by_lean(seeds: Sequence[Counts], photos: Sequence[int]) -> list[float]:
+    """The mean over the seeds, for every lean."""
     return [miou(at_lean(seeds, lean, photos)) for lean in LEANS]
+
+
+def curve(seeds: Sequence[Counts], photos: Sequence[int]) -> str:
+    """The same, as a table shows it."""
+    return ", ".join(f"{value:.2f}" for value in by_lean(seeds, photos))
+
+
+def all_scored(folds: Sequence[Fold]) -> list[int]:
+    """The photos of all folds."""
+    return [number for fold in folds for number in fold.scored]
 
 
 def plot(models: Sequence[str], found: Found, folds: Sequence[Fold], path: Path) -> None:
     """Scores of every model by lean, one picture a protocol."""
     from matplotlib.figure import Figure
 
-    photos = [number for fold in folds for number in fold.scored]
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots(1, len(PROTOCOLS))
     for axis, title in zip(axes, PROTOCOLS, strict=True):
         for model, colour in zip(models, COLOURS, strict=False):
-            axis.plot(LEANS, curve(found[model, title], photos), "o-", color=colour, label=model, markersize=4)
+            axis.plot(
+                LEANS, by_lean(found[model, title], all_scored(folds)), "o-", color=colour, label=model, markersize=4
+            )
         axis.set(title=title, xlabel="lean", ylabel="mIoU, %")
     axes[0].legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -99,6 +99,7 @@ def test_a_tuned_row_has_the_lean_that_is_best_on_the_others(lean: Any) -> None:
     assert rows[1]["protocol, dynamic without one over it"] == f"{gain} ({gain} to {gain})"
     assert rows[0]["protocol, background"] == "50.0 %"
     assert "protocol, dynamic over it" not in rows[2]
+    assert rows[0]["protocol, by lean"] == ", ".join(f"{iou(right):.2f}" for right in LAST)
     assert rows[1]["protocol, others by lean"] == ", ".join(f"{iou(right):.2f}" for right in BOTH)
 
 
