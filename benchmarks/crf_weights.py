@@ -35,9 +35,7 @@ def main() -> None:
     refined, settings = Refined(options.knowledge), parse_settings(options.set)
     pipeline = Pipeline(RunOptions(options.experiment, options.out, data, refined=refined, settings=settings))
     if not pipeline.knowledge.is_dir():
-        raise InputError(
-            f"{pipeline.knowledge} is not there; expected the knowledge of a run, so run the experiment before."
-        )
+        raise InputError(f"{pipeline.knowledge} is missing; run the experiment up to its knowledge first.")
     pairs = product(options.w_g, options.w_rgb)
     rows = [refine(pipeline, appearance, smoothness, options.once) for smoothness, appearance in pairs]
     report("static refinement by the weights of the CRF, mIoU on the seeds' split", rows, options)

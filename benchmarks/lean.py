@@ -199,9 +199,8 @@ def plot(models: Sequence[str], found: Found, folds: Sequence[Fold], path: Path)
     axes = figure.subplots(1, len(PROTOCOLS))
     for axis, title in zip(axes, PROTOCOLS, strict=True):
         for model, colour in zip(models, COLOURS, strict=False):
-            axis.plot(
-                LEANS, by_lean(found[model, title], all_scored(folds)), "o-", color=colour, label=model, markersize=4
-            )
+            scores = by_lean(found[model, title], all_scored(folds))
+            axis.plot(LEANS, scores, "o-", color=colour, label=model, markersize=4)
         axis.set(title=title, xlabel="lean", ylabel="mIoU, %")
     axes[0].legend(fontsize="small")
     figure.savefig(path, dpi=120)
@@ -220,10 +219,9 @@ def main() -> None:
     found: dict[tuple[str, str], list[Counts]] = {}
     for folder, seed in product(options.models, options.seeds):
         model = Model(folder / f"seed{seed}/checkpoints/last.ckpt", options.masks, trained, options.scales)
-        for title, counts in zip(
-            PROTOCOLS, model.of_all(options.photos, options.truth, [*others, *split]), strict=True
-        ):
-            found.setdefault((folder.name, title), []).append(counts)
+        counts = model.of_all(options.photos, options.truth, [*others, *split])
+        for number, title in enumerate(PROTOCOLS):
+            found.setdefault((folder.name, title), []).append(counts[number])
     folds = folds_of(len(others), len(split))
     title = f"mIoU of {len(split)} photos, {len(options.seeds)} seeds; leans {', '.join(map(str, LEANS))}"
     report(title, table(models, found, folds), options)
