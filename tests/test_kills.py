@@ -43,7 +43,7 @@ KILLS = int(os.environ.get("KILLS", "0"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
-THREADED = ("crf", "par", "import", "export")
+THREADED = ("crf", "par", "merge", "import", "export")
 """Commands whose threads write a few images before the first of them is noted as finished."""
 
 
