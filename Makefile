@@ -1,6 +1,8 @@
 # `make demo`, `make test`, `make docs` and `make bench` do all their own set-up: a virtual environment in .venv with the package installed in it.
 PYTHON ?= python3
 BIN := .venv/bin
+# Modules are compiled when they are first imported; all of torch would take half a minute.
+INSTALL := install --quiet --no-compile
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 # Neighbouring tests mostly stay in one process, because they share what a module made for them.
@@ -33,7 +35,7 @@ leaks: .venv/test.stamp  ## fits with workers in one process for LEAK_MINUTES (3
 TESTER := 'pytest>=8' 'pytest-xdist>=3.2'
 
 test-bare:  ## tests without any extra
-	$(PYTHON) -m venv build/bare && build/bare/bin/pip install --quiet --editable . $(TESTER)
+	$(PYTHON) -m venv build/bare && build/bare/bin/pip $(INSTALL) --editable . $(TESTER)
 	build/bare/bin/pytest $(PARALLEL)
 
 test-min:  ## tests with the lowest versions that setup.cfg declares
@@ -45,7 +47,7 @@ test-min:  ## tests with the lowest versions that setup.cfg declares
 docs: .venv/docs.stamp  ## the site in site/, with executed notebooks; any warning is an error
 	$(BIN)/mkdocs build --strict
 
-# Sixteen images and one epoch a stage: the demo's every step, in two minutes.
+# Sixteen images and one epoch a stage: the demo as far as its seed masks, in a minute.
 FEW := $(CURDIR)/build/package/few.txt
 SHORT := $(foreach o,max_epochs=1 limit_val_batches=1,--set trainer.$(o)) \
 	$(foreach s,train val test predict,--set data.splits.$(s)=$(FEW))
@@ -55,10 +57,10 @@ package: .venv/test.stamp  ## build wheel and sdist, check them, install the whe
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv build/package/venv
-	build/package/venv/bin/pip install --quiet "$$(ls dist/*.whl)[offline]"
+	build/package/venv/bin/pip $(INSTALL) "$$(ls dist/*.whl)[offline]"
 	seq -f '2007_%06g' 16 > $(FEW)
 	cd build/package && venv/bin/ssdd --version && venv/bin/ssdd init quickstart \
-		&& venv/bin/ssdd run quickstart --seed_split $(FEW) --pictures 1 $(SHORT)
+		&& venv/bin/ssdd run quickstart --until static/predictions --seed_split $(FEW) $(SHORT)
 
 BENCH := build/bench
 
@@ -80,7 +82,7 @@ GPU := build/gpu
 bench-gpu: .venv/test.stamp  ## the tables' rows that need a GPU, most wanted first, numbers in build/gpu; PHOTOS=FOLDER: the CRF on photos
 	# STEP: further options of the first, as --peak and the GPU's TFLOP/s; those with a dash end with an error when results differ, which must not stop the others
 	mkdir -p $(GPU)
-	-$(BIN)/pip install --quiet --editable '.[pydensecrf]'
+	-$(BIN)/pip $(INSTALL) --editable '.[pydensecrf]'
 	$(BIN)/python benchmarks/dynamic_step.py --backbone resnet38 --head largefov --crop 448 --width 256 --classes 21 --json $(GPU)/dynamic_step.json $(STEP)
 	-$(BIN)/python benchmarks/reference_step.py --json $(GPU)/reference_step.json
 	$(BIN)/python benchmarks/crf.py --json $(GPU)/crf.json
@@ -98,15 +100,15 @@ claims-gpu: .venv/test.stamp  ## what the method is worth with more steps, for a
 	$(PYTHON) -m venv .venv
 
 .venv/demo.stamp: setup.cfg pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable '.[offline]'
+	$(BIN)/pip $(INSTALL) --editable '.[offline]'
 	touch $@
 
 .venv/test.stamp: setup.cfg pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable '.[offline,coco,dev]'
+	$(BIN)/pip $(INSTALL) --editable '.[offline,coco,dev]'
 	touch $@ .venv/demo.stamp
 
 .venv/docs.stamp: setup.cfg pyproject.toml | .venv/bin/python
-	$(BIN)/pip install --quiet --editable '.[offline,docs]'
+	$(BIN)/pip $(INSTALL) --editable '.[offline,docs]'
 	touch $@ .venv/demo.stamp
 
 clean:  ## remove what the commands above made

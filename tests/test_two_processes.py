@@ -18,7 +18,7 @@ from ssdd_lightning.cli.main import main
 from ssdd_lightning.pipeline.lightning import run_command
 from ssdd_lightning.synthetic.devkit import write_synthetic_devkit
 from tests.helpers.files import contents
-from tests.helpers.processes import SLOW
+from tests.helpers.processes import SLOW, SSDD, Forked, made_once
 from tests.helpers.stages import write_stage
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -53,12 +53,8 @@ if os.environ["RANK"] == "0":
 class Flow:
     """The stages' commands on a devkit of seven and five images."""
 
-    two: dict[str, dict[str, float]]
-    one: dict[str, dict[str, float]]
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        write_synthetic_devkit(folder, num_train=TRAIN, num_val=VAL, image_size=64, seed=0)
         self.devkit = folder / "VOCdevkit" / "VOC2012"
 
     def words(self, command: str, stage: str, run: str, *more: object) -> list[str]:
@@ -73,38 +69,27 @@ class Flow:
         return self.folder / "two" / stage / "checkpoints" / "last.ckpt"
 
 
-def start(command: Sequence[str], rank: int, port: int, size: int = 2) -> subprocess.Popen[str]:
-    variables: dict[str, object] = {
-        "RANK": rank,
-        "LOCAL_RANK": rank,
-        "WORLD_SIZE": size,
-        "LOCAL_WORLD_SIZE": size,
-        "GROUP_RANK": 0,
-    }
-    variables |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
-    environment = os.environ | {key: str(value) for key, value in variables.items()} | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def two_processes(command: Sequence[str], patience: float = 240, size: int = 2) -> tuple[list[int], list[str]]:
-    """Run a command as `torchrun --nproc_per_node 2` does, or with more; all must end well and in time."""
+def two_processes(code: str, words: Sequence[object] = (), size: int = 2) -> tuple[list[int | None], list[str]]:
+    """Run a program as `torchrun --nproc_per_node 2` does, or with more; all must end well and in time."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [start(command, rank, port, size) for rank in range(size)]
+    shared: dict[str, object] = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "GROUP_RANK": 0, "OMP_NUM_THREADS": 1}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    processes = [Forked(code, words, {**shared, "RANK": rank, "LOCAL_RANK": rank}) for rank in range(size)]
     try:
-        outputs = [process.communicate(timeout=patience * size / 2)[0] for process in processes]
+        outputs = [process.communicate(timeout=120 * size)[0] for process in processes]
     finally:
         for process in processes:
             process.kill()
     return [process.returncode for process in processes], outputs
 
 
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
+def make_flow(folder: Path) -> None:
     """All commands of all stages in two processes, then those that score or write in one, from the same weights."""
-    flow = Flow(tmp_path_factory.mktemp("two_processes"))
-    maps = flow.words("predict", "classification", "maps", f"--output.output_dir={flow.folder / 'maps'}")
+    write_synthetic_devkit(folder, num_train=TRAIN, num_val=VAL, image_size=64, seed=0)
+    flow = Flow(folder)
+    maps = flow.words("predict", "classification", "maps", f"--output.output_dir={folder / 'maps'}")
     fit = flow.words("fit", "classification", "maps")
     main(fit)
     main(maps)
@@ -112,28 +97,33 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
     commands = {
         f"{command} {stage}": flow.words(command, stage, "two", *ddp) for stage in MODELS for command in COMMANDS[stage]
     }
-    (flow.folder / "commands.json").write_text(json.dumps(commands))
-    script = [sys.executable, "-c", RUN, str(flow.folder / "commands.json"), str(flow.folder / "scores.json")]
-    statuses, outputs = two_processes(script)
+    (folder / "commands.json").write_text(json.dumps(commands))
+    statuses, outputs = two_processes(RUN, [folder / "commands.json", folder / "two.json"])
     assert statuses == [0, 0], outputs
-    flow.two = json.loads((flow.folder / "scores.json").read_text())
-    flow.one = {}
+    one = {}
     for key in commands:
         command, stage = key.split()
         if command != "fit":
             trained = f"--ckpt_path={flow.checkpoint(stage)}"
             metrics = run_command(flow.words(command, stage, "one", trained)).trainer.callback_metrics
-            flow.one[key] = {name: float(value) for name, value in metrics.items()}
-    return flow
+            one[key] = {name: float(value) for name, value in metrics.items()}
+    (folder / "one.json").write_text(json.dumps(one))
+
+
+@pytest.fixture(scope="module")
+def flow(tmp_path_factory: pytest.TempPathFactory) -> Flow:
+    """Made once in all processes of the tests, for it takes long."""
+    return Flow(made_once(tmp_path_factory, "two_processes", make_flow))
 
 
 @pytest.mark.parametrize("stage", MODELS)
 def test_two_processes_report_the_scores_of_one(flow: Flow, stage: str) -> None:
-    scored = [key for key in flow.one if key.endswith(stage) and not key.startswith("predict")]
+    two, one = (json.loads((flow.folder / f"{number}.json").read_text()) for number in ("two", "one"))
+    scored = [key for key in one if key.endswith(stage) and not key.startswith("predict")]
     assert scored
     for key in scored:
-        assert flow.two[key] == pytest.approx(flow.one[key], rel=1e-5)
-        assert flow.one[key]
+        assert two[key] == pytest.approx(one[key], rel=1e-5)
+        assert one[key]
 
 
 FREEZE = "--model.init_args.network.init_args.freeze_norm=true"
@@ -177,9 +167,8 @@ def test_processes_learn_and_log_what_one_does_with_the_whole_batch(flow: Flow, 
     ddp = ["--trainer.strategy=ddp", f"--trainer.devices={size}", "--data.batch_size=1"]
     shared, whole = f"shared_{size}", f"whole_{size}"
     commands = {stage: steady_fit(flow, stage, shared, *ddp) for stage in stages}
-    (flow.folder / "fits.json").write_text(json.dumps(commands))
-    script = [sys.executable, "-c", RUN, str(flow.folder / "fits.json"), os.devnull]
-    statuses, outputs = two_processes(script, size=size)
+    (flow.folder / f"fits_{size}.json").write_text(json.dumps(commands))
+    statuses, outputs = two_processes(RUN, [flow.folder / f"fits_{size}.json", os.devnull], size)
     assert statuses == [0] * size, outputs
     for stage in stages:
         run_command(steady_fit(flow, stage, whole, f"--data.batch_size={size}"))
@@ -251,7 +240,7 @@ distributed.destroy_process_group()
 )
 def test_a_sharded_transformer_takes_the_step_of_a_whole_one() -> None:
     """Fully sharded data parallel: each process keeps half of every weight."""
-    statuses, outputs = two_processes([sys.executable, "-c", SHARDED])
+    statuses, outputs = two_processes(SHARDED)
     assert statuses == [0, 0], outputs
 
 
@@ -281,7 +270,7 @@ def test_more_processes_than_images_is_a_sentence(flow: Flow, tmp_path: Path) ->
     split = f"--data.splits.test={tmp_path / 'one.txt'}"
     ddp = ["--trainer.strategy=ddp", "--trainer.devices=2"]
     words = flow.words("test", "baseline", "few", trained, split, *ddp)
-    statuses, outputs = two_processes([sys.executable, "-m", "ssdd_lightning", *words])
+    statuses, outputs = two_processes(SSDD, words)
     assert statuses == [2, 2]
     assert "expected at least one image per process, found 1 for 2 processes" in outputs[0]
 
@@ -299,7 +288,7 @@ sys.argv = ["ssdd", *{words!r}]
 from ssdd_lightning.cli.main import entry_point
 entry_point()
 """
-    statuses, outputs = two_processes([sys.executable, "-c", script])
+    statuses, outputs = two_processes(script)
     assert statuses == [2, 2], outputs
     assert "the loss of step 1 (epoch 0) is NaN, on the images 2007_" in outputs[0]
 
@@ -314,13 +303,8 @@ def slurm(words: Sequence[str], rank: int) -> dict[str, str]:
 def test_slurms_warning_ends_all_tasks_and_the_requeued_job_goes_on(flow: Flow) -> None:
     words = flow.words("fit", "baseline", "slurm", "--trainer.strategy=ddp", "--trainer.devices=2")
 
-    def tasks(*more: str) -> list[subprocess.Popen[str]]:
-        options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        command = [sys.executable, "-c", SLOW, *words, *more]
-        return [
-            subprocess.Popen(command, env={**os.environ, **slurm(words, rank)}, start_new_session=True, **options)
-            for rank in range(2)
-        ]
+    def tasks(*more: str) -> list[Forked]:
+        return [Forked(SLOW, [*words, *more], slurm(words, rank), session=True) for rank in range(2)]
 
     processes = tasks("--trainer.max_epochs=1000", "--data.num_workers=1")
     for line in processes[0].stdout:

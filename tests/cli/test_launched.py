@@ -1,13 +1,10 @@
 """Commands that work on files, as torchrun and srun start them: several times."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,7 @@ from ssdd_lightning.errors import InputError
 from ssdd_lightning.storage.score_maps import map_path
 from ssdd_lightning.storage.team import ALONE
 from tests.helpers.parts import write_parts
-
-COMMAND = [sys.executable, "-m", "ssdd_lightning"]
+from tests.helpers.processes import SSDD, Forked
 
 
 def free_port() -> int:
@@ -42,24 +38,26 @@ def srun(rank: int, size: int, port: int) -> dict[str, str]:
     return {name: str(value) for name, value in {**job, "SLURM_PROCID": rank, "SLURM_STEP_NUM_TASKS": size}.items()}
 
 
-def start(words: list[str], size: int = 2, variables: Any = torchrun) -> list[subprocess.Popen[str]]:
-    return start_each([[*COMMAND, *words]] * size, variables)
+def start(words: list[str], size: int = 2, variables: Any = torchrun) -> list[Forked]:
+    return start_each([SSDD] * size, variables, words=words)
 
 
 def start_each(
-    commands: list[list[str]], variables: Any = torchrun, size: int | None = None, more: Mapping[str, str] | None = None
-) -> list[subprocess.Popen[str]]:
-    """Start the processes of one launch, each with its own words."""
-    more = {"NO_ALBUMENTATIONS_UPDATE": "1", **(more or {})}  # old versions tell of new ones
-    port = int(more.get("MASTER_PORT", free_port()))
-    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    programs: list[str],
+    variables: Any = torchrun,
+    size: int | None = None,
+    more: Mapping[str, str] | None = None,
+    words: Sequence[str] = (),
+) -> list[Forked]:
+    """Start the processes of one launch, each with a program of its own."""
+    port = int((more or {}).get("MASTER_PORT", free_port()))
     return [
-        subprocess.Popen(words, env={**os.environ, **variables(rank, size or len(commands), port), **more}, **options)
-        for rank, words in enumerate(commands)
+        Forked(program, words, {**variables(rank, size or len(programs), port), **(more or {})})
+        for rank, program in enumerate(programs)
     ]
 
 
-def ended(processes: list[subprocess.Popen[str]]) -> tuple[list[int], list[str]]:
+def ended(processes: list[Forked]) -> tuple[list[int | None], list[str]]:
     outputs = [process.communicate(timeout=120)[0] for process in processes]
     return [process.returncode for process in processes], outputs
 
@@ -194,11 +192,11 @@ for words in {first!r}, {second!r}:
     main(words)
     time.sleep({{}})
 """
-    commands = [[sys.executable, "-c", script.format(3 * rank)] for rank in range(2)]
+    programs = [script.format(3 * rank) for rank in range(2)]
     agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(port)}
-    statuses, outputs = ended(start_each(commands, more=agent))
+    statuses, outputs = ended(start_each(programs, more=agent))
     assert statuses == [0, 0], outputs
-    alone = subprocess.run([*COMMAND, *second], capture_output=True, text=True, check=True).stdout
+    (alone,) = Forked(SSDD, second).communicate(timeout=120)
     assert outputs[0].endswith(alone)
     assert not outputs[0].startswith(alone)
     del server
@@ -213,13 +211,12 @@ launched._MEETING = 2
 sys.argv[1:] = {words!r} + {{}}
 main.entry_point()
 """
-    statuses, outputs = ended(start_each([[sys.executable, "-c", script.format([])]], size=2))
+    statuses, outputs = ended(start_each([script.format([])], size=2))
     assert statuses == [2]
     assert "cannot meet the others at 127.0.0.1" in outputs[0]
     assert "unset RANK and WORLD_SIZE to work alone" in outputs[0]
     patient = script.replace("= 2", "= 60")
-    commands = [[sys.executable, "-c", patient.format(["--curves"] * rank)] for rank in range(2)]
-    statuses, outputs = ended(start_each(commands))
+    statuses, outputs = ended(start_each([patient.format(["--curves"] * rank) for rank in range(2)]))
     assert statuses == [2, 2], outputs
     assert "must run the same command" in outputs[0]
 
@@ -233,7 +230,7 @@ launched._BEAT, launched._SILENCE = 0.2, 3
 sys.argv[1:] = {words!r}
 main.entry_point()
 """
-    processes = start_each([[sys.executable, "-c", script]] * 2)
+    processes = start_each([script] * 2)
     until = time.monotonic() + 60
     while not (tmp_path / "out" / "crf.json").exists() and time.monotonic() < until:
         time.sleep(0.1)
@@ -260,7 +257,7 @@ with launched() as team:
     first = team.gather(["x" * 20_000_000] if not team.rank else None)[0]
     assert len(first[0]) == 20_000_000
 """
-    statuses, outputs = ended(start_each([[sys.executable, "-c", code]] * 2))
+    statuses, outputs = ended(start_each([code] * 2))
     assert statuses == [0, 0], outputs
 
 
@@ -286,11 +283,10 @@ def work():
 main.main = work
 main.entry_point()
 """
-    processes = start_each([[sys.executable, "-c", code]] * 3)
+    processes = start_each([code] * 3)
     processes[1].wait(timeout=60)
     for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
     statuses, outputs = ended(processes)
     assert statuses[:2] == [2, 2], outputs
     assert "ssdd: error: process 1: mask 7.png is damaged." in outputs[0]

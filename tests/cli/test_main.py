@@ -29,7 +29,7 @@ from ssdd_lightning.pipeline.lightning import build_stage, run_command
 from ssdd_lightning.storage.masks import read_mask
 from ssdd_lightning.storage.score_maps import read_map
 from tests.helpers.files import Trap, contents
-from tests.helpers.processes import stopped
+from tests.helpers.processes import Forked, stopped
 from tests.helpers.stages import BACKBONE, write_stage
 from tests.helpers.weights import equal
 
@@ -698,18 +698,13 @@ def test_a_worker_that_dies_or_a_photo_that_goes_is_a_sentence(
     shutil.copytree(flow.root, tmp_path / "devkit")
     options = [f"--trainer.default_root_dir={tmp_path}", f"--data.root={tmp_path / 'devkit'}", "--data.num_workers=1"]
     words = flow.words("fit", "segmentation", *options)
-    done = subprocess.run(
-        [sys.executable, "-c", SPOILT.format(fault=fault), *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    said = done.stderr.splitlines()[-1].replace("\0", "")  # torch ends its own line about a bus error with one
-    assert done.returncode == 2, done.stderr
-    assert re.match(f"ssdd: error: {sentence}", said), done.stderr
+    done = Forked(SPOILT.format(fault=fault), words, one_stream=False)
+    _, errors = done.communicate(timeout=120)
+    said = errors.splitlines()[-1].replace("\0", "")  # torch ends its own line about a bus error with one
+    assert done.returncode == 2, errors
+    assert re.match(f"ssdd: error: {sentence}", said), errors
     # torch raises its error wherever the parent is, and Python shows it where nothing may be raised
-    assert "Traceback" not in done.stderr or "Exception ignored in" in done.stderr
+    assert "Traceback" not in errors or "Exception ignored in" in errors
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
