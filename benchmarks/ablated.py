@@ -1,16 +1,19 @@
-"""SSDD modules and dynamic stages that lack a part of the method, for the ablations of claims.py."""
+"""SSDD modules and dynamic stages that lack a part of the method, or add one, for the ablations of claims.py."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from ssdd_lightning import DynamicRefinementModule
-from ssdd_lightning.functional.refinement import MergeBiases, ssdd_merge
+from ssdd_lightning.functional.refinement import MergeBiases, bad_samples, ssdd_merge
+from ssdd_lightning.functional.totals import over_processes
 from ssdd_lightning.nn import SSDD
-from ssdd_lightning.nn.ssdd import SSDDOutput
+from ssdd_lightning.nn.ssdd import SSDDOutput, resize_logits, resize_mask
 from ssdd_lightning.stages.base import Batch
-from ssdd_lightning.stages.dynamic import Refinement
+from ssdd_lightning.stages.dynamic import Refinement, log_shares
 
 
 class RandomChoice(SSDD):
@@ -60,3 +63,60 @@ class SecondModuleStays(DynamicRefinementModule):
         """See `LightningModule`."""
         super().setup(stage)
         self.ssdd2.requires_grad_(False)
+
+
+class AveragedKnowledge(DynamicRefinementModule):
+    """K1 is what an average of the network's weights says, without dropout."""
+
+    decay = 0.99
+    """Share of the average that a step keeps."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `DynamicRefinementModule`."""
+        size = self.mask_size(batch["image"])
+        with torch.no_grad():
+            weights = {name: weight.detach() for name, weight in self.network.named_parameters()}
+            if not hasattr(self, "average"):
+                self.average = {name: weight.clone() for name, weight in weights.items()}
+            for name, weight in weights.items():
+                self.average[name].lerp_(weight, 1 - self.decay)
+            self.network.eval()
+            *_, logits = functional_call(self.network, self.average, (batch["image"],))
+            self.network.train()
+            shares = log_shares(resize_mask(self.guide(batch, "knowledge"), size), logits.shape[1], over_processes)
+            self.averaged = resize_logits(logits, size) + self.refinement.prior * shares
+        return super().training_step(batch, batch_idx)
+
+    def knowledge_and_advice(self, logits: Tensor, image: Tensor, image_labels: Tensor) -> tuple[Tensor, Tensor]:
+        """See `DynamicRefinementModule`."""
+        return super().knowledge_and_advice(self.averaged if self.training else logits, image, image_labels)
+
+
+class RampedBias(DynamicRefinementModule):
+    """b_dd grows from -1, where the knowledge is kept, to its value within the first half of the steps."""
+
+    def setup(self, stage: str) -> None:
+        """See `LightningModule`."""
+        super().setup(stage)
+        self._last = self.ssdd1.biases.dd_bias
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """See `DynamicRefinementModule`."""
+        grown = min(1.0, 2 * self.trainer.global_step / self.trainer.estimated_stepping_batches)
+        for module in (self.ssdd1, self.ssdd2):
+            module.biases = replace(module.biases, dd_bias=(1 + self._last) * grown - 1)
+        return super().training_step(batch, batch_idx)
+
+
+class GuardedKnowledge(DynamicRefinementModule):
+    """D1 is K1 in a batch of which more than half are bad samples."""
+
+    def setup(self, stage: str) -> None:
+        """See `LightningModule`."""
+        super().setup(stage)
+        self.ssdd1.register_forward_hook(self.guard)
+
+    @staticmethod
+    def guard(module: nn.Module, inputs: tuple[Tensor, ...], made: SSDDOutput) -> SSDDOutput:
+        """Keep the knowledge, or what was merged."""
+        return made._replace(mask=inputs[2]) if bad_samples(made.failed).float().mean() > 0.5 else made

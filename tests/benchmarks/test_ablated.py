@@ -3,6 +3,7 @@
 import importlib
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,3 +91,60 @@ def test_the_second_module_stays_and_the_first_learns(ablated: Any, batch: dict[
     stage.training_step(batch, 0).backward()
     learnt = {name.split(".")[0] for name, weight in stage.named_parameters() if weight.grad is not None}
     assert learnt == {"network", "sub_head", "ssdd1"}
+
+
+def test_knowledge_is_what_an_average_of_the_weights_says(
+    ablated: Any, batch: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = dynamic(ablated.AveragedKnowledge)
+    stage.setup("fit")
+    stage.log = stage.log_dict = lambda *_, **__: None
+    stage.decay = 0.25
+    usual, seen = DynamicRefinementModule.knowledge_and_advice, []
+    monkeypatch.setattr(
+        DynamicRefinementModule, "knowledge_and_advice", lambda *given: seen.append(given[1]) or usual(*given)
+    )
+    stage.training_step(batch, 0)
+    state = {name: tensor.clone() for name, tensor in stage.network.state_dict().items()}
+    weights = dict(stage.network.named_parameters())
+    with torch.no_grad():
+        for weight in weights.values():
+            weight.mul_(1.5)
+    stage.training_step(batch, 1)
+    assert stage.network.training
+    averaged = {name: (0.25 + 0.75 * 1.5) * tensor if name in weights else tensor for name, tensor in state.items()}
+    stage.network.load_state_dict(averaged)
+    with torch.no_grad():
+        *_, expected = stage.network.eval()(batch["image"])
+    torch.testing.assert_close(
+        seen[1], torch.nn.functional.interpolate(expected, (8, 8), mode="bilinear"), rtol=1e-3, atol=1e-3
+    )
+    assert not torch.allclose(seen[0], seen[1])
+
+
+def test_the_bias_grows_until_half_of_the_steps_are_done(ablated: Any, batch: dict[str, Any]) -> None:
+    stage = dynamic(ablated.RampedBias)
+    for module in (stage.ssdd1, stage.ssdd2):
+        module.biases = MergeBiases(0.5, 0.0)
+    stage.setup("fit")
+    stage.log = stage.log_dict = lambda *_, **__: None
+    found = []
+    for step in (0, 2, 4, 7):
+        stage._trainer = SimpleNamespace(global_step=step, estimated_stepping_batches=8)
+        stage.training_step(batch, step)
+        found += [module.biases for module in (stage.ssdd1, stage.ssdd2)]
+    assert found == [MergeBiases(bias, 0.0) for bias in (-1.0, -1.0, -0.25, -0.25, 0.5, 0.5, 0.5, 0.5)]
+
+
+@pytest.mark.parametrize("bad", [0, 1, 2, 4])
+def test_of_a_batch_with_many_bad_samples_the_knowledge_is_kept(ablated: Any, inputs: list[Any], bad: int) -> None:
+    stage = dynamic(ablated.GuardedKnowledge)
+    stage.setup("fit")
+    knowledge, advice, labels = (part.repeat(4, *[1] * (part.ndim - 1)) for part in inputs[2:])
+    advice[:bad] = 0  # lost every class
+    features = torch.rand(4, stage.network.high_channels, 3, 3), torch.rand(4, stage.network.low_channels, 12, 12)
+    inputs = [*features, knowledge, advice, labels]
+    stage.ssdd1.biases = MergeBiases(10.0, 0.0)  # takes the advice
+    made = stage.ssdd1(*inputs)
+    assert torch.equal(made.mask, knowledge if bad > 2 else advice)
+    assert torch.equal(stage.ssdd2(*inputs).mask, SSDD.forward(stage.ssdd2, *inputs).mask)
