@@ -1,8 +1,9 @@
 # `make demo`, `make test`, `make docs` and `make bench` do all their own set-up: a virtual environment in .venv with the package installed in it.
 PYTHON ?= python3
 BIN := .venv/bin
-# Modules are compiled when they are first imported; all of torch would take half a minute.
+# Modules are compiled when they are first imported, and kept; all of torch would take half a minute.
 INSTALL := install --quiet --no-compile
+unexport PYTHONDONTWRITEBYTECODE
 # OpenMP's threads spin while they wait, which on few cores starves the data loaders.
 export GOMP_SPINCOUNT ?= 1000
 # Neighbouring tests mostly stay in one process, because they share what a module made for them.
