@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from paired_bootstrap import confusions, ious, mious
+from paired_bootstrap import confusions, difference, ious, pooled
 from tables import print_table
 
 from ssdd_lightning.constants import WEIGHT_OPTIONS
@@ -51,7 +51,6 @@ REFERENCE = "longer"
 """Row that the others are compared with, unless --than names another."""
 FULL = "truth_longer"
 """Row of which the others' shares are given."""
-DRAWS = 2000
 ARGUMENTS = "model.init_args."
 SHORT = {f"{ARGUMENTS}testing.scales": [0.75, 1.0, 1.25]}
 """What --short changes in the models, beside taking half of the photos in all stages, ..."""
@@ -321,27 +320,10 @@ def compared(found: Found, name: str, folder: str, title: str, than: str) -> dic
     return columns
 
 
-def pooled(confusions_of_seeds: Sequence[npt.NDArray[np.int64]]) -> npt.NDArray[np.float64]:
-    """The mIoU of each seed, pooled over its images, in percent."""
-    return np.array([float(mious(counts.sum(0).astype(float))) for counts in confusions_of_seeds])
-
-
 def common(ours: Mapping[int, Any], theirs: Mapping[int, Any]) -> tuple[list[Any], list[Any]]:
     """What two rows have of the seeds that both have."""
     seeds = sorted(ours.keys() & theirs.keys())
     return [ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]
-
-
-def difference(ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[float, float, float]:
-    """Mean difference in mIoU over the seeds, and its 95 % interval over draws of the images, the same for all."""
-    images = len(ours[0])
-    draws = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), DRAWS).astype(float)
-    drawn = [
-        np.mean([mious(np.tensordot(draws, found, axes=1)) for found in models], axis=0) for models in (ours, theirs)
-    ]
-    exact = [pooled(models).mean() for models in (ours, theirs)]
-    low, high = np.percentile(drawn[0] - drawn[1], [2.5, 97.5])
-    return float(exact[0] - exact[1]), float(low), float(high)
 
 
 def refuse_other(step: Step) -> None:

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from claims import difference, pooled
 from machine import report
+from paired_bootstrap import difference, pooled
 from torch import Tensor
 
 from ssdd_lightning.data.classes import VOC_CLASSES
