@@ -168,6 +168,8 @@ ROWS = {
     "adamw": Row(
         "dynamic SSDD from it, AdamW", start="adamw_seeds", stage="dynamic", settings=adamw(3e-5), ablation=True
     ),
+    "adamw_then_sgd_longer": Row("plain training on m_D0, AdamW, goes on with SGD", start="adamw_seeds", ablation=True),
+    "adamw_then_sgd": Row("dynamic SSDD from it, SGD", start="adamw_seeds", stage="dynamic", ablation=True),
     **{f"b_dd_{v:g}": ablation(f"b_dd {v:g}", ssdd__init_args__biases__dd_bias=v) for v in (0.0, 0.2)},
     **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.5, 1.0, 2.0)},
     **{f"alpha_{v:g}": ablation(f"alpha {v:g}", refinement__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},
