@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ssdd_lightning import DynamicRefinementModule
+from ssdd_lightning.errors import InputError
 from ssdd_lightning.functional.refinement import MergeBiases, bad_samples, ssdd_merge
 from ssdd_lightning.functional.totals import over_processes
 from ssdd_lightning.nn import SSDD
@@ -66,7 +67,10 @@ class SecondModuleStays(DynamicRefinementModule):
 
 
 class AveragedKnowledge(DynamicRefinementModule):
-    """K1 is what an average of the network's weights says, without dropout."""
+    """K1 is what an average of the network's weights says, without dropout.
+
+    Checkpoints do not hold the average, so a fit that was interrupted must start again.
+    """
 
     decay = 0.99
     """Share of the average that a step keeps."""
@@ -77,6 +81,8 @@ class AveragedKnowledge(DynamicRefinementModule):
         with torch.no_grad():
             weights = {name: weight.detach() for name, weight in self.network.named_parameters()}
             if not hasattr(self, "average"):
+                if self.global_step:
+                    raise InputError("the average of the weights is not in the checkpoint; delete it and fit again")
                 self.average = {name: weight.clone() for name, weight in weights.items()}
             for name, weight in weights.items():
                 self.average[name].lerp_(weight, 1 - self.decay)

@@ -64,7 +64,7 @@ PIXEL_MEAN = {f"{ARGUMENTS}per_class_loss": False}
 
 
 def adamw(learning_rate: float) -> dict[str, Any]:
-    """AdamW with a tenth of SGD's rates, and the weight decay of voc2012_modern."""
+    """AdamW with a tenth of SGD's rates, and the weight decay of voc2012_modern, which spares biases from it."""
     optimizer = {"class_path": "torch.optim.AdamW", "init_args": {"weight_decay": 0.05}}
     given = {"learning_rate": learning_rate, "new_learning_rate": 10 * learning_rate, "optimizer": optimizer}
     return {f"{ARGUMENTS}optimization.{key}": value for key, value in given.items()}
@@ -148,28 +148,28 @@ ROWS = {
     "everywhere": ablation("the advice everywhere: D2 = D1 = A1", ssdd__init_args__biases__dd_bias=2.0),
     "first_module_alone": other_stage("the first module alone: D2 = D1", "FirstModuleAlone"),
     "second_stays": other_stage("the second DD-Net stays as the static stage left it", "SecondModuleStays"),
-    "averaged_knowledge": other_stage("K1 from an average of the network's weights", "AveragedKnowledge"),
+    "averaged_knowledge": other_stage("K1 from averaged weights, without dropout", "AveragedKnowledge"),
     "ramped_bias": other_stage("b_dd grows from -1 within half of the steps", "RampedBias"),
     "guarded_knowledge": other_stage("D1 = K1 where more than half of a batch are bad samples", "GuardedKnowledge"),
     "random_choice": ablation("random choice", ssdd__class_path="ablated.RandomChoice"),
     "fixed_threshold": ablation("no threshold by d_A", ssdd__class_path="ablated.FixedThreshold"),
     "bad_samples_kept": ablation("bad samples kept", ssdd__class_path="ablated.BadSamplesKept"),
     "pixel_mean_seeds": Row("plain training on m_D0, pixel mean in L_seg", settings=PIXEL_MEAN, ablation=True),
-    "pixel_mean_longer": Row("the same, goes on", start="pixel_mean_seeds", settings=PIXEL_MEAN, ablation=True),
+    "pixel_mean_longer": Row(
+        "plain training, pixel mean, goes on", start="pixel_mean_seeds", settings=PIXEL_MEAN, ablation=True
+    ),
     "pixel_mean": Row(
-        "dynamic SSDD from it, pixel mean in L_seg, no prior",
+        "dynamic SSDD, pixel mean in L_seg, no prior",
         start="pixel_mean_seeds",
         stage="dynamic",
         settings={**PIXEL_MEAN, f"{ARGUMENTS}refinement.prior": 0.0},
         ablation=True,
     ),
     "adamw_seeds": Row("plain training on m_D0, AdamW", settings=adamw(1e-4), ablation=True),
-    "adamw_longer": Row("the same, goes on", start="adamw_seeds", settings=adamw(3e-5), ablation=True),
-    "adamw": Row(
-        "dynamic SSDD from it, AdamW", start="adamw_seeds", stage="dynamic", settings=adamw(3e-5), ablation=True
-    ),
-    "adamw_then_sgd_longer": Row("plain training on m_D0, AdamW, goes on with SGD", start="adamw_seeds", ablation=True),
-    "adamw_then_sgd": Row("dynamic SSDD from it, SGD", start="adamw_seeds", stage="dynamic", ablation=True),
+    "adamw_longer": Row("plain training, AdamW, goes on", start="adamw_seeds", settings=adamw(3e-5), ablation=True),
+    "adamw": Row("dynamic SSDD, AdamW", start="adamw_seeds", stage="dynamic", settings=adamw(3e-5), ablation=True),
+    "adamw_then_sgd_longer": Row("plain training, AdamW, goes on with SGD", start="adamw_seeds", ablation=True),
+    "adamw_then_sgd": Row("dynamic SSDD with SGD, from AdamW", start="adamw_seeds", stage="dynamic", ablation=True),
     **{f"b_dd_{v:g}": ablation(f"b_dd {v:g}", ssdd__init_args__biases__dd_bias=v) for v in (0.0, 0.2)},
     **{f"b_class_{v:g}": ablation(f"b_class {v:g}", ssdd__init_args__biases__class_bias=v) for v in (0.5, 1.0, 2.0)},
     **{f"alpha_{v:g}": ablation(f"alpha {v:g}", refinement__alpha=v) for v in (0.0, 0.25, 0.75, 1.0)},

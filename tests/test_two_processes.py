@@ -311,7 +311,7 @@ def test_slurms_warning_ends_all_tasks_and_the_requeued_job_goes_on(flow: Flow) 
         if line == "working\n":
             break
     for process in processes:
-        os.killpg(process.pid, signal.SIGUSR1)  # to the workers too
+        process.send_signal(signal.SIGUSR1, group=True)  # to the workers too
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [143, 143], outputs
     said = [line for output in outputs for line in output.splitlines() if line.startswith("ssdd: ")]

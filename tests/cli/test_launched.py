@@ -1,8 +1,11 @@
 """Commands that work on files, as torchrun and srun start them: several times."""
 
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,8 +60,27 @@ def start_each(
     ]
 
 
-def ended(processes: list[Forked]) -> tuple[list[int | None], list[str]]:
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+def start_interpreters(words: list[str], size: int, variables: Any) -> list[subprocess.Popen[str]]:
+    """Start the processes of one launch as a user does; they share no seed of hashes, and end as interpreters do."""
+    port = free_port()
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "ssdd_lightning", *words],
+            env=os.environ | variables(rank, size, port),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+
+
+def ended(processes: Sequence[Forked | subprocess.Popen[str]]) -> tuple[list[int | None], list[str]]:
+    try:
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [process.returncode for process in processes], outputs
 
 
@@ -92,15 +114,17 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("command", "size", "variables"),
-    [("crf", 4, torchrun), ("merge", 2, srun), ("import", 2, torchrun)],
+    ("command", "size", "variables", "starts"),
+    [("crf", 4, torchrun, start), ("merge", 2, srun, start_interpreters), ("import", 2, torchrun, start)],
 )
-def test_each_file_is_made_once(given: Path, tmp_path: Path, command: str, size: int, variables: Any) -> None:
+def test_each_file_is_made_once(
+    given: Path, tmp_path: Path, command: str, size: int, variables: Any, starts: Any
+) -> None:
     one, out = tmp_path / "one", tmp_path / "out"
     words = words_of(command, given)
     main([*words, f"--out={one}"])
     words.append(f"--out={out}")
-    statuses, outputs = ended(start(words, size, variables))
+    statuses, outputs = ended(starts(words, size, variables))
     assert statuses == [0] * size, outputs
     assert outputs[1:] == [""] * (size - 1), "process 0 speaks for all"
     assert files_of(out) == files_of(one)

@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -104,6 +105,7 @@ class Forked:
             target=_program, args=(code, list(map(str, words)), environment, streams, session)
         )
         self._process.start()
+        atexit.register(self._process.kill)  # before multiprocessing waits for it
         self._streams = [os.fdopen(os.dup(reader.fileno()), encoding="utf-8") for reader, _ in ends]
         for end in (end for both in ends for end in both):
             end.close()
@@ -117,36 +119,48 @@ class Forked:
 
     def communicate(self, timeout: float) -> tuple[str, ...]:
         """Wait until it has ended; return what it printed: one text a stream."""
-        with ThreadPoolExecutor(len(self._streams)) as pool:
-            texts = [pool.submit(stream.read) for stream in self._streams]
-            try:
-                said = tuple(text.result(timeout) for text in texts)
-                self._process.join(timeout)
-                assert self.returncode is not None, f"still at work after {timeout} s"
-            finally:
-                self.kill()
-        return said
+        texts: dict[int, str] = {}
+        readers = [  # threads that nothing waits for: what it started may hold its streams open
+            threading.Thread(target=lambda i=i, stream=stream: texts.update({i: stream.read()}), daemon=True)
+            for i, stream in enumerate(self._streams)
+        ]
+        end = time.monotonic() + timeout
+        for reader in readers:
+            reader.start()
+        try:
+            for reader in readers:
+                reader.join(end - time.monotonic())
+            self.wait(end - time.monotonic())
+            assert len(texts) == len(readers), f"its output is still open after {timeout} s"
+        finally:
+            self.kill()
+            atexit.unregister(self._process.kill)
+        return tuple(texts[i] for i in range(len(readers)))
 
-    def wait(self, timeout: float) -> int | None:
+    def wait(self, timeout: float) -> int:
         """Wait until it has ended; return its status."""
-        self._process.join(timeout)
+        self._process.join(max(0, timeout))
+        assert self.returncode is not None, "still at work"
         return self.returncode
 
-    def send_signal(self, signum: int) -> None:
-        """Send it a signal, unless it has ended."""
+    def send_signal(self, signum: int, group: bool = False) -> None:
+        """Send a signal to it, or to the group that it leads, unless it has ended."""
         if self.returncode is None:
-            os.kill(self.pid, signum)
+            (os.killpg if group else os.kill)(self.pid, signum)
 
     def kill(self) -> None:
         """Kill it, unless it has ended."""
-        self._process.kill()
+        if self.returncode is None:
+            self._process.kill()
 
 
 def _program(
     code: str, words: list[str], environment: dict[str, str], streams: list[Connection], session: bool
 ) -> None:
     """What a forked process does."""
+    import numpy as np
     import torch
+    from lightning_fabric.utilities.rank_zero import _get_rank, rank_zero_only
 
     if session:
         os.setsid()
@@ -159,6 +173,8 @@ def _program(
     os.environ.update(environment)
     if threads := environment.get("OMP_NUM_THREADS"):  # OpenMP has read it before
         torch.set_num_threads(int(threads))
+    rank_zero_only.rank = _get_rank() or 0  # type: ignore[attr-defined]  # Lightning has read it before
+    np.random.seed()  # forked processes have the state of the first, interpreters one each
     multiprocessing.set_start_method(None, force=True)  # of its own workers: the platform's
     sys.argv = ["-c", *words]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -186,7 +202,7 @@ def stopped(words: Iterable[object], signum: int, group: bool = False) -> Stoppe
         before.append(line)
         if line == "working\n":
             break
-    (os.killpg if group else os.kill)(process.pid, signum)
+    process.send_signal(signum, group)
     after, errors = process.communicate(timeout=60)
     said = [line for line in errors.splitlines() if line.startswith("ssdd: ")]
     return Stopped(process.returncode, before, after, said)
